@@ -1,0 +1,555 @@
+"""Autotuning of custom ops: several implementations, the fastest is compiled in.
+
+:func:`register_custom_op_autotuning` gives an op implementations to choose from. With
+``dispatch_on`` and ``split_points`` the choice is made for each range of a dimension's
+sizes, and a dynamic graph picks the winner at run time through nested ``torch.cond``.
+The engine is ``torch._inductor.range_dispatch``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import sympy
+
+import torch
+import torch.utils._pytree as pytree
+from torch._inductor import config, ir
+from torch._inductor.codegen.subgraph import inline_subgraph_to_ir_nodes
+from torch._inductor.lowering import user_lowerings, validate_ir
+from torch._inductor.range_dispatch.binding import (
+    bind_call,
+    BoundCall,
+    UnsupportedArgument,
+)
+from torch._inductor.range_dispatch.candidates import (
+    output_values,
+    TracedCandidate,
+)
+from torch._inductor.range_dispatch.cond_tree import (
+    build_cond_tree,
+    count_conds,
+    TreeContext,
+)
+from torch._inductor.range_dispatch.configs import ConfigGenerator, CustomOpConfig
+from torch._inductor.range_dispatch.inputs import (
+    bounds_of,
+    evaluate,
+    hint_values,
+    values_for_range,
+)
+from torch._inductor.range_dispatch.ranges import (
+    group_by_winner,
+    plan_decisions,
+    range_of,
+    reachable,
+    SizeRange,
+)
+from torch._inductor.range_dispatch.records import DispatchRecord, publish, RangeRecord
+from torch._inductor.range_dispatch.selection import RangeChoice, RangeTask, Selector
+from torch._inductor.range_dispatch.spec import (
+    build_registration,
+    DEFAULT_RANGE_UPPER_BOUND,
+    InputGenerators,
+    Registration,
+    resolve_op,
+)
+from torch._inductor.select_algorithm import ExternKernelChoice
+from torch._inductor.virtualized import V
+
+
+log = logging.getLogger(__name__)
+
+__all__ = [
+    "autotune_custom_op",
+    "register_custom_op_autotuning",
+    "unregister_custom_op_autotuning",
+    "custom_op_autotuning",
+    "CustomOpConfig",
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class AutotunedLowering:
+    """The lowering of a registered op, as it stands in ``user_lowerings``.
+
+    Returns the op's results as IR nodes, or None: use the normal lowering.
+    """
+
+    registration: Registration
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.registration.dispatch is None:
+            return _standard_lowering_fn(self.registration, args, kwargs)
+        return _range_based_lowering_fn(self.registration, args, kwargs)
+
+
+@dataclasses.dataclass(frozen=True)
+class WinningChoice:
+    """What ``autotune_custom_op`` chose; the op itself has no decomposition or gm."""
+
+    name: str
+    decomposition: Callable[..., Any] | None
+    decomposition_kwargs: dict[str, Any]
+    config_patches: dict[str, Any]
+    gm: torch.fx.GraphModule | None
+
+    @classmethod
+    def of(cls, traced: TracedCandidate) -> WinningChoice:
+        """The public view of a traced candidate."""
+        candidate = traced.candidate
+        return cls(
+            candidate.name,
+            None if candidate.is_fallback else candidate.function,
+            candidate.params,
+            candidate.config_patches,
+            None if candidate.is_fallback else traced.graph_module,
+        )
+
+
+def register_custom_op_autotuning(
+    custom_op: torch._library.custom_ops.CustomOpDef | torch._ops.OpOverload,
+    configs: list[CustomOpConfig] | None = None,
+    config_generator: ConfigGenerator | None = None,
+    name: str | None = None,
+    input_gen_fns: InputGenerators | None = None,
+    dispatch_on: dict[str, Any] | None = None,
+    split_points: list[int] | None = None,
+    min_speedup_threshold: float = 1.0,
+    benchmark_with_cudagraphs: bool = False,
+    winners: Sequence[int] | None = None,
+) -> None:
+    """Let ``torch.compile`` choose among several implementations of a custom op.
+
+    Every implementation is called just as the op was called, and competes with the
+    op's own implementation (the fallback). Registering an op again replaces what was
+    registered before.
+
+    Args:
+        custom_op: a ``@torch.library.custom_op`` or an overload such as
+            ``torch.ops.aten.mm.default``.
+        configs: the implementations. Exactly one of ``configs`` and
+            ``config_generator`` is given.
+        config_generator: called at compile time with a dict from the names of the
+            tensor arguments to fake tensors of the sizes tuned for (once for each
+            range); returns the list of configs.
+        name: the operation's name in logs, by default ``"{op}_autotuned"``.
+        input_gen_fns: by argument name, functions from a real tensor of the shape
+            that is timed to the tensor to time with.
+        dispatch_on: the dimension to dispatch on: ``tensor_name``, an argument of the
+            op; ``dim``, its dimension; and optionally ``range_upper_bound`` (alias
+            ``unbounded_size``), the size at which the open last range is timed,
+            65536 by default.
+        split_points: the last size of each range but the open one, ascending:
+            ``[512, 2048]`` makes ``[0, 512]``, ``[513, 2048]`` and ``[2049, inf]``.
+        min_speedup_threshold: the fallback stays unless another candidate is at
+            least this many times faster.
+        benchmark_with_cudagraphs: time candidates by CUDA graph replay.
+        winners: for each range (one, without ``dispatch_on``) the index of a config,
+            or -1 for the fallback. If given, nothing is timed.
+
+    Raises:
+        TypeError, ValueError: an argument is wrong; the message names it.
+
+    Example::
+
+        register_custom_op_autotuning(
+            my_op,
+            configs=[CustomOpConfig(short), CustomOpConfig(long, chunks=4)],
+            dispatch_on={"tensor_name": "x", "dim": 1},
+            split_points=[512],
+        )
+    """
+    registration = build_registration(
+        custom_op,
+        configs=configs,
+        config_generator=config_generator,
+        name=name,
+        input_gen_fns=input_gen_fns,
+        dispatch_on=dispatch_on,
+        split_points=split_points,
+        min_speedup_threshold=min_speedup_threshold,
+        benchmark_with_cudagraphs=benchmark_with_cudagraphs,
+        winners=winners,
+    )
+    if registration.op in user_lowerings:
+        log.info("%s: replacing the lowering registered before", registration.op)
+    user_lowerings[registration.op] = AutotunedLowering(registration)
+
+
+def unregister_custom_op_autotuning(
+    custom_op: torch._library.custom_ops.CustomOpDef | torch._ops.OpOverload,
+) -> None:
+    """Take back ``register_custom_op_autotuning``.
+
+    Raises:
+        TypeError: ``custom_op`` is not an op.
+        KeyError: the op is not registered for autotuning.
+    """
+    op = resolve_op(custom_op)
+    if not isinstance(user_lowerings.get(op), AutotunedLowering):
+        raise KeyError(f"{op} is not registered for autotuning")
+    del user_lowerings[op]
+
+
+@contextlib.contextmanager
+def custom_op_autotuning(custom_op: Any, *args: Any, **kwargs: Any) -> Iterator[None]:
+    """``register_custom_op_autotuning`` for the extent of a ``with`` block.
+
+    What was registered for the op before is in force again afterwards.
+    """
+    op = resolve_op(custom_op)
+    before = user_lowerings.get(op)
+    register_custom_op_autotuning(custom_op, *args, **kwargs)
+    try:
+        yield
+    finally:
+        if before is None:
+            user_lowerings.pop(op, None)
+        else:
+            user_lowerings[op] = before
+
+
+def _standard_lowering_fn(
+    registration: Registration, args: Sequence[Any], kwargs: dict[str, Any]
+) -> Any:
+    """Plain autotuning: one range that holds every size, its winner inlined."""
+    call = _bind(registration, args, kwargs)
+    if call is None:
+        return None
+    values = hint_values(call.size_symbols())
+    tasks = [RangeTask(0, registration.ranges[0], values)]
+    return _lower_winners(registration, call, tasks, None)
+
+
+def _range_based_lowering_fn(
+    registration: Registration, args: Sequence[Any], kwargs: dict[str, Any]
+) -> Any:
+    """Find a winner for each range that can occur and dispatch among them."""
+    dispatch = registration.dispatch
+    assert dispatch is not None
+    call = _bind(registration, args, kwargs)
+    if call is None:
+        return None
+    tensor = call.position(dispatch.tensor_name)
+    if tensor is None:
+        log.info("%s: no %s to dispatch on", call.op, dispatch.tensor_name)
+        return None
+    rank = len(call.nodes[tensor].get_size())
+    if not -rank <= dispatch.dim < rank:
+        raise ValueError(
+            f"dispatch_on['dim'] of {call.op} is {dispatch.dim}, out of range for "
+            f"{dispatch.tensor_name!r} of {rank} dimensions"
+        )
+    dim = dispatch.dim % rank
+    size = V.graph.sizevars.simplify(call.nodes[tensor].get_size()[dim])
+    ranges = registration.ranges
+    if isinstance(size, sympy.Integer):
+        index = range_of(ranges, int(size))
+        values = hint_values(call.size_symbols())
+        tasks = [RangeTask(index, ranges[index], values)]
+    else:
+        tasks = [
+            RangeTask(
+                index,
+                ranges[index],
+                values_for_range(call, size, ranges[index], dispatch.range_upper_bound),
+            )
+            for index in reachable(ranges, *bounds_of(size))
+        ]
+    return _lower_winners(registration, call, tasks, (tensor, dim))
+
+
+def _bind(
+    registration: Registration, args: Sequence[Any], kwargs: dict[str, Any]
+) -> BoundCall | None:
+    try:
+        call = bind_call(registration.op, args, kwargs)
+    except UnsupportedArgument as reason:
+        log.warning("%s is not autotuned: %s", registration.op, reason)
+        return None
+    if not call.nodes:
+        log.warning("%s is not autotuned: it has no tensor input", registration.op)
+        return None
+    return call
+
+
+def _lower_winners(
+    registration: Registration,
+    call: BoundCall,
+    tasks: Sequence[RangeTask],
+    dispatched: tuple[int, int] | None,
+) -> Any:
+    """Choose the winner of each task and lower them to IR.
+
+    ``dispatched`` is the operand and dimension whose size decides at run time.
+    """
+    with V.fake_mode:
+        fake_operands = call.fake_operands()
+    outputs, structure = pytree.tree_flatten(_expected_results(call, fake_operands))
+    if not outputs or not all(isinstance(x, torch.Tensor) for x in outputs):
+        log.warning("%s is not autotuned: it must return tensors only", call.op)
+        return None
+    choices = Selector(registration, call, fake_operands, outputs).choose(tasks)
+    if choices is None:
+        return None
+    graph_modules = [choice.winner.graph_module for choice in choices]
+    merge = not config.test_configs.force_no_impl_grouping
+    if dispatched is None:
+        graph_module = graph_modules[0]
+    else:
+        graph_module = _build_torch_cond_dispatch(
+            _unused_prefix(registration.name),
+            graph_modules,
+            [choice.task.size_range for choice in choices],
+            fake_operands,
+            *dispatched,
+            outputs=outputs,
+            merge=merge,
+        )
+    _publish(registration, choices, dispatched, call, count_conds(graph_module) + 1)
+    if all(choice.winner.graph_module is graph_module for choice in choices) and (
+        choices[0].winner.candidate.is_fallback
+    ):
+        return None  # the op itself, everywhere
+    results = _inline(registration.name, graph_module, call, choices)
+    result = pytree.tree_unflatten(results, structure)
+    validate_ir(result)
+    return result
+
+
+def _expected_results(call: BoundCall, fake_operands: Sequence[Any]) -> Any:
+    """What the op's fake implementation gives: fake tensors."""
+    node = V.graph.current_node
+    if node is not None and node.target is call.op and "val" in node.meta:
+        return node.meta["val"]
+    with V.fake_mode:
+        return call.invoke(call.op, {}, fake_operands)
+
+
+def _unused_prefix(name: str) -> str:
+    """A prefix that no subgraph of the graph being lowered has yet.
+
+    Lowering finds subgraphs by attribute name, across all inlined graphs.
+    """
+    stem = re.sub(r"\W", "_", name)
+    number = 0
+    while any(seen.startswith(f"{stem}_{number}_") for seen in V.graph.seen_subgraphs):
+        number += 1
+    return f"{stem}_{number}"
+
+
+def _inline(
+    name: str,
+    graph_module: torch.fx.GraphModule,
+    call: BoundCall,
+    choices: Sequence[RangeChoice],
+) -> list[Any]:
+    """Lower a graph over the call's operands into the current graph."""
+    patches = {
+        choice.winner.graph_module: choice.winner.candidate.config_patches
+        for choice in choices
+    }
+    first_new = len(V.graph.operations)
+    results = inline_subgraph_to_ir_nodes(graph_module, call.operands, name)
+    _apply_config_patches(
+        V.graph.operations[first_new:], patches.get(graph_module, {}), patches
+    )
+    return list(results)
+
+
+def _apply_config_patches(
+    operations: Sequence[ir.Operation],
+    own: dict[str, Any],
+    by_branch: Mapping[torch.fx.GraphModule, dict[str, Any]],
+) -> None:
+    """Give each branch's operations its candidate's patches, and no others."""
+    for operation in operations:
+        if own:
+            operation.set_config_patches(own.copy())
+        for subgraph in operation.get_subgraphs():
+            if subgraph.graph is not None:
+                inner = by_branch.get(subgraph.graph_module, own)
+                _apply_config_patches(subgraph.graph.operations, inner, by_branch)
+
+
+def _publish(
+    registration: Registration,
+    choices: Sequence[RangeChoice],
+    dispatched: tuple[int, int] | None,
+    call: BoundCall,
+    branches: int,
+) -> None:
+    size = None
+    if dispatched is not None:
+        tensor, dim = dispatched
+        size = call.nodes[tensor].get_size()[dim]
+    dispatch = registration.dispatch
+    record = DispatchRecord(
+        op=str(registration.op),
+        tensor_name=dispatch and dispatch.tensor_name,
+        dim=dispatch and dispatch.dim,
+        size=None if size is None else str(size),
+        ranges=tuple(
+            RangeRecord(
+                choice.task.size_range,
+                evaluate(size, choice.task.values)
+                if choice.timings and size is not None
+                else None,
+                choice.winner.candidate.name,
+                {c.name: ms for c, ms in choice.timings.items()},
+            )
+            for choice in choices
+        ),
+        branches=branches,
+    )
+    for row in record.ranges:
+        log.info("%s range %s -> %s", registration.name, row.size_range, row.winner)
+    publish(record)
+
+
+def _build_torch_cond_dispatch(
+    name: str,
+    graph_modules: Sequence[torch.fx.GraphModule],
+    ranges: Sequence[SizeRange],
+    operands: Sequence[Any],
+    tensor: int,
+    dim: int,
+    outputs: Sequence[torch.Tensor] | None = None,
+    merge: bool = True,
+) -> torch.fx.GraphModule:
+    """The graph that picks among traced implementations by a size.
+
+    A concrete size yields the graph of the range that holds it. A symbolic one yields
+    nested ``torch.cond`` nodes: a balanced tree over the distinct graphs of the ranges
+    that the symbol can reach. Whether it is symbolic is read off ``operands``, not off
+    the surrounding compile.
+
+    Args:
+        name: what the names of the subgraphs start with.
+        graph_modules: the graph for each range; the very same graph in several ranges
+            becomes one branch. All take ``operands`` and return a tuple of tensors.
+        ranges: inclusive and ascending.
+        operands: fake tensors and SymInts, one for each placeholder.
+        tensor, dim: operand and dimension whose size decides.
+        outputs: fake tensors with the strides that every branch must produce; those
+            of the first graph by default.
+        merge: whether ranges with the same graph share one branch.
+    """
+    size = operands[tensor].shape[dim]
+    if not isinstance(size, torch.SymInt):
+        return graph_modules[range_of(ranges, size)]
+    kept = reachable(ranges, *bounds_of(size.node.expr, size.node.shape_env))
+    distinct = list(dict.fromkeys(graph_modules[i] for i in kept))
+    branches = group_by_winner(
+        [ranges[i] for i in kept],
+        [distinct.index(graph_modules[i]) for i in kept],
+        merge,
+    )
+    return build_cond_tree(
+        plan_decisions(branches),
+        [distinct[branch.winner] for branch in branches],
+        TreeContext(
+            operands, outputs or output_values(distinct[0]), tensor, dim, name
+        ),
+    )
+
+
+def autotune_custom_op(
+    name: str,
+    decompositions: list[Callable[..., Any]],
+    inputs: list[Any],
+    non_tensor_args: list[dict[str, Any]],
+    op_overload: torch._ops.OpOverload,
+    user_input_gen_fns: InputGenerators | None = None,
+    config_patches_list: list[dict[str, Any]] | None = None,
+    min_speedup_threshold: float = 1.0,
+    benchmark_with_cudagraphs: bool = False,
+) -> tuple[Any, WinningChoice]:
+    """Time decompositions of an op on the inputs of a lowering, inline the fastest.
+
+    Args:
+        name: the operation's name in logs.
+        decompositions: the implementations; the op itself competes with them.
+        inputs: IR nodes of the op's tensor arguments, in schema order.
+        non_tensor_args: for each decomposition its non-tensor arguments by name; the
+            op itself gets the first entry.
+        op_overload: the op.
+        user_input_gen_fns, min_speedup_threshold, benchmark_with_cudagraphs: as for
+            ``register_custom_op_autotuning``.
+        config_patches_list: for each decomposition its config patches.
+
+    Returns:
+        The op's results as IR nodes, in the structure the op returns, and the winner.
+
+    Raises:
+        TypeError, ValueError: the lists are of wrong types or lengths.
+        RuntimeError: there is no tensor input, or nothing could be traced.
+    """
+    if not isinstance(decompositions, (list, tuple)):
+        raise TypeError(
+            "decompositions must be a list or tuple of callables, "
+            f"got {type(decompositions)}"
+        )
+    if not inputs:
+        raise RuntimeError(f"Custom op '{name}' requires tensor inputs for autotuning")
+    patches_list = config_patches_list or [{} for _ in decompositions]
+    for what, given in (
+        ("non_tensor_args", non_tensor_args),
+        ("config_patches_list", patches_list),
+    ):
+        if len(given) != len(decompositions):
+            raise ValueError(
+                f"decompositions and {what} must have same length, "
+                f"got {len(decompositions)} and {len(given)}"
+            )
+    registration = build_registration(
+        op_overload,
+        configs=[
+            CustomOpConfig(decomposition, config_patches=patches, **arguments)
+            for decomposition, arguments, patches in zip(
+                decompositions, non_tensor_args, patches_list
+            )
+        ],
+        name=name,
+        input_gen_fns=user_input_gen_fns,
+        min_speedup_threshold=min_speedup_threshold,
+        benchmark_with_cudagraphs=benchmark_with_cudagraphs,
+    )
+    schema_names = [argument.name for argument in op_overload._schema.arguments]
+    runtime = {k: v for k, v in non_tensor_args[0].items() if k in schema_names}
+    tensor_names = [name for name in schema_names if name not in runtime]
+    call = bind_call(op_overload, (), {**dict(zip(tensor_names, inputs)), **runtime})
+    with V.fake_mode:
+        fake_operands = call.fake_operands()
+    outputs, structure = pytree.tree_flatten(_expected_results(call, fake_operands))
+    task = RangeTask(0, registration.ranges[0], hint_values(call.size_symbols()))
+    choices = Selector(registration, call, fake_operands, outputs).choose([task])
+    if choices is None:
+        raise RuntimeError(f"No valid choices generated for {name}")
+    (choice,) = choices
+    results = _inline(name, choice.winner.graph_module, call, choices)
+    result = pytree.tree_unflatten(results, structure)
+    validate_ir(result)
+    return result, WinningChoice.of(choice.winner)
+
+
+def _create_fallback_choice(op_overload: torch._ops.OpOverload) -> ExternKernelChoice:
+    """The extern kernel that calls the op eagerly, one for each overload.
+
+    Arguments are given when a choice is made of it, so that it can be reused across
+    compiles.
+    """
+    name = f"{re.sub(r'[:.]+', '_', op_overload.name())}_fallback"
+    return ExternKernelChoice.lookup(name) or ExternKernelChoice(
+        kernel=op_overload,
+        name=name,
+        has_out_variant=False,
+        op_overload=op_overload,
+        use_fallback_kernel=True,
+    )

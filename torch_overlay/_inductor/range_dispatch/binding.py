@@ -1,0 +1,271 @@
+"""A lowering's arguments bound to the op's schema.
+
+An op's call arrives as IR nodes, symbolic expressions and plain values, positional
+or by keyword. Bound by name, it can be repeated with any implementation and with any
+stand-ins (fake tensors for tracing, real ones for timing) for its *operands*: the
+distinct tensors, then the size symbols that a graph cannot read off those tensors.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sympy
+
+import torch
+import torch.utils._pytree as pytree
+from torch._inductor import ir
+from torch._inductor.range_dispatch.configs import callable_name
+from torch._inductor.utils import convert_to_symint
+from torch._inductor.virtualized import V
+from torch.utils._ordered_set import OrderedSet
+from torch.utils._sympy.interp import sympy_interp
+from torch.utils._sympy.reference import PythonReferenceAnalysis
+
+
+class UnsupportedArgument(Exception):
+    """The call holds something that cannot become an operand of a branch."""
+
+
+@dataclass(frozen=True)
+class _TensorSlot:
+    """A leaf of the arguments that is the operand with this index."""
+
+    index: int
+
+
+@dataclass(frozen=True)
+class _SymbolicSlot:
+    """A leaf of the arguments that is computed from size symbols."""
+
+    expr: sympy.Expr
+
+
+@dataclass(frozen=True)
+class BoundCall:
+    """One call of ``op``: operands, and how its arguments are made of them.
+
+    ``nodes`` are realized IR nodes with fixed layouts, each once; ``symbols`` are the
+    symbols that every branch gets as operands after the tensors.
+    """
+
+    op: torch._ops.OpOverload
+    nodes: tuple[ir.IRNode, ...]
+    symbols: tuple[sympy.Symbol, ...]
+    _slots: tuple[Any, ...]
+    _spec: pytree.TreeSpec
+
+    @property
+    def operands(self) -> list[Any]:
+        """The operands as a lowering passes them on: IR nodes, then symbols."""
+        return [*(ir.TensorBox(node) for node in self.nodes), *self.symbols]
+
+    def fake_operands(self) -> list[Any]:
+        """Fake tensors and SymInts in the operands' place; needs ``V.fake_mode``."""
+        return [
+            *(ir.ir_node_to_tensor(node) for node in self.nodes),
+            *(convert_to_symint(symbol) for symbol in self.symbols),
+        ]
+
+    def size_symbols(self) -> OrderedSet[sympy.Symbol]:
+        """Every symbol that a size, a stride or a scalar of the call depends on."""
+        found = OrderedSet(self.symbols)
+        for node in self.nodes:
+            found |= _free_symbols([*node.get_size(), *node.get_stride()])
+        return found
+
+    def arguments(self, operands: Sequence[Any]) -> dict[str, Any]:
+        """The arguments by schema name, with ``operands`` filled in."""
+        values = dict(zip(self.symbols, operands[len(self.nodes) :]))
+
+        def fill(slot: Any) -> Any:
+            if isinstance(slot, _TensorSlot):
+                return operands[slot.index]
+            if isinstance(slot, _SymbolicSlot):
+                return sympy_interp(PythonReferenceAnalysis, values, slot.expr)
+            return slot
+
+        return pytree.tree_unflatten(map(fill, self._slots), self._spec)
+
+    def tensors_by_name(self, operands: Sequence[Any]) -> dict[str, Any]:
+        """The tensor arguments that are present, by name."""
+        return {
+            name: value
+            for name, value in self.arguments(operands).items()
+            if isinstance(value, torch.Tensor)
+        }
+
+    def position(self, name: str) -> int | None:
+        """Which operand tensor argument ``name`` is, None if the call leaves it out."""
+        slot = pytree.tree_unflatten(self._slots, self._spec)[name]
+        return slot.index if isinstance(slot, _TensorSlot) else None
+
+    def invoke(
+        self,
+        function: Callable[..., Any],
+        params: dict[str, Any],
+        operands: Sequence[Any],
+    ) -> Any:
+        """Call ``function`` as the op was called, ``params`` laid over by name.
+
+        Raises:
+            TypeError: the function cannot take the op's arguments.
+        """
+        args, kwargs = arrange_arguments(
+            function, self.op, self.arguments(operands), params
+        )
+        return function(*args, **kwargs)
+
+
+def bind_call(
+    op: torch._ops.OpOverload, args: Sequence[Any], kwargs: dict[str, Any]
+) -> BoundCall:
+    """Bind a lowering's arguments to the schema and realize its tensors.
+
+    Arguments that the caller left out take the *op's* defaults.
+
+    Raises:
+        UnsupportedArgument: an argument is neither tensor, symbolic nor plain.
+    """
+    leaves, spec = pytree.tree_flatten(bind_to_schema(op, args, kwargs))
+    nodes: dict[int, ir.IRNode] = {}
+    positions: dict[int, int] = {}
+
+    def slot(leaf: Any) -> Any:
+        if isinstance(leaf, ir.ShapeAsConstantBuffer):
+            leaf = leaf.expr
+        if isinstance(leaf, (sympy.Integer, sympy.Float)):
+            return leaf.__int__() if leaf.is_Integer else leaf.__float__()
+        if isinstance(leaf, sympy.Basic):
+            return _SymbolicSlot(leaf)
+        if not isinstance(leaf, ir.IRNode):
+            return leaf
+        if isinstance(leaf, ir.NonTensorObj):
+            raise UnsupportedArgument(f"{type(leaf).__name__} argument")
+        if id(leaf) not in positions:
+            positions[id(leaf)] = len(nodes)
+            nodes[len(nodes)] = _realize(leaf)
+        return _TensorSlot(positions[id(leaf)])
+
+    slots = tuple(map(slot, leaves))
+    realized = tuple(nodes.values())
+    scalars = [s.expr for s in slots if isinstance(s, _SymbolicSlot)]
+    return BoundCall(op, realized, _symbol_operands(realized, scalars), slots, spec)
+
+
+def bind_to_schema(
+    op: torch._ops.OpOverload, args: Sequence[Any], kwargs: dict[str, Any]
+) -> dict[str, Any]:
+    """Arguments by name in schema order, the op's defaults filled in.
+
+    Raises:
+        TypeError: a required argument is missing, or one is unknown or given twice.
+    """
+    arguments = op._schema.arguments
+    positional = [a.name for a in arguments if not a.kwarg_only]
+    if len(args) > len(positional):
+        raise TypeError(f"{op} takes {len(positional)} positional arguments: {args}")
+    given = dict(zip(positional, args))
+    for name, value in kwargs.items():
+        if name in given or all(name != a.name for a in arguments):
+            raise TypeError(f"{op} got an unexpected or repeated argument {name!r}")
+        given[name] = value
+    for argument in arguments:
+        if argument.name not in given and argument.has_default_value():
+            given[argument.name] = argument.default_value
+    missing = [a.name for a in arguments if a.name not in given]
+    if missing:
+        raise TypeError(f"{op} is missing the arguments {missing}")
+    return {a.name: given[a.name] for a in arguments}
+
+
+def arrange_arguments(
+    function: Callable[..., Any],
+    op: torch._ops.OpOverload,
+    values: dict[str, Any],
+    params: dict[str, Any],
+) -> tuple[list[Any], dict[str, Any]]:
+    """Positional and keyword arguments with which to call an implementation.
+
+    It is called just as the op would be. Where its signature cannot take that, the
+    non-tensor arguments go by keyword, and those at the op's default that it does not
+    name are left out.
+
+    Raises:
+        TypeError: the function cannot take the op's arguments at all.
+    """
+    arguments = op._schema.arguments
+    values = {**values, **{k: v for k, v in params.items() if k in values}}
+    extra = {k: v for k, v in params.items() if k not in values}
+
+    def split(by_position: Iterable[str], names: Iterable[str]) -> Any:
+        positional = OrderedSet(by_position)
+        return (
+            [values[name] for name in names if name in positional],
+            {n: values[n] for n in names if n not in positional} | extra,
+        )
+
+    names = [a.name for a in arguments]
+    like_op = split((a.name for a in arguments if not a.kwarg_only), names)
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return like_op
+    tensors = [
+        a.name for a in arguments if "Tensor" in str(a.type) and not a.kwarg_only
+    ]
+    droppable = OrderedSet(
+        a.name
+        for a in arguments
+        if a.has_default_value()
+        and a.name not in signature.parameters
+        and a.name not in params
+        and _same_plain_value(values[a.name], a.default_value)
+    )
+    kept = [name for name in names if name not in droppable]
+    reason: TypeError | None = None
+    for attempt in (like_op, split(tensors, names), split(tensors, kept)):
+        try:
+            signature.bind(*attempt[0], **attempt[1])
+            return attempt
+        except TypeError as error:
+            reason = reason or error
+    raise TypeError(
+        f"{callable_name(function)}{signature} cannot be called with the arguments "
+        f"of {op}, {names}: {reason}"
+    )
+
+
+def _same_plain_value(value: Any, default: Any) -> bool:
+    return type(value) is type(default) and (value is default or value == default)
+
+
+def _realize(node: ir.IRNode) -> ir.IRNode:
+    realized = ir.ExternKernel.realize_input(node)
+    realized.freeze_layout()
+    return realized
+
+
+def _free_symbols(exprs: Iterable[Any]) -> OrderedSet[sympy.Symbol]:
+    found: OrderedSet[sympy.Symbol] = OrderedSet()
+    for expr in exprs:
+        found |= getattr(expr, "free_symbols", ())
+    return found
+
+
+def _symbol_operands(
+    nodes: Sequence[ir.IRNode], scalars: Sequence[sympy.Expr]
+) -> tuple[sympy.Symbol, ...]:
+    """Symbols that a graph of these tensors cannot read off a size or a stride.
+
+    A graph's code defines a symbol from an input dimension that is exactly that
+    symbol; one that occurs in compound sizes only must come as an operand of its own.
+    """
+    dims = [d for node in nodes for d in [*node.get_size(), *node.get_stride()]]
+    plain = OrderedSet(d for d in dims if isinstance(d, sympy.Symbol))
+    missing = (_free_symbols(dims) - plain) | _free_symbols(scalars)
+    return tuple(sorted(missing, key=lambda symbol: symbol.name))
+

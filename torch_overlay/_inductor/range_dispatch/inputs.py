@@ -1,0 +1,209 @@
+"""Sizes and tensors to time candidates with.
+
+A size is chosen for the *symbols* and every operand's shape derived from them, so
+that operands which share a symbol agree. Strides are those of the real call: a
+transposed, sliced or expanded input is timed as such.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import sympy
+
+import torch
+from torch._inductor.range_dispatch.binding import BoundCall
+from torch._inductor.range_dispatch.ranges import SizeRange
+from torch._inductor.range_dispatch.spec import InputGenerators
+from torch._inductor.virtualized import V
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
+from torch.utils._ordered_set import OrderedSet
+from torch.utils._python_dispatch import _disable_current_modes
+
+
+log = logging.getLogger(__name__)
+
+# The open range is timed at a smaller size if its inputs would take more than this.
+MAX_INPUT_BYTES = 1 << 30
+
+# Integers are drawn from {0, 1}: valid as indices into any dimension of two or more.
+_INTEGER_LIMIT = 2
+
+SymbolValues: TypeAlias = dict[sympy.Symbol, int]
+
+
+def bounds_of(
+    size: sympy.Expr, shape_env: ShapeEnv | None = None
+) -> tuple[int, int | None]:
+    """The smallest and largest value that guards let ``size`` take, None if open."""
+    known = (shape_env or V.graph.sizevars.shape_env).bound_sympy(size)
+    lower = int(known.lower) if known.lower.is_Integer else 0
+    upper = int(known.upper) if known.upper.is_Integer else None
+    return max(lower, 0), upper
+
+
+def values_for_range(
+    call: BoundCall, size: sympy.Expr, size_range: SizeRange, open_size: int
+) -> SymbolValues:
+    """Values for all symbols of the call that put ``size`` at the top of its range.
+
+    The open range is represented by ``open_size``, or by less if the inputs would be
+    larger than ``MAX_INPUT_BYTES``. Symbols that ``size`` does not depend on keep the
+    sizes seen at compile time.
+    """
+    lower, upper = bounds_of(size)
+    first = max(size_range.start, lower)
+    last = max(first, open_size) if size_range.end is None else size_range.end
+    if upper is not None:
+        last = min(last, upper)
+    values = _solve(call, size, first, last)
+    if size_range.end is None and input_bytes(call, values) > MAX_INPUT_BYTES:
+        values = _fit_memory(call, size, first, last)
+        log.info(
+            "%s: timing range %s at size %s, not %d: its inputs would take more than "
+            "%d bytes",
+            call.op,
+            size_range,
+            evaluate(size, values),
+            last,
+            MAX_INPUT_BYTES,
+        )
+    return values
+
+
+def _fit_memory(
+    call: BoundCall, size: sympy.Expr, first: int, last: int
+) -> SymbolValues:
+    """Bisect for the largest size in ``[first, last]`` whose inputs fit."""
+    while first < last:
+        middle = (first + last + 1) // 2
+        if input_bytes(call, _solve(call, size, first, middle)) <= MAX_INPUT_BYTES:
+            first = middle
+        else:
+            last = middle - 1
+    return _solve(call, size, first, first)
+
+
+def _solve(call: BoundCall, size: sympy.Expr, first: int, last: int) -> SymbolValues:
+    """Symbol values with ``size`` in ``[first, last]``, as close to ``last`` as can be.
+
+    Sizes grow with their symbols, so one symbol is bisected while the others stay.
+    """
+    hints = hint_values(OrderedSet([*call.size_symbols(), *size.free_symbols]))
+    least = {s: max(bounds_of(s)[0], 1) for s in size.free_symbols}
+    best = hints
+    for start in (hints, {**hints, **least}):
+        for symbol in sorted(size.free_symbols, key=lambda s: s.name):
+            candidate = _bisect(size, symbol, start, last)
+            if first <= evaluate(size, candidate) <= last:
+                return candidate
+            best = candidate
+    return best
+
+
+def _bisect(
+    size: sympy.Expr, symbol: sympy.Symbol, start: SymbolValues, target: int
+) -> SymbolValues:
+    low, upper = bounds_of(symbol)
+    high = max(low, 2 * target + 2)
+    if upper is not None:
+        high = min(high, upper)
+    while low < high:
+        middle = (low + high + 1) // 2
+        if evaluate(size, {**start, symbol: middle}) <= target:
+            low = middle
+        else:
+            high = middle - 1
+    return {**start, symbol: low}
+
+
+def hint_values(symbols: OrderedSet[sympy.Symbol]) -> SymbolValues:
+    """The sizes seen at compile time."""
+    return {s: V.graph.sizevars.optimization_hint(s) for s in symbols}
+
+
+def evaluate(expr: Any, values: SymbolValues) -> int:
+    """The value of a size, stride or scalar expression."""
+    return int(expr.xreplace(values)) if isinstance(expr, sympy.Basic) else int(expr)
+
+
+def input_bytes(call: BoundCall, values: SymbolValues) -> int:
+    """Bytes of memory that all tensor operands take at these sizes."""
+    return sum(
+        _storage_length(*_concrete_layout(node, values)) * node.get_dtype().itemsize
+        for node in call.nodes
+    )
+
+
+def make_inputs(
+    call: BoundCall, values: SymbolValues, generators: InputGenerators
+) -> list[Any]:
+    """Real operands at these sizes: random tensors, then the symbols' values.
+
+    Generators get a real tensor of the argument's shape and return what to use.
+
+    Raises:
+        ValueError: a generator returns another shape, dtype or device.
+    """
+    with _disable_current_modes(), torch.no_grad():
+        operands: list[Any] = [_random_tensor(node, values) for node in call.nodes]
+        examples = call.arguments([*operands, *(values[s] for s in call.symbols)])
+        for name, generator in generators.items():
+            example = examples[name]
+            if isinstance(example, torch.Tensor):
+                position = next(i for i, x in enumerate(operands) if x is example)
+                operands[position] = _generated(call, name, generator(example), example)
+    return [*operands, *(values[symbol] for symbol in call.symbols)]
+
+
+def _generated(
+    call: BoundCall, name: str, made: Any, example: torch.Tensor
+) -> torch.Tensor:
+    def described(x: Any) -> str:
+        if not isinstance(x, torch.Tensor):
+            return repr(type(x))
+        return f"{tuple(x.shape)} {x.dtype} on {x.device}"
+
+    if described(made) != described(example):
+        raise ValueError(
+            f"input_gen_fns[{name!r}] of {call.op} must return a tensor like its "
+            f"argument, {described(example)}, got {described(made)}"
+        )
+    if made.stride() == example.stride():
+        return made
+    return example.copy_(made)
+
+
+def _concrete_layout(
+    node: Any, values: SymbolValues
+) -> tuple[Sequence[int], Sequence[int]]:
+    return (
+        [evaluate(s, values) for s in node.get_size()],
+        [evaluate(s, values) for s in node.get_stride()],
+    )
+
+
+def _storage_length(size: Sequence[int], stride: Sequence[int]) -> int:
+    if 0 in size:
+        return 0
+    return 1 + sum((n - 1) * step for n, step in zip(size, stride))
+
+
+def _random_tensor(node: Any, values: SymbolValues) -> torch.Tensor:
+    size, stride = _concrete_layout(node, values)
+    length = _storage_length(size, stride)
+    dtype, device = node.get_dtype(), node.get_device()
+    # A generator of its own leaves the global random state alone.
+    generator = torch.Generator(device=device).manual_seed(0)
+    if dtype.is_floating_point or dtype.is_complex:
+        # Not every narrow float type has a random kernel of its own.
+        drawn = dtype if dtype.itemsize >= 2 else torch.float32
+        flat = torch.randn(length, dtype=drawn, device=device, generator=generator)
+        flat = flat.to(dtype)
+    else:
+        flat = torch.randint(
+            _INTEGER_LIMIT, (length,), device=device, generator=generator
+        ).to(dtype)
+    return flat.as_strided(size, stride)

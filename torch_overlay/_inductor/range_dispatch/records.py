@@ -1,0 +1,56 @@
+"""What was measured and decided, for people and tests to look at."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from torch._inductor.range_dispatch.ranges import SizeRange
+
+
+@dataclass(frozen=True)
+class RangeRecord:
+    """One range: the size it was timed at, milliseconds by candidate, the winner.
+
+    ``timed_size`` is None, and ``milliseconds`` empty, if nothing had to be timed.
+    """
+
+    size_range: SizeRange
+    timed_size: int | None
+    winner: str
+    milliseconds: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class DispatchRecord:
+    """One lowered call: ``size`` is the dispatched size as an expression, None for
+    plain autotuning; ``branches`` is 1 when the winner was inlined without a cond."""
+
+    op: str
+    tensor_name: str | None
+    dim: int | None
+    size: str | None
+    ranges: tuple[RangeRecord, ...]
+    branches: int
+
+
+_listeners: list[list[DispatchRecord]] = []
+
+
+@contextlib.contextmanager
+def record_dispatches() -> Iterator[list[DispatchRecord]]:
+    """Collect a record of every autotuned call that is lowered in the context."""
+    records: list[DispatchRecord] = []
+    _listeners.append(records)
+    try:
+        yield records
+    finally:
+        # By identity: equal lists of nested contexts are different listeners.
+        _listeners[:] = [one for one in _listeners if one is not records]
+
+
+def publish(record: DispatchRecord) -> None:
+    """Give a record to every context that is collecting."""
+    for records in _listeners:
+        records.append(record)
