@@ -1,0 +1,216 @@
+#!/usr/bin/env python3
+"""Lays this repository's overlay and patches over a PyTorch tree, and takes them off.
+
+Run ``python scripts/overlay.py --help``. Needs Python 3.11 and, for checkouts and
+patches, git.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+if sys.version_info < (3, 11):  # noqa: UP036
+    sys.exit("overlay: error: Python 3.11 or newer is needed to run this tool")
+
+from overlay_tool import commands
+from overlay_tool.errors import EnvironmentFailure, OverlayError
+
+_DESCRIPTION = """\
+Lays the overlay (whole files) and the patches of this repository over a PyTorch
+tree, and takes them off again. All or nothing: every file is checked first, and a
+command that fails or is killed leaves the tree as it was (if killed, as soon as
+the next apply or revert has run).
+"""
+
+_EPILOG = """\
+exit status:
+  0   done, or nothing to do; status: applied and current
+  1   refused, nothing changed: no PyTorch tree, unknown base, a file that is not
+      the base's or that you edited, a patch that does not fit, an unsafe path
+  2   wrong usage
+  3   the machine does not let us: no git, no space, no permission, a damaged
+      receipt; the message names the path
+  10  status: not applied
+  11  status: outdated: apply would change files (a newer patch set, another torch,
+      files put back to the base's)
+  12  status: edited: files were edited or deleted since apply; they are listed
+  13  status: interrupted: a command was killed; the next apply or revert recovers
+  14  status: in progress: another process is changing the tree
+  128+N  stopped by signal N; the change was undone
+
+in the tree, while applied:
+  .torch_overlay.json   the receipt: base, patch set, blob ids before and after
+  .torch_overlay/       the originals, and what a running command needs
+
+example:
+  python scripts/overlay.py apply --tree ~/pytorch
+  python scripts/overlay.py status --tree .venv/lib/python3.11/site-packages
+"""
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class _Stopped(BaseException):
+    """A signal asked us to stop: unwinds, and so undoes, like any other error."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns the exit status."""
+    options = _parser().parse_args(arguments)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A path that the terminal cannot show must not end a command.
+        sys.stdout.reconfigure(errors="backslashreplace")
+    _say_goodbye_on_signals()
+    try:
+        report = _run(options)
+    except OverlayError as error:
+        return _fail(options, str(error), error.exit_code)
+    except OSError as error:
+        return _fail(options, _explain(error), EnvironmentFailure.exit_code)
+    except _Stopped as stopped:
+        name = signal.Signals(stopped.number).name
+        return _fail(options, f"stopped by {name}", 128 + stopped.number)
+    _print(options, report)
+    return report.exit_code
+
+
+def _run(options: argparse.Namespace) -> commands.Report:
+    # Absolute at once; links in it are resolved later.
+    tree = Path(os.path.abspath(options.tree))
+    patch_set = Path(os.path.abspath(options.patch_set))
+
+    def on_wait(who: str) -> None:
+        if not options.quiet:
+            print(f"overlay: waiting for {who}", file=sys.stderr, flush=True)
+
+    if options.command == "status":
+        return commands.status(tree, patch_set)
+    if options.command == "apply":
+        return commands.apply(tree, patch_set, on_wait)
+    if options.command == "revert":
+        return commands.revert(tree, on_wait)
+    return commands.pin(tree, patch_set, options.keep)
+
+
+def _parser() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument(
+        "--tree",
+        required=True,
+        metavar="PATH",
+        help="a git checkout of PyTorch, or the site-packages folder of an "
+        "installed torch",
+    )
+    common.add_argument(
+        "--patch-set",
+        default=str(Path(__file__).resolve().parent.parent),
+        metavar="DIR",
+        help="the folder that holds torch_overlay/ and patches/ (default: the "
+        "repository of this script); for tests and forks",
+    )
+    common.add_argument(
+        "--quiet", action="store_true", help="print errors only, on stderr"
+    )
+    common.add_argument(
+        "--json",
+        action="store_true",
+        help="print the result, errors too, as one JSON object on stdout",
+    )
+    parser = argparse.ArgumentParser(
+        prog="overlay.py",
+        description=_DESCRIPTION,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, text in (
+        ("status", "say whether it is applied, and current; changes nothing"),
+        ("apply", "apply it, or bring what is applied up to date"),
+        ("revert", "take it off: every file byte for byte as it was"),
+        ("pin", "for maintainers: note a pristine tree's blob ids in bases.toml"),
+    ):
+        command = subparsers.add_parser(
+            name,
+            parents=[common],
+            help=text,
+            description=text[0].upper() + text[1:] + ".",
+            epilog=_EPILOG,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        if name == "pin":
+            command.add_argument(
+                "--keep",
+                action="store_true",
+                help="keep accepting the blob ids that are listed now, too",
+            )
+    return parser
+
+
+def _say_goodbye_on_signals() -> None:
+    def stop(number: int, frame: object) -> None:
+        # Once is enough: a second signal must not cut off the undoing.
+        for each in _SIGNALS:
+            signal.signal(each, signal.SIG_IGN)
+        raise _Stopped(number)
+
+    for each in _SIGNALS:
+        # Not what we were told to ignore (nohup, a background job).
+        if signal.getsignal(each) is not signal.SIG_IGN:
+            signal.signal(each, stop)
+
+
+def _explain(error: OSError) -> str:
+    place = f"{error.filename}: " if error.filename is not None else ""
+    return (
+        f"{place}{error.strerror or error}; nothing was changed. Make it possible "
+        "(space, permission, a writable disk) and run this again"
+    )
+
+
+def _print(options: argparse.Namespace, report: commands.Report) -> None:
+    if options.json:
+        _print_json(
+            {
+                "command": options.command,
+                "exit_code": report.exit_code,
+                "summary": report.summary,
+                **report.details,
+                "notes": list(report.notes),
+            }
+        )
+    elif not options.quiet:
+        for line in (*(f"note: {note}" for note in report.notes), report.summary):
+            print(line)
+        for line in report.lines:
+            print(f"  {line}")
+
+
+def _fail(options: argparse.Namespace, message: str, exit_code: int) -> int:
+    print(f"overlay: error: {message}", file=sys.stderr)
+    if options.json:
+        document = {
+            "command": options.command,
+            "exit_code": exit_code,
+            "error": message,
+        }
+        _print_json(document)
+    return exit_code
+
+
+def _print_json(document: dict[str, Any]) -> None:
+    print(json.dumps(document, indent=2))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""patches/bases.toml: the trees the patch set is written for."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .blobs import is_blob_id
+from .errors import Refused
+from .filesystem import replace_file
+from .paths import check_path
+
+_HEADER = """\
+# The PyTorch trees that this patch set is written for.
+#
+# `blobs` lists every file of the base that an overlay file replaces or a patch
+# touches, with the git blob ids that are accepted there. A file that is not listed
+# must not exist in the base. Written by `scripts/overlay.py pin --tree PRISTINE`;
+# for a new base add its tag and commit by hand, then pin.
+"""
+
+
+@dataclass(frozen=True)
+class Base:
+    """One released tree, and what its files must be for our changes to fit."""
+
+    tag: str
+    commit: str
+    blobs: Mapping[str, tuple[str, ...]]
+
+    def accepts(self, path: str, blob: str | None) -> bool:
+        """Whether a pristine tree may have ``blob`` (None: no file) at ``path``."""
+        accepted = self.blobs.get(path)
+        return blob is None if accepted is None else blob in accepted
+
+
+def load_bases(file: Path) -> tuple[Base, ...]:
+    """Reads bases.toml; an error names the entry that is wrong."""
+    try:
+        document = tomllib.loads(file.read_bytes().decode("utf-8"))
+    except FileNotFoundError:
+        raise Refused(
+            f"{file} is missing: --patch-set must name a folder that has it"
+        ) from None
+    except ValueError as error:  # not TOML, or not UTF-8
+        raise Refused(f"{file} cannot be read: {error}") from None
+    entries = document.get("base", [])
+    if not isinstance(entries, list) or set(document) - {"base"}:
+        raise Refused(f"{file}: only [[base]] entries are known")
+    bases = tuple(_load_base(file, entry) for entry in entries)
+    for key in ("tag", "commit"):
+        values = [getattr(base, key) for base in bases]
+        for value in values:
+            if values.count(value) > 1:
+                raise Refused(f"{file}: two bases have the {key} {value!r}")
+    return bases
+
+
+def _load_base(file: Path, entry: Mapping[str, object]) -> Base:
+    tag = entry.get("tag")
+    # The tag also names a folder of patches/.
+    if not isinstance(tag, str) or tag in ("", ".", "..") or "/" in tag:
+        raise Refused(f"{file}: {tag!r} is not a tag")
+    commit = entry.get("commit")
+    if not isinstance(commit, str) or not is_blob_id(commit):
+        raise Refused(f"{file}: {tag}: {commit!r} is not a commit id of 40 digits")
+    table = entry.get("blobs", {})
+    unknown = sorted(set(entry) - {"tag", "commit", "blobs"})
+    if unknown or not isinstance(table, dict):
+        raise Refused(f"{file}: {tag}: what is {', '.join(unknown) or 'blobs'}?")
+    blobs: dict[str, tuple[str, ...]] = {}
+    for path, accepted in table.items():
+        check_path(path, str(file))
+        if (
+            not isinstance(accepted, list)
+            or not accepted
+            or not all(is_blob_id(blob) for blob in accepted)
+        ):
+            raise Refused(f"{file}: {tag}: {path}: not a list of blob ids")
+        blobs[path] = tuple(accepted)
+    return Base(tag=tag, commit=commit, blobs=blobs)
+
+
+def format_bases(bases: Iterable[Base]) -> str:
+    """The text of bases.toml; the same bases always give the same text."""
+    lines = [_HEADER, "\n"]
+    for base in bases:
+        lines.append("[[base]]\n")
+        lines.append(f"tag = {_quoted(base.tag)}\n")
+        lines.append(f"commit = {_quoted(base.commit)}\n\n")
+        lines.append("[base.blobs]\n")
+        for path, accepted in sorted(base.blobs.items()):
+            ids = ", ".join(_quoted(blob) for blob in sorted(accepted))
+            lines.append(f"{_quoted(path)} = [{ids}]\n")
+        lines.append("\n")
+    return "".join(lines).rstrip("\n") + "\n"
+
+
+def save_bases(file: Path, bases: Sequence[Base]) -> bool:
+    """Writes bases.toml atomically; says whether that changed it."""
+    content = format_bases(bases).encode("utf-8")
+    if file.exists() and file.read_bytes() == content:
+        return False
+    replace_file(file, content)
+    return True
+
+
+def _quoted(text: str) -> str:
+    escaped = "".join(
+        f"\\u{ord(character):04x}"
+        if ord(character) < 0x20 or ord(character) == 0x7F
+        else character
+        for character in text.replace("\\", "\\\\").replace('"', '\\"')
+    )
+    return f'"{escaped}"'

@@ -1,0 +1,108 @@
+"""One process at a time changes a tree."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+
+from .filesystem import naming, remove_directory_if_empty
+from .state import State
+
+
+@contextlib.contextmanager
+def locked(
+    state: State, command: str, on_wait: Callable[[str], None]
+) -> Iterator[None]:
+    """Holds the tree's lock; waits for another holder after telling ``on_wait``.
+
+    The lock file is removed afterwards, as nothing must be left in a tree that
+    nothing is applied to. So whoever gets the lock checks that it is the file's.
+    """
+    descriptor = _acquire(state, on_wait)
+    try:
+        # The disk may be full, and a recovery must go on all the same.
+        with contextlib.suppress(OSError):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, _description(command), 0)
+        yield
+    finally:
+        # After a failure in here, what it left is more use than a second error.
+        with contextlib.suppress(OSError):
+            _leave(state)
+        os.close(descriptor)
+
+
+def holder(state: State) -> str | None:
+    """Who holds the tree's lock now, None if nobody does. Writes nothing."""
+    try:
+        descriptor = os.open(state.lock, os.O_RDONLY | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return None
+    except BlockingIOError:
+        return _read_description(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _acquire(state: State, on_wait: Callable[[str], None]) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+    while True:
+        with contextlib.suppress(FileExistsError):
+            os.mkdir(state.folder, 0o755)
+        try:
+            descriptor = os.open(state.lock, flags, 0o644)
+        except FileNotFoundError:
+            continue  # the holder has just removed the folder
+        except OSError:
+            with contextlib.suppress(OSError):
+                os.rmdir(state.folder)  # unless it is in use
+            raise
+        try:
+            with naming(state.lock):
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    on_wait(_read_description(descriptor))
+                    fcntl.flock(descriptor, fcntl.LOCK_EX)
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), os.lstat(state.lock)):
+                    return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _leave(state: State) -> None:
+    """Removes the lock file, and the state folder if that was all there is in it."""
+    os.unlink(state.lock)
+    remove_directory_if_empty(state.folder)
+
+
+def _description(command: str) -> bytes:
+    document = {
+        "pid": os.getpid(),
+        "host": socket.gethostname(),
+        "command": command,
+        "since": time.strftime("%Y-%m-%d %H:%M:%S %z"),
+    }
+    return json.dumps(document).encode("utf-8")
+
+
+def _read_description(descriptor: int) -> str:
+    try:
+        document = json.loads(os.pread(descriptor, 4096, 0))
+        return (
+            f"process {document['pid']} on {document['host']} "
+            f"({document['command']}, since {document['since']})"
+        )
+    except (ValueError, KeyError, TypeError):
+        return "another process"

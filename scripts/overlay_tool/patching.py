@@ -1,0 +1,126 @@
+"""Applies a series of patches in a scratch folder; never touches a tree."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .errors import Refused
+from .filesystem import naming
+from .git import git_isolated
+from .patch_set import Patch
+from .paths import check_path
+
+_RENAME = re.compile(rb"(rename|copy) (from|to) ")
+_OFFSET = re.compile(r"Hunk #\d+ succeeded at \d+ \(offset -?\d+ lines?\)")
+
+
+@dataclass(frozen=True)
+class ScratchFile:
+    """A file before or after the patches."""
+
+    content: bytes
+    executable: bool
+
+
+@dataclass(frozen=True)
+class PatchedFiles:
+    """What a series makes of its files, and what is worth telling about it."""
+
+    files: Mapping[str, ScratchFile | None]
+    notes: tuple[str, ...]
+
+
+def touched_paths(patch: Patch) -> tuple[str, ...]:
+    """The paths in the tree that ``patch`` changes, creates or removes."""
+    in_diff = False
+    for line in patch.content.splitlines():
+        in_diff = in_diff or line.startswith(b"diff --git ")
+        # A line of a hunk starts with a blank, + or -: this is a header.
+        if in_diff and _RENAME.match(line):
+            raise Refused(
+                f"patch {patch.name}: renames and copies are not supported: "
+                "make it with `git format-patch --no-renames`"
+            )
+    with tempfile.TemporaryDirectory(prefix="torch_overlay_") as folder:
+        arguments = ["apply", "--numstat", "-z", "-p1", "-"]
+        listing = git_isolated(arguments, Path(folder), patch.content)
+    if listing.returncode != 0:
+        raise Refused(f"patch {patch.name}: {_message(listing.stderr)}")
+    paths = []
+    for record in listing.stdout.split(b"\0"):
+        if record:
+            path = record.split(b"\t", 2)[2].decode("utf-8", "surrogateescape")
+            paths.append(check_path(path, f"patch {patch.name}"))
+    return tuple(dict.fromkeys(paths))
+
+
+def apply_series(
+    patches: Sequence[Patch], pristine: Mapping[str, ScratchFile | None]
+) -> PatchedFiles:
+    """The contents of the ``pristine`` files after all ``patches``.
+
+    ``pristine`` has an entry for each path that a patch touches, None where there
+    is no file. Hunks must match exactly (git knows no fuzz); that one matched at
+    another line than it says is reported, and harmless: the files are pinned.
+    """
+    if not patches:
+        return PatchedFiles(dict(pristine), ())
+    notes: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="torch_overlay_") as folder:
+        # The real path, so that git sees where its search must end.
+        scratch = Path(os.path.realpath(folder), "scratch")
+        scratch.mkdir()
+        for path, file in pristine.items():
+            if file is not None:
+                place = scratch / path
+                place.parent.mkdir(parents=True, exist_ok=True)
+                with naming(place):
+                    place.write_bytes(file.content)
+                place.chmod(0o755 if file.executable else 0o644)
+        for patch in patches:
+            arguments = ["apply", "-v", "--whitespace=nowarn", "-p1", "-"]
+            result = git_isolated(arguments, scratch, patch.content)
+            messages = _message(result.stderr)
+            if result.returncode != 0:
+                raise Refused(f"patch {patch.name} does not fit: {messages}")
+            for offset in _OFFSET.findall(messages):
+                notes.append(f"patch {patch.name}: {offset}")
+            _check_scratch(scratch, patch, pristine)
+        return PatchedFiles(
+            {path: _read_scratch(scratch / path) for path in pristine},
+            tuple(notes),
+        )
+
+
+def _check_scratch(
+    scratch: Path, patch: Patch, expected: Mapping[str, ScratchFile | None]
+) -> None:
+    """Refuses links, and files that git's own listing did not announce."""
+    for folder, folders, names in os.walk(scratch):
+        for name in (*folders, *names):
+            place = Path(folder, name)
+            path = place.relative_to(scratch).as_posix()
+            mode = os.lstat(place).st_mode
+            if stat.S_ISDIR(mode) or (stat.S_ISREG(mode) and path in expected):
+                continue
+            raise Refused(f"patch {patch.name} makes {path}, which is refused")
+
+
+def _read_scratch(place: Path) -> ScratchFile | None:
+    try:
+        mode = os.lstat(place).st_mode
+    except FileNotFoundError:
+        return None
+    return ScratchFile(place.read_bytes(), bool(mode & 0o100))
+
+
+def _message(standard_error: bytes) -> str:
+    lines = standard_error.decode("utf-8", "replace").splitlines()
+    dull = ("Checking patch ", "Applied patch ")
+    return "; ".join(line for line in lines if not line.startswith(dull))

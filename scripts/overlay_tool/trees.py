@@ -1,0 +1,105 @@
+"""Finds out what a tree is: a checkout or an installed torch, and of which commit."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .bases import Base
+from .errors import Refused
+from .git import git_in_repository
+
+_GIT_VERSION = re.compile(
+    r"^git_version\s*(?::[^=\n]*)?=\s*['\"]([0-9a-f]{40})['\"]", re.MULTILINE
+)
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A folder that holds ``torch/``; ``commit`` is what it was made from."""
+
+    root: Path
+    is_checkout: bool
+    commit: str
+
+    def is_based_on(self, commit: str) -> bool:
+        """Whether the tree is ``commit``, perhaps with commits of the user on top."""
+        if commit == self.commit:
+            return True
+        return self.is_checkout and _is_ancestor(self.root, commit, self.commit)
+
+
+def identify(root: Path) -> Tree:
+    """Says what the tree at ``root`` is; refuses a folder that is none."""
+    if not root.is_dir():
+        raise Refused(f"{root} is not a folder")
+    root = Path(os.path.realpath(root))
+    if not (root / "torch" / "_inductor").is_dir():
+        raise Refused(
+            f"{root} is no PyTorch tree (it has no torch/_inductor): give --tree a "
+            "checkout, or the site-packages folder that holds torch"
+        )
+    if (root / ".git").exists() and (root / "setup.py").is_file():
+        head = git_in_repository(["rev-parse", "--verify", "HEAD^{commit}"], root)
+        if head.returncode != 0:
+            message = head.stderr.decode("utf-8", "replace").strip()
+            raise Refused(f"{root}: git cannot tell the commit: {message}")
+        return Tree(root, is_checkout=True, commit=head.stdout.decode().strip())
+    version_file = root / "torch" / "version.py"
+    try:
+        text = version_file.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        raise Refused(
+            f"{root} is neither a git checkout nor an installed torch (no "
+            f"{version_file}): its version cannot be told"
+        ) from None
+    # Searched, never executed: it is not ours.
+    found = _GIT_VERSION.search(text)
+    if found is None:
+        raise Refused(f"{version_file} has no git_version: its commit cannot be told")
+    return Tree(root, is_checkout=False, commit=found.group(1))
+
+
+def find_base(tree: Tree, bases: Sequence[Base]) -> Base | None:
+    """The base of ``tree``, None if it is not a known one.
+
+    In a checkout the user may have committed on top of the base: then the nearest
+    base among the ancestors is it, and the blob checks decide.
+    """
+    for base in bases:
+        if base.commit == tree.commit:
+            return base
+    candidates = [base for base in bases if tree.is_based_on(base.commit)]
+    nearest = [
+        base
+        for base in candidates
+        if not any(
+            other is not base and _is_ancestor(tree.root, base.commit, other.commit)
+            for other in candidates
+        )
+    ]
+    if len(nearest) > 1:
+        tags = ", ".join(base.tag for base in nearest)
+        raise Refused(f"{tree.root}: HEAD descends from several bases: {tags}")
+    return nearest[0] if nearest else None
+
+
+def require_base(tree: Tree, bases: Sequence[Base]) -> Base:
+    """The base of ``tree``; refuses a tree of none, and says which are known."""
+    base = find_base(tree, bases)
+    if base is None:
+        known = ", ".join(f"{base.tag} ({base.commit})" for base in bases)
+        raise Refused(
+            f"{tree.root} is of commit {tree.commit}, which is not a known base. "
+            f"Known: {known or 'none'}"
+        )
+    return base
+
+
+def _is_ancestor(root: Path, commit: str, descendant: str) -> bool:
+    # A commit that the repository does not have is an error to git, and a no to us.
+    arguments = ["merge-base", "--is-ancestor", commit, descendant]
+    return git_in_repository(arguments, root).returncode == 0
