@@ -1,0 +1,105 @@
+"""What scripts/setup, scripts/test and scripts/run do."""
+
+import argparse
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from setup_tool.environment import child_variables, prepare, python_of
+from setup_tool.lock import locked
+from setup_tool.overlay_step import apply_overlay
+from setup_tool.pins import primary_base, read_pins
+from setup_tool.plain_scripts import run_plain_scripts
+from setup_tool.prerequisites import check_tools
+from setup_tool.steps import SetupError, step
+from setup_tool.testing import run_pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What a finished set-up leaves to the command that called it."""
+
+    python: Path
+    compiler: str
+
+
+def main(command: str, arguments: list[str]) -> int:
+    """Runs one of the commands and returns the exit status."""
+    actions = {"setup": setup_command, "test": test_command, "run": run_command}
+    try:
+        return actions[command](arguments)
+    except (SetupError, OSError) as error:
+        print(f"scripts/{command}: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        again = f"call scripts/{command} again and it recovers"
+        print(f"\nscripts/{command}: interrupted; {again}", file=sys.stderr)
+        return 130
+
+
+def set_up() -> Ready:
+    """Brings environment and overlay up to date and says what it did."""
+    with step("machine") as current:
+        compiler = check_tools()
+        current.outcome = f"Python, git and {compiler} are there"
+    pins = read_pins(ROOT / "setup.cfg")
+    folder = primary_base(pins, ROOT).environment
+    with locked(ROOT / f"{folder.name}.lock") as lock:
+        with step("environment") as current:
+            current.outcome = prepare(folder, pins, lock)
+        with step("overlay") as current:
+            current.outcome = apply_overlay(ROOT, folder, lock)
+    return Ready(python_of(folder), compiler)
+
+
+def setup_command(arguments: list[str]) -> int:
+    """scripts/setup: the set-up and nothing else."""
+    parser = argparse.ArgumentParser(
+        prog="scripts/setup",
+        description="Makes .venv as setup.cfg pins it and lays the overlay and the "
+        "patches over its torch. Does only what is not done yet.",
+    )
+    parser.parse_args(arguments)
+    set_up()
+    return 0
+
+
+def test_command(arguments: list[str]) -> int:
+    """scripts/test: the set-up, then pytest or the plain scripts."""
+    parser = argparse.ArgumentParser(
+        prog="scripts/test",
+        description="Sets up, then passes the tests.",
+        epilog="Everything else goes to pytest: -k NAME, a file, -n 0, ...",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--fast", action="store_true", help="leave out the tests marked slow"
+    )
+    parser.add_argument(
+        "--as-scripts",
+        action="store_true",
+        help="run one test of every file, or of the files named, as a plain script",
+    )
+    options, others = parser.parse_known_args(arguments)
+    ready = set_up()
+    if options.as_scripts:
+        return run_plain_scripts(ROOT, ready.python, ready.compiler, others)
+    return run_pytest(ROOT, ready.python, ready.compiler, others, options.fast)
+
+
+def run_command(arguments: list[str]) -> int:
+    """scripts/run: the set-up, then the main job in place of this process."""
+    job = str(ROOT / "scripts" / "main_job.py")
+    variables = child_variables()
+    if {"-h", "--help"} & set(arguments):
+        # Help needs no torch: main_job.py reads its arguments before it imports any.
+        python = sys.executable
+    else:
+        ready = set_up()
+        python = str(ready.python)
+        variables["CXX"] = ready.compiler
+    sys.stdout.flush()
+    os.execve(python, [python, job, *arguments], variables)
