@@ -4,8 +4,8 @@
 import torch
 from torch._dynamo.source import ConstantSource
 from torch._dynamo.testing import CompileCounterWithBackend, normalize_gm
-from torch._inductor.kernel.custom_op import _build_torch_cond_dispatch
 from torch._inductor.ir import ir_node_to_tensor
+from torch._inductor.kernel.custom_op import _build_torch_cond_dispatch
 from torch._inductor.lowering import user_lowerings
 from torch._inductor.range_dispatch.cond_tree import count_conds
 from torch._inductor.range_dispatch.ranges import ranges_from_split_points
@@ -104,7 +104,9 @@ class CondDispatchFoundationsTest(TestCase):
             self.assertEqual(output, impl(*args))
         self.assertEqual(counter.frame_count, 1)
         self.assertEqual(len(graphs), 1)
-        self.assertExpectedInline(readable(graphs[0]), """\
+        self.assertExpectedInline(
+            readable(graphs[0]),
+            """\
 class GraphModule(torch.nn.Module):
     def forward(self, s77: "Sym(s77)", s27: "Sym(s27)", L_x_: "f32[s77, s27]", L_weight_: "f32[s27]"):
         l_x_ = L_x_
@@ -166,7 +168,8 @@ class GraphModule(torch.nn.Module):
                 mul: "f32[s77, s27]" = l_x__1 * l_weight__1;  l_x__1 = l_weight__1 = None
                 relu: "f32[s77, s27]" = torch.relu(mul);  mul = None
                 return (relu,)
-""")
+""",
+        )
         self.assertRegex(code, r"if s\d+ <= 512:")
         self.assertRegex(code, r"if s\d+ <= 2048:")
         self.assertEqual(code.count("async_compile.cpp_pybinding("), 3)
@@ -182,11 +185,14 @@ class GraphModule(torch.nn.Module):
         found = targets(traced, with_branches=True)
         self.assertNotIn(torch.ops.higher_order.cond, found)
         self.assertEqual([t for t in found if t in MARKERS], [aten.tanh.default])
-        self.assertExpectedInline(traced.code.strip(), """\
+        self.assertExpectedInline(
+            traced.code.strip(),
+            """\
 def forward(self, x_1, weight_1):
     mul = torch.ops.aten.mul.Tensor(x_1, weight_1);  x_1 = weight_1 = None
     tanh = torch.ops.aten.tanh.default(mul);  mul = None
-    return tanh""")
+    return tanh""",
+        )
 
     def test_make_fx_with_symbolic_size_keeps_the_cond(self):
         """A size made symbolic by hand keeps the cond; its branches hold the rest."""
@@ -202,7 +208,9 @@ def forward(self, x_1, weight_1):
         everywhere = targets(traced, with_branches=True)
         self.assertEqual(everywhere.count(torch.ops.higher_order.cond), 2)
         self.assertEqual({t for t in everywhere if t in MARKERS}, {*MARKERS})
-        self.assertExpectedInline(traced.code.strip(), """\
+        self.assertExpectedInline(
+            traced.code.strip(),
+            """\
 def forward(self, x_1, weight_1):
     sym_size_int = torch.ops.aten.sym_size.int(x_1, 1)
     le = sym_size_int <= 512
@@ -210,7 +218,8 @@ def forward(self, x_1, weight_1):
     false_graph_0 = self.false_graph_0
     cond = torch.ops.higher_order.cond(le, true_graph_0, false_graph_0, (x_1, weight_1, sym_size_int, sym_size_int));  le = true_graph_0 = false_graph_0 = x_1 = weight_1 = sym_size_int = None
     getitem = cond[0];  cond = None
-    return getitem""")
+    return getitem""",
+        )
 
     def dispatch_inside_a_lowering(self, dynamic):
         """Sizes and dispatch graphs that a lowering under this compile sees."""
@@ -273,7 +282,9 @@ def forward(self, x_1, weight_1):
         """The dispatch that is built from traced implementations, outside a compile."""
         graph = self.build_dispatch(fake_with_dynamic_columns(4, 1024))
         self.assert_all_branches(graph)
-        self.assertExpectedInline(readable(graph), """\
+        self.assertExpectedInline(
+            readable(graph),
+            """\
 class RangeDispatch(torch.nn.Module):
     def forward(self, operand_0: "f32[4, s44]", operand_1: "f32[s44]"):
         sym_size_int: "Sym(s44)" = torch.ops.aten.sym_size.int(operand_0, 1)
@@ -311,7 +322,8 @@ class RangeDispatch(torch.nn.Module):
                 mul: "f32[4, s44]" = torch.ops.aten.mul.Tensor(arg0_1, arg1_1);  arg0_1 = arg1_1 = None
                 relu: "f32[4, s44]" = torch.ops.aten.relu.default(mul);  mul = None
                 return (relu,)
-""")
+""",
+        )
         for size, impl in ((512, 0), (513, 1), (2048, 1), (2049, 2)):
             x, weight = torch.randn(4, size), torch.randn(size)
             (output,) = graph(x, weight)

@@ -8,9 +8,8 @@ import re
 from unittest import mock
 
 import hypothesis
-from hypothesis import strategies as st
-
 import torch
+from hypothesis import strategies as st
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._dynamo.utils import counters
 from torch._inductor import config, ir
@@ -113,7 +112,8 @@ def fake_timings(milliseconds):
 
     def time_candidates(compiled, inputs, use_cudagraphs, on_failure):
         return {
-            c.candidate: milliseconds(c.candidate.name, inputs) for c in compiled
+            c.candidate: tuning.Timing(milliseconds(c.candidate.name, inputs))
+            for c in compiled
         }
 
     return mock.patch.object(tuning, "time_candidates", time_candidates)
@@ -444,7 +444,9 @@ class ConfigPatchesTest(RangeDispatchTestCase):
             by_branch,
             {"0": [{}], "1": [patched.config_patches], "2": [also.config_patches]},
         )
-        others = [p for name, ps in seen.items() for p in ps if "_branch_" not in str(name)]
+        others = [
+            p for name, ps in seen.items() for p in ps if "_branch_" not in str(name)
+        ]
         self.assertTrue(others)
         self.assertFalse(any(others))
 
@@ -595,10 +597,10 @@ class TuningTest(RangeDispatchTestCase):
         ):
             ran, _, _ = self.run_shift([8, 9])
         self.assertEqual(ran, {8: 3.0, 9: 3.0})
-        self.assertEqual(counters["inductor"]["custom_op_decomp_guard_skips"], 1)
-        (line,) = logs.output
-        self.assertIn("shift", line)
-        self.assertIn("guarded", line)
+        self.assertEqual(counters["inductor"]["custom_op_decomp_guard_skips"], 2)
+        for line, size_range in zip(logs.output, ("[0, 8]", "[9, inf]"), strict=True):
+            for part in ("shift", "guarded", size_range, "adds guards"):
+                self.assertIn(part, line)
 
     def test_candidates_that_break_their_promise_are_dropped_alone(self):
         def raises(x, weight):
@@ -690,7 +692,7 @@ class KnobTest(RangeDispatchTestCase):
 
         def spy(compiled, inputs, use_cudagraphs, on_failure):
             seen.append(use_cudagraphs)
-            return {c.candidate: 1.0 for c in compiled}
+            return {c.candidate: tuning.Timing(1.0) for c in compiled}
 
         with mock.patch.object(tuning, "time_candidates", spy):
             self.run_shift([8])
@@ -884,9 +886,7 @@ class RangesPropertyTest(TestCase):
     def test_tree_decides_as_the_table_does(self, data, split_points):
         ranges = ranges_from_split_points(split_points)
         winners = data.draw(
-            st.lists(
-                st.integers(0, 6), min_size=len(ranges), max_size=len(ranges)
-            )
+            st.lists(st.integers(0, 6), min_size=len(ranges), max_size=len(ranges))
         )
         merge = data.draw(st.booleans())
         branches = group_by_winner(ranges, winners, merge)
@@ -990,15 +990,11 @@ WRONG_REGISTRATIONS = [
     (dict(split_points=[8.0]), "split_points must be integers, got 8.0"),
     (dict(split_points=["8"]), "split_points must be integers, got '8'"),
     (
-        dict(
-            dispatch_on={"tensor_name": "x", "dim": 1, "range_upper_bound": 4}
-        ),
+        dict(dispatch_on={"tensor_name": "x", "dim": 1, "range_upper_bound": 4}),
         "range_upper_bound.*not be below.*8, got 4",
     ),
     (
-        dict(
-            dispatch_on={"tensor_name": "x", "dim": 1, "unbounded_size": "9"}
-        ),
+        dict(dispatch_on={"tensor_name": "x", "dim": 1, "unbounded_size": "9"}),
         "unbounded_size.*positive integer, got '9'",
     ),
     (dict(winners=[0]), "winners must have one entry for each of the 2"),

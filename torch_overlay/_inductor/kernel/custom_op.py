@@ -9,6 +9,7 @@ The engine is ``torch._inductor.range_dispatch``.
 from __future__ import annotations
 
 import contextlib
+import copy
 import dataclasses
 import logging
 import re
@@ -16,20 +17,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import sympy
-
 import torch
 import torch.utils._pytree as pytree
 from torch._inductor import config, ir
 from torch._inductor.codegen.subgraph import inline_subgraph_to_ir_nodes
-from torch._inductor.lowering import user_lowerings, validate_ir
+from torch._inductor.lowering import mutate_to, user_lowerings, validate_ir
 from torch._inductor.range_dispatch.binding import (
     bind_call,
     BoundCall,
     UnsupportedArgument,
-)
-from torch._inductor.range_dispatch.candidates import (
-    output_values,
-    TracedCandidate,
 )
 from torch._inductor.range_dispatch.cond_tree import (
     build_cond_tree,
@@ -41,6 +37,7 @@ from torch._inductor.range_dispatch.inputs import (
     bounds_of,
     evaluate,
     hint_values,
+    RangeTask,
     values_for_range,
 )
 from torch._inductor.range_dispatch.ranges import (
@@ -51,14 +48,15 @@ from torch._inductor.range_dispatch.ranges import (
     SizeRange,
 )
 from torch._inductor.range_dispatch.records import DispatchRecord, publish, RangeRecord
-from torch._inductor.range_dispatch.selection import RangeChoice, RangeTask, Selector
-from torch._inductor.range_dispatch.spec import (
+from torch._inductor.range_dispatch.selection import RangeChoice, select_winners
+from torch._inductor.range_dispatch.spec import (  # noqa: F401
     build_registration,
     DEFAULT_RANGE_UPPER_BOUND,
     InputGenerators,
     Registration,
     resolve_op,
 )
+from torch._inductor.range_dispatch.tracing import output_values, TracedCandidate
 from torch._inductor.select_algorithm import ExternKernelChoice
 from torch._inductor.virtualized import V
 
@@ -259,6 +257,7 @@ def _range_based_lowering_fn(
                 index,
                 ranges[index],
                 values_for_range(call, size, ranges[index], dispatch.range_upper_bound),
+                size,
             )
             for index in reachable(ranges, *bounds_of(size))
         ]
@@ -289,17 +288,14 @@ def _lower_winners(
 
     ``dispatched`` is the operand and dimension whose size decides at run time.
     """
-    with V.fake_mode:
-        fake_operands = call.fake_operands()
-    outputs, structure = pytree.tree_flatten(_expected_results(call, fake_operands))
-    if not outputs or not all(isinstance(x, torch.Tensor) for x in outputs):
-        log.warning("%s is not autotuned: it must return tensors only", call.op)
+    promise = _Promise.of(call)
+    if promise is None:
         return None
-    choices = Selector(registration, call, fake_operands, outputs).choose(tasks)
-    if choices is None:
+    selection = select_winners(registration, call, promise.outputs, tasks)
+    if selection is None:
         return None
+    choices = selection.choices
     graph_modules = [choice.winner.graph_module for choice in choices]
-    merge = not config.test_configs.force_no_impl_grouping
     if dispatched is None:
         graph_module = graph_modules[0]
     else:
@@ -307,29 +303,60 @@ def _lower_winners(
             _unused_prefix(registration.name),
             graph_modules,
             [choice.task.size_range for choice in choices],
-            fake_operands,
+            selection.fake_operands,
             *dispatched,
-            outputs=outputs,
-            merge=merge,
+            outputs=promise.outputs,
+            merge=not config.test_configs.force_no_impl_grouping,
         )
     _publish(registration, choices, dispatched, call, count_conds(graph_module) + 1)
-    if all(choice.winner.graph_module is graph_module for choice in choices) and (
-        choices[0].winner.candidate.is_fallback
-    ):
-        return None  # the op itself, everywhere
-    results = _inline(registration.name, graph_module, call, choices)
-    result = pytree.tree_unflatten(results, structure)
-    validate_ir(result)
-    return result
+    if graph_module is graph_modules[0] and choices[0].winner.candidate.is_fallback:
+        return None  # the op itself, for all sizes
+    return promise.fulfil(_inline(registration.name, graph_module, call, choices))
 
 
-def _expected_results(call: BoundCall, fake_operands: Sequence[Any]) -> Any:
-    """What the op's fake implementation gives: fake tensors."""
-    node = V.graph.current_node
-    if node is not None and node.target is call.op and "val" in node.meta:
-        return node.meta["val"]
-    with V.fake_mode:
-        return call.invoke(call.op, {}, fake_operands)
+@dataclasses.dataclass(frozen=True)
+class _Promise:
+    """What the op's fake implementation says of its results and its mutations.
+
+    ``outputs`` are fake tensors: the results, then the operands that are written to.
+    ``results`` is the structure of the results, with None where there is no tensor.
+    """
+
+    call: BoundCall
+    outputs: list[torch.Tensor]
+    leaves: list[Any]
+    structure: pytree.TreeSpec
+
+    @classmethod
+    def of(cls, call: BoundCall) -> _Promise | None:
+        """None, and a warning, if the op returns something that is not a tensor."""
+        with V.fake_mode:
+            operands = call.fake_operands()
+        node = V.graph.current_node
+        if node is not None and node.target is call.op and "val" in node.meta:
+            results = node.meta["val"]
+        else:
+            with V.fake_mode:
+                results = call.invoke(call.op, {}, operands)
+        leaves, structure = pytree.tree_flatten(results)
+        tensors = [leaf for leaf in leaves if leaf is not None]
+        if not all(isinstance(leaf, torch.Tensor) for leaf in tensors):
+            log.warning("%s is not autotuned: it returns more than tensors", call.op)
+            return None
+        written = [operands[index] for index in call.mutated]
+        return cls(call, tensors + written, leaves, structure)
+
+    def fulfil(self, values: Sequence[Any]) -> Any:
+        """Write the mutated operands' new values; the results as the op gives them."""
+        remaining = iter(values)
+        results = [None if leaf is None else next(remaining) for leaf in self.leaves]
+        for index, new_value in zip(self.call.mutated, remaining, strict=True):
+            mutate_to(ir.TensorBox(self.call.nodes[index]), new_value)
+        if not any(result is not None for result in results):
+            return ()  # None would ask for the normal lowering
+        result = pytree.tree_unflatten(results, self.structure)
+        validate_ir(result)
+        return result
 
 
 def _unused_prefix(name: str) -> str:
@@ -356,7 +383,9 @@ def _inline(
         for choice in choices
     }
     first_new = len(V.graph.operations)
-    results = inline_subgraph_to_ir_nodes(graph_module, call.operands, name)
+    # A graph is inlined once only, and a candidate's may be wanted again.
+    copied = torch.fx.GraphModule(graph_module, copy.deepcopy(graph_module.graph))
+    results = inline_subgraph_to_ir_nodes(copied, call.operands, name)
     _apply_config_patches(
         V.graph.operations[first_new:], patches.get(graph_module, {}), patches
     )
@@ -364,7 +393,7 @@ def _inline(
 
 
 def _apply_config_patches(
-    operations: Sequence[ir.Operation],
+    operations: Sequence[Any],
     own: dict[str, Any],
     by_branch: Mapping[torch.fx.GraphModule, dict[str, Any]],
 ) -> None:
@@ -392,8 +421,8 @@ def _publish(
     dispatch = registration.dispatch
     record = DispatchRecord(
         op=str(registration.op),
-        tensor_name=dispatch and dispatch.tensor_name,
-        dim=dispatch and dispatch.dim,
+        tensor_name=dispatch.tensor_name if dispatch else None,
+        dim=dispatch.dim if dispatch else None,
         size=None if size is None else str(size),
         ranges=tuple(
             RangeRecord(
@@ -402,7 +431,7 @@ def _publish(
                 if choice.timings and size is not None
                 else None,
                 choice.winner.candidate.name,
-                {c.name: ms for c, ms in choice.timings.items()},
+                {c.name: t.milliseconds for c, t in choice.timings.items()},
             )
             for choice in choices
         ),
@@ -454,9 +483,7 @@ def _build_torch_cond_dispatch(
     return build_cond_tree(
         plan_decisions(branches),
         [distinct[branch.winner] for branch in branches],
-        TreeContext(
-            operands, outputs or output_values(distinct[0]), tensor, dim, name
-        ),
+        TreeContext(operands, outputs or output_values(distinct[0]), tensor, dim, name),
     )
 
 
@@ -525,18 +552,14 @@ def autotune_custom_op(
     runtime = {k: v for k, v in non_tensor_args[0].items() if k in schema_names}
     tensor_names = [name for name in schema_names if name not in runtime]
     call = bind_call(op_overload, (), {**dict(zip(tensor_names, inputs)), **runtime})
-    with V.fake_mode:
-        fake_operands = call.fake_operands()
-    outputs, structure = pytree.tree_flatten(_expected_results(call, fake_operands))
+    promise = _Promise.of(call)
     task = RangeTask(0, registration.ranges[0], hint_values(call.size_symbols()))
-    choices = Selector(registration, call, fake_operands, outputs).choose([task])
-    if choices is None:
+    selection = promise and select_winners(registration, call, promise.outputs, [task])
+    if not promise or not selection:
         raise RuntimeError(f"No valid choices generated for {name}")
-    (choice,) = choices
-    results = _inline(name, choice.winner.graph_module, call, choices)
-    result = pytree.tree_unflatten(results, structure)
-    validate_ir(result)
-    return result, WinningChoice.of(choice.winner)
+    winner = selection.choices[0].winner
+    values = _inline(name, winner.graph_module, call, selection.choices)
+    return promise.fulfil(values), WinningChoice.of(winner)
 
 
 def _create_fallback_choice(op_overload: torch._ops.OpOverload) -> ExternKernelChoice:

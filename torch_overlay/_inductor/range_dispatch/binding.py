@@ -9,18 +9,16 @@ distinct tensors, then the size symbols that a graph cannot read off those tenso
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import sympy
-
 import torch
 import torch.utils._pytree as pytree
 from torch._inductor import ir
-from torch._inductor.range_dispatch.configs import callable_name
+from torch._inductor.range_dispatch.configs import callable_name, structure_of
 from torch._inductor.utils import convert_to_symint
-from torch._inductor.virtualized import V
 from torch.utils._ordered_set import OrderedSet
 from torch.utils._sympy.interp import sympy_interp
 from torch.utils._sympy.reference import PythonReferenceAnalysis
@@ -100,8 +98,49 @@ class BoundCall:
 
     def position(self, name: str) -> int | None:
         """Which operand tensor argument ``name`` is, None if the call leaves it out."""
-        slot = pytree.tree_unflatten(self._slots, self._spec)[name]
+        slot = self._by_name()[name]
         return slot.index if isinstance(slot, _TensorSlot) else None
+
+    def signature(self) -> Hashable:
+        """Equal for calls of the op that trace and tune alike."""
+        layouts = tuple(
+            (
+                *node.get_size(),
+                "|",
+                *node.get_stride(),
+                node.get_dtype(),
+                node.get_device(),
+            )
+            for node in self.nodes
+        )
+        return self.op, layouts, self.symbols, tuple(map(structure_of, self._slots))
+
+    def name_of(self, index: int) -> str:
+        """The argument that operand ``index`` was passed for."""
+        return next(name for name, i in self._tensor_slots() if i == index)
+
+    @property
+    def mutated(self) -> tuple[int, ...]:
+        """The operands that the schema lets the op write to, in order."""
+        written = [
+            a.name
+            for a in self.op._schema.arguments
+            if a.alias_info is not None and a.alias_info.is_write
+        ]
+        return tuple(
+            sorted(OrderedSet(i for name, i in self._tensor_slots() if name in written))
+        )
+
+    def _tensor_slots(self) -> list[tuple[str, int]]:
+        return [
+            (name, slot.index)
+            for name, slots in self._by_name().items()
+            for slot in pytree.tree_leaves(slots)
+            if isinstance(slot, _TensorSlot)
+        ]
+
+    def _by_name(self) -> dict[str, Any]:
+        return pytree.tree_unflatten(self._slots, self._spec)
 
     def invoke(
         self,
@@ -268,4 +307,3 @@ def _symbol_operands(
     plain = OrderedSet(d for d in dims if isinstance(d, sympy.Symbol))
     missing = (_free_symbols(dims) - plain) | _free_symbols(scalars)
     return tuple(sorted(missing, key=lambda symbol: symbol.name))
-

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -71,6 +72,8 @@ class CustomOpConfig:
         return f"CustomOpConfig({', '.join([shown, *format_params(self.params)])})"
 
 
+_PLAIN = (int, str, bytes, type(None), torch.dtype, torch.device, torch.layout)
+
 ConfigGenerator: TypeAlias = Callable[
     [dict[str, torch.Tensor]], Sequence[CustomOpConfig]
 ]
@@ -99,3 +102,22 @@ def parameters_of(
         return tuple(inspect.signature(function).parameters.values())
     except (TypeError, ValueError):
         return None
+
+
+def structure_of(value: Any) -> Any:
+    """A hashable stand-in that differs when type or value does (1, 1.0 and True)."""
+    if isinstance(value, dict):
+        items = (
+            (structure_of(k), structure_of(v))
+            for k, v in sorted(value.items(), key=lambda item: repr(item[0]))
+        )
+        return (dict, tuple(items))
+    if isinstance(value, (list, tuple)):
+        return (type(value), tuple(map(structure_of, value)))
+    if isinstance(value, float):
+        return (float, repr(value))  # tells 0.0 from -0.0, and nan equals itself
+    if isinstance(value, Hashable) and (
+        dataclasses.is_dataclass(value) or isinstance(value, _PLAIN)
+    ):
+        return (type(value), value)
+    return (type(value), id(value))

@@ -151,4 +151,3 @@ def _tensor_text(tensor: torch.Tensor) -> str:
             return f"{about} {_PROCESS} {id(tensor)}"
         flat = plain.cpu().contiguous().flatten().view(torch.uint8)
         return f"{about} {hashlib.sha256(bytes(flat.tolist())).hexdigest()}"
-

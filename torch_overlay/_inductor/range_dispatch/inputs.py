@@ -8,11 +8,11 @@ transposed, sliced or expanded input is timed as such.
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import sympy
-
 import torch
 from torch._inductor.range_dispatch.binding import BoundCall
 from torch._inductor.range_dispatch.ranges import SizeRange
@@ -32,6 +32,20 @@ MAX_INPUT_BYTES = 1 << 30
 _INTEGER_LIMIT = 2
 
 SymbolValues: TypeAlias = dict[sympy.Symbol, int]
+
+
+@dataclass(frozen=True)
+class RangeTask:
+    """A range to find a winner for.
+
+    ``index`` is its place in the registration, ``values`` the sizes that stand for
+    it, and ``size`` the dispatched size if that is known at run time only.
+    """
+
+    index: int
+    size_range: SizeRange
+    values: SymbolValues
+    size: sympy.Expr | None = None
 
 
 def bounds_of(
@@ -96,27 +110,37 @@ def _solve(call: BoundCall, size: sympy.Expr, first: int, last: int) -> SymbolVa
     best = hints
     for start in (hints, {**hints, **least}):
         for symbol in sorted(size.free_symbols, key=lambda s: s.name):
-            candidate = _bisect(size, symbol, start, last)
+            largest = largest_within(size, symbol, start, last)
+            candidate = {**start, symbol: largest}
             if first <= evaluate(size, candidate) <= last:
                 return candidate
             best = candidate
     return best
 
 
-def _bisect(
-    size: sympy.Expr, symbol: sympy.Symbol, start: SymbolValues, target: int
-) -> SymbolValues:
-    low, upper = bounds_of(symbol)
-    high = max(low, 2 * target + 2)
+def largest_within(
+    size: sympy.Expr,
+    symbol: sympy.Symbol,
+    others: Mapping[sympy.Symbol, int | None],
+    target: int,
+    shape_env: ShapeEnv | None = None,
+) -> int:
+    """The largest value of ``symbol`` with ``size`` at most ``target``.
+
+    The symbol's smallest value if there is none; ``others`` are the other symbols.
+    """
+    low, upper = bounds_of(symbol, shape_env)
+    # Sizes such as s // 2 and s - 1 are smaller than their symbol.
+    high = max(low, 4 * target + 64)
     if upper is not None:
         high = min(high, upper)
     while low < high:
         middle = (low + high + 1) // 2
-        if evaluate(size, {**start, symbol: middle}) <= target:
+        if evaluate(size, {**others, symbol: middle}) <= target:
             low = middle
         else:
             high = middle - 1
-    return {**start, symbol: low}
+    return low
 
 
 def hint_values(symbols: OrderedSet[sympy.Symbol]) -> SymbolValues:
@@ -124,7 +148,7 @@ def hint_values(symbols: OrderedSet[sympy.Symbol]) -> SymbolValues:
     return {s: V.graph.sizevars.optimization_hint(s) for s in symbols}
 
 
-def evaluate(expr: Any, values: SymbolValues) -> int:
+def evaluate(expr: Any, values: Mapping[sympy.Symbol, int | None]) -> int:
     """The value of a size, stride or scalar expression."""
     return int(expr.xreplace(values)) if isinstance(expr, sympy.Basic) else int(expr)
 

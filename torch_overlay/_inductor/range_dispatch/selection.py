@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,99 +12,124 @@ import torch
 from torch._inductor import config
 from torch._inductor.range_dispatch import tuning
 from torch._inductor.range_dispatch.binding import BoundCall
-from torch._inductor.range_dispatch.candidates import (
-    Candidate,
-    CandidatePool,
-    CandidateRejected,
-    trace_candidate,
-    TracedCandidate,
-    warn_rejected,
-)
-from torch._inductor.range_dispatch.inputs import evaluate, make_inputs, SymbolValues
-from torch._inductor.range_dispatch.ranges import SizeRange
+from torch._inductor.range_dispatch.candidates import Candidate, CandidatePool
+from torch._inductor.range_dispatch.inputs import evaluate, make_inputs, RangeTask
 from torch._inductor.range_dispatch.spec import (
     check_config_list,
     FALLBACK,
     Registration,
 )
+from torch._inductor.range_dispatch.tracing import TracedCandidate
+from torch._inductor.range_dispatch.variants import Variants, warn_dropped
 from torch._inductor.virtualized import V
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class RangeTask:
-    """A range to find a winner for; ``index`` is its place in the registration and
-    ``values`` the sizes that stand for it."""
-
-    index: int
-    size_range: SizeRange
-    values: SymbolValues
-
-
-@dataclass(frozen=True)
 class RangeChoice:
-    """The winner of a range, and the milliseconds of the candidates timed for it."""
+    """The winner of a range, and what the candidates timed for it took."""
 
     task: RangeTask
     winner: TracedCandidate
-    timings: dict[Candidate, float]
+    timings: tuning.Timings
 
 
-class Selector:
+_selections: weakref.WeakKeyDictionary[ShapeEnv, dict[Any, Selection | None]] = (
+    weakref.WeakKeyDictionary()
+)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The choices for one call, and the fake operands that its graphs are over."""
+
+    choices: list[RangeChoice]
+    fake_operands: Sequence[Any]
+
+
+def select_winners(
+    registration: Registration,
+    call: BoundCall,
+    expected: Sequence[torch.Tensor],
+    tasks: Sequence[RangeTask],
+) -> Selection | None:
+    """A choice for each task, None if not even the op itself can be traced.
+
+    Calls that are alike are tuned once in a compile, and share their graphs.
+    """
+    selections = _selections.setdefault(V.graph.sizevars.shape_env, {})
+    key = (registration, call.signature())
+    if key not in selections:
+        selector = _Selector(registration, call, expected)
+        choices = selector.choose(tasks)
+        selections[key] = (
+            None if choices is None else Selection(choices, selector.fake_operands)
+        )
+    return selections[key]
+
+
+class _Selector:
     """Finds the winners for one bound call.
 
-    Each candidate is traced at most once and compiled at most once, whatever the
-    number of ranges, and only if it can win.
+    Each distinct graph of a candidate is compiled at most once, whatever the number of
+    ranges, and only if there is something to compare it with.
     """
 
     def __init__(
         self,
         registration: Registration,
         call: BoundCall,
-        fake_operands: Sequence[Any],
-        outputs: Sequence[torch.Tensor],
+        expected: Sequence[torch.Tensor],
     ) -> None:
         self._registration = registration
         self._call = call
-        self._fake_operands = fake_operands
-        self._outputs = outputs
         self._pool = CandidatePool(registration.op)
-        self._traced: dict[Candidate, TracedCandidate | None] = {}
-        self._compiled: dict[Candidate, tuning.CompiledCandidate | None] = {}
+        self._variants = Variants(call, expected)
+        self._compiled: dict[TracedCandidate, tuning.CompiledCandidate | None] = {}
+
+    @property
+    def fake_operands(self) -> Sequence[Any]:
+        """Fake tensors and SymInts in the operands' place."""
+        return self._variants.fake_operands
 
     def choose(self, tasks: Sequence[RangeTask]) -> list[RangeChoice] | None:
-        """A choice for each task, None if not even the op itself can be traced."""
+        usable = [self._usable(task) for task in tasks]
+        timings = [
+            self._time(able, task) if len(able) > 1 else {}
+            for able, task in zip(usable, tasks)
+        ]
+        winners = tuning.choose(timings, self._registration.min_speedup_threshold)
         choices = []
-        for task in tasks:
-            choice = self._choose_one(task)
-            if choice is None:
+        for task, able, times, winner in zip(tasks, usable, timings, winners):
+            traced = next(
+                (t for t in able if winner is None or t.candidate is winner), None
+            )
+            # Candidates that could not be run leave the op itself.
+            if winner is None and len(able) > 1:
+                traced = None
+            traced = traced or self._variants.graph_for(self._pool.fallback, task)
+            if traced is None:
                 return None
-            choices.append(choice)
+            choices.append(RangeChoice(task, traced, times))
         return choices
 
-    def _choose_one(self, task: RangeTask) -> RangeChoice | None:
+    def _usable(self, task: RangeTask) -> list[TracedCandidate]:
+        """The traced candidates that compete for a range; one if it is given."""
         # Configs may collapse into one candidate, or into the fallback.
         configured = [self._pool.add(one) for one in self._configs(task)]
         fixed = self._fixed_winner(task, configured)
         if fixed is not None:
-            traced = self._trace(fixed, task) or self._trace(self._pool.fallback, task)
-            return None if traced is None else RangeChoice(task, traced, {})
-        fallback = self._pool.fallback
-        force_configs = config.test_configs.force_custom_op_decomposition is True
-        names = dict.fromkeys(configured if force_configs else [*configured, fallback])
-        usable = [t for c in names if (t := self._trace(c, task)) is not None]
-        if len(usable) > 1:
-            usable, timings = self._time(usable, task)
+            competing = [fixed]
+        elif config.test_configs.force_custom_op_decomposition:
+            competing = configured
         else:
-            timings = {}
-        best = tuning.choose(timings, self._registration.min_speedup_threshold)
-        for traced in usable:
-            if best is None or traced.candidate is best:
-                return RangeChoice(task, traced, timings)
-        traced_fallback = self._trace(fallback, task)
-        return traced_fallback and RangeChoice(task, traced_fallback, timings)
+            competing = [*configured, self._pool.fallback]
+        distinct = dict.fromkeys(competing)
+        graphs = (self._variants.graph_for(candidate, task) for candidate in distinct)
+        return [traced for traced in graphs if traced is not None]
 
     def _configs(self, task: RangeTask) -> Sequence[Any]:
         registration = self._registration
@@ -150,33 +176,21 @@ class Selector:
             return self._pool.fallback
         return None
 
-    def _trace(self, candidate: Candidate, task: RangeTask) -> TracedCandidate | None:
-        if candidate not in self._traced:
-            try:
-                self._traced[candidate] = trace_candidate(
-                    candidate, self._call, self._fake_operands, self._outputs
-                )
-            except CandidateRejected as reason:
-                self._traced[candidate] = None
-                self._warn(candidate, "for all ranges", reason)
-        return self._traced[candidate]
-
     def _compile(self, traced: TracedCandidate) -> tuning.CompiledCandidate | None:
-        candidate = traced.candidate
-        if candidate not in self._compiled:
+        if traced not in self._compiled:
             try:
-                self._compiled[candidate] = tuning.compile_candidate(
-                    traced, self._fake_operands
-                )
+                compiled = tuning.compile_candidate(traced, self.fake_operands)
             except Exception as error:
-                self._compiled[candidate] = None
-                self._warn(candidate, "for all ranges, it does not compile", error)
-        return self._compiled[candidate]
+                compiled = None
+                where = "for all ranges: it does not compile"
+                self._warn(traced.candidate, where, error)
+            self._compiled[traced] = compiled
+        return self._compiled[traced]
 
     def _time(
         self, usable: Sequence[TracedCandidate], task: RangeTask
-    ) -> tuple[list[TracedCandidate], dict[Candidate, float]]:
-        """The candidates that ran on the task's sizes, and their milliseconds."""
+    ) -> tuning.Timings:
+        """What the candidates that can be run on the task's sizes take."""
         registration = self._registration
         compiled = [c for t in usable if (c := self._compile(t)) is not None]
         inputs = make_inputs(self._call, task.values, registration.input_gen_fns)
@@ -185,17 +199,16 @@ class Selector:
             inputs,
             registration.benchmark_with_cudagraphs,
             lambda candidate, error: self._warn(
-                candidate, f"for range {task.size_range}, it does not run", error
+                candidate, f"for range {task.size_range}: it does not run", error
             ),
         )
         log.info(
             "%s range %s: %s",
             registration.name,
             task.size_range,
-            ", ".join(f"{c} {ms:.4f} ms" for c, ms in timings.items()),
+            ", ".join(f"{c} {t.milliseconds:.4f} ms" for c, t in timings.items()),
         )
-        return [t for t in usable if t.candidate in timings], timings
+        return timings
 
     def _warn(self, candidate: Candidate, where: str, reason: Exception) -> None:
-        op = str(self._registration.op)
-        warn_rejected(op, candidate.name, where, str(reason) or repr(reason))
+        warn_dropped(self._call, candidate, where, reason)

@@ -42,9 +42,9 @@ class DispatchOn:
     range_upper_bound: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Registration:
-    """What was registered for one op overload.
+    """What was registered for one op overload; equal only to itself.
 
     ``dispatch`` is None for plain autotuning: one range that holds every size.
     """
@@ -102,11 +102,6 @@ def build_registration(
             the value given and what is allowed.
     """
     op = resolve_op(custom_op)
-    if op._schema.is_mutable:
-        raise ValueError(
-            f"custom_op {op} mutates its arguments: {op._schema}. Autotuning takes "
-            "ops without side effects"
-        )
     frozen_configs = _check_configs(op, configs, config_generator)
     dispatch = _check_dispatch(op, dispatch_on, split_points)
     if name is not None and not isinstance(name, str):
@@ -219,7 +214,8 @@ def _check_dispatch(
     if dispatch_on is None or split_points is None:
         raise ValueError(
             "Both dispatch_on and split_points must be specified for range-based "
-            f"autotuning, got dispatch_on={dispatch_on!r}, split_points={split_points!r}"
+            f"autotuning, got dispatch_on={dispatch_on!r} and "
+            f"split_points={split_points!r}"
         )
     if not isinstance(dispatch_on, Mapping):
         raise ValueError(

@@ -9,12 +9,13 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch._dynamo.utils import counters
 from torch._inductor import config, metrics
-from torch._inductor.range_dispatch.candidates import Candidate, TracedCandidate
+from torch._inductor.range_dispatch.candidates import Candidate
+from torch._inductor.range_dispatch.tracing import TracedCandidate
 from torch._inductor.runtime.benchmarking import benchmarker
 from torch._inductor.utils import is_gpu
 from torch._inductor.virtualized import V
@@ -33,6 +34,17 @@ SECONDS_PER_CANDIDATE = 0.1
 
 # After MIN_ROUNDS a candidate this much slower than the best is not timed further.
 HOPELESS_RATIO = 3.0
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Milliseconds of the best round, and by how much that may be off."""
+
+    milliseconds: float
+    noise: float = 0.0
+
+
+Timings: TypeAlias = dict[Candidate, Timing]
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,8 +119,8 @@ def time_candidates(
     inputs: Sequence[Any],
     use_cudagraphs: bool,
     on_failure: Callable[[Candidate, Exception], None],
-) -> dict[Candidate, float]:
-    """Milliseconds that each candidate takes on these inputs.
+) -> Timings:
+    """What each candidate takes on these inputs.
 
     One that fails is reported to ``on_failure`` and left out.
     """
@@ -135,46 +147,92 @@ def time_candidates(
         if device.type == "cpu":
             return _time_interleaved(runs)
         return {
-            candidate: benchmarker.benchmark_gpu_with_cuda_graph(run)
-            if use_cudagraphs
-            else benchmarker.benchmark(run, device=device)
+            candidate: Timing(
+                benchmarker.benchmark_gpu_with_cuda_graph(run)
+                if use_cudagraphs
+                else benchmarker.benchmark(run, device=device)
+            )
             for candidate, run in runs.items()
         }
 
 
-def _time_interleaved(
-    runs: dict[Candidate, Callable[[], Any]],
-) -> dict[Candidate, float]:
-    best = dict.fromkeys(runs, math.inf)
+def _time_interleaved(runs: dict[Candidate, Callable[[], Any]]) -> Timings:
+    rounds: dict[Candidate, list[float]] = {candidate: [] for candidate in runs}
     deadline = time.perf_counter() + SECONDS_PER_CANDIDATE * len(runs)
     active = list(runs)
     for done in range(1, MAX_ROUNDS + 1):
         for candidate in active:
             start = time.perf_counter()
             runs[candidate]()
-            elapsed = (time.perf_counter() - start) * 1e3
-            best[candidate] = min(best[candidate], elapsed)
+            rounds[candidate].append((time.perf_counter() - start) * 1e3)
         if done >= MIN_ROUNDS:
             if time.perf_counter() > deadline:
                 break
+            best = {candidate: min(rounds[candidate]) for candidate in active}
             limit = HOPELESS_RATIO * min(best.values(), default=0.0)
             active = [candidate for candidate in active if best[candidate] <= limit]
-    return best
+    return {candidate: _best_round(taken) for candidate, taken in rounds.items()}
+
+
+def _best_round(milliseconds: list[float]) -> Timing:
+    """The best round; two halves of the rounds tell how well it repeats."""
+    halves = min(milliseconds[::2]), min(milliseconds[1::2], default=math.inf)
+    return Timing(min(halves), abs(halves[0] - halves[1]))
 
 
 def choose(
-    timings: dict[Candidate, float], min_speedup_threshold: float
-) -> Candidate | None:
-    """The fastest candidate, None if none was timed.
+    timings: Sequence[Timings], min_speedup_threshold: float
+) -> list[Candidate | None]:
+    """The winner of each range, None where nothing was timed.
 
-    The op itself stays unless the fastest beats it by the threshold, a ratio.
+    The op itself stays unless the fastest beats it by the threshold, a ratio. Where the
+    winner of a neighbouring range is as fast within the noise, it wins here too: noise
+    must not add branches.
     """
+    winners = [_fastest(one, min_speedup_threshold) for one in timings]
+    for order in (range(1, len(winners)), range(len(winners) - 2, -1, -1)):
+        step = -order.step
+        for i in order:
+            neighbour = winners[i + step]
+            if i - step in range(len(winners)) and winners[i - step] is winners[i]:
+                continue  # already one with the range on the other side
+            if _ties(timings[i], winners[i], neighbour, min_speedup_threshold):
+                winners[i] = neighbour
+    return winners
+
+
+def _fastest(timings: Timings, min_speedup_threshold: float) -> Candidate | None:
     if not timings:
         return None
-    best = min(timings, key=timings.__getitem__)
-    for candidate, milliseconds in timings.items():
-        if candidate.is_fallback and (
-            milliseconds < timings[best] * min_speedup_threshold
+    best = min(timings, key=lambda candidate: timings[candidate].milliseconds)
+    for candidate in timings:
+        if candidate.is_fallback and not _beats(
+            timings, best, candidate, min_speedup_threshold
         ):
             return candidate
     return best
+
+
+def _beats(
+    timings: Timings, candidate: Candidate, fallback: Candidate, threshold: float
+) -> bool:
+    needed = timings[candidate].milliseconds * threshold
+    return timings[fallback].milliseconds >= needed
+
+
+def _ties(
+    timings: Timings,
+    winner: Candidate | None,
+    other: Candidate | None,
+    min_speedup_threshold: float,
+) -> bool:
+    """Whether ``other`` may take a range from its winner."""
+    if winner is other or winner not in timings or other not in timings:
+        return False
+    assert winner is not None and other is not None
+    for candidate in timings:
+        if candidate.is_fallback and candidate is not other:
+            if not _beats(timings, other, candidate, min_speedup_threshold):
+                return False
+    best, near = timings[winner], timings[other]
+    return near.milliseconds - best.milliseconds <= best.noise + near.noise

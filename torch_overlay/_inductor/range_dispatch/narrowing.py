@@ -1,0 +1,62 @@
+"""Tracing with the knowledge that a branch runs for the sizes of its range only."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import sympy
+from torch._inductor.range_dispatch.inputs import bounds_of, largest_within
+from torch._inductor.range_dispatch.ranges import SizeRange
+from torch.fx.experimental.symbolic_shapes import ShapeEnv
+from torch.utils._sympy.value_ranges import ValueRanges
+
+
+@contextlib.contextmanager
+def known_to_be_in(
+    size: sympy.Expr, size_range: SizeRange, shape_env: ShapeEnv
+) -> Iterator[None]:
+    """Let comparisons that ``size_range`` decides be evaluated without a guard.
+
+    Nothing may be guarded on inside: what holds here does not hold for the graph.
+    """
+    before = {symbol: shape_env.var_to_range[symbol] for symbol in size.free_symbols}
+    narrowed = {s: _bounds(size, s, size_range, shape_env) for s in before}
+    shape_env.var_to_range.update(
+        {symbol: before[symbol] & bounds for symbol, bounds in narrowed.items()}
+    )
+    _forget_evaluations(shape_env)
+    try:
+        yield
+    finally:
+        shape_env.var_to_range.update(before)
+        _forget_evaluations(shape_env)
+
+
+def _bounds(
+    size: sympy.Expr, symbol: sympy.Symbol, size_range: SizeRange, shape_env: ShapeEnv
+) -> ValueRanges[sympy.Expr]:
+    """What ``size`` in its range says of one symbol; sizes grow with their symbols."""
+    least, most = {}, {}
+    for other in size.free_symbols - {symbol}:
+        lower, upper = bounds_of(other, shape_env)
+        least[other] = lower
+        most[other] = upper
+    lower, upper = bounds_of(symbol, shape_env)
+    if size_range.end is not None:
+        upper = largest_within(size, symbol, least, size_range.end, shape_env)
+    if size_range.start > 0 and None not in most.values():
+        below = largest_within(size, symbol, most, size_range.start - 1, shape_env)
+        if below >= lower and int(size.xreplace({**most, symbol: below})) < (
+            size_range.start
+        ):
+            lower = below + 1
+    if upper is None:
+        return ValueRanges.unknown_int() & ValueRanges(lower, sympy.oo)
+    return ValueRanges(lower, max(upper, lower))
+
+
+def _forget_evaluations(shape_env: ShapeEnv) -> None:
+    """Drop results that were derived from the ranges of symbols."""
+    shape_env._version_counter += 1
+    type(shape_env)._inner_evaluate_expr.cache_clear()

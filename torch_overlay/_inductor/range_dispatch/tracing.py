@@ -1,0 +1,268 @@
+"""Traces a candidate to a functional graph over a call's operands."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sympy
+import torch
+import torch.utils._pytree as pytree
+from torch._functorch._aot_autograd.functional_utils import (
+    from_fun,
+    has_data_mutation,
+    has_metadata_mutation,
+    to_fun,
+)
+from torch._inductor.range_dispatch.binding import BoundCall
+from torch._inductor.range_dispatch.candidates import Candidate
+from torch._inductor.virtualized import V
+from torch._subclasses.functional_tensor import FunctionalTensorMode
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.experimental.symbolic_shapes import (
+    _ShapeEnvGuardError,
+    ShapeEnv,
+    statically_known_true,
+    sym_eq,
+)
+from torch.utils._ordered_set import OrderedSet
+
+
+log = logging.getLogger(__name__)
+
+# Equalities of sizes that one candidate may ask for, each found by one more trace.
+_MAX_EQUALITIES = 16
+
+
+@dataclass(frozen=True, eq=False)
+class TracedCandidate:
+    """A candidate's graph: placeholders are the operands, outputs are flat.
+
+    The outputs are the op's results, then the new values of the operands that the op
+    mutates; the graph itself mutates nothing.
+    """
+
+    candidate: Candidate
+    graph_module: torch.fx.GraphModule
+
+
+class CandidateRejected(Exception):
+    """A candidate cannot stand in for the op; the message says why."""
+
+
+class AddsGuards(CandidateRejected):
+    """A candidate is valid for some sizes only: tracing it would add guards."""
+
+
+def trace_candidate(
+    candidate: Candidate,
+    call: BoundCall,
+    fake_operands: Sequence[Any],
+    expected: Sequence[torch.Tensor],
+) -> TracedCandidate:
+    """Trace one candidate.
+
+    ``expected`` are the fake tensors that the op's own fake implementation gives,
+    then the fake operands that the op mutates.
+
+    Raises:
+        AddsGuards: tracing would add guards on sizes.
+        CandidateRejected: tracing failed, or the outputs are not what the op promises.
+    """
+
+    def flat(*operands: Any) -> list[torch.Tensor]:
+        outputs = _call_functionally(candidate, call, operands)
+        return _own_outputs(outputs, operands)
+
+    try:
+        graph_module = _trace(flat, fake_operands)
+    except CandidateRejected:
+        raise
+    except Exception as error:
+        if is_guard_error(error):
+            raise AddsGuards(f"it adds guards: {error}") from error
+        raise CandidateRejected(f"{type(error).__name__}: {error}") from error
+    _check_outputs(output_values(graph_module), expected)
+    return TracedCandidate(candidate, graph_module)
+
+
+def output_values(graph_module: torch.fx.GraphModule) -> list[torch.Tensor]:
+    """The fake tensors that a traced graph returns."""
+    returned: Any = graph_module.graph.output_node().args[0]
+    return [node.meta["val"] for node in returned]
+
+
+def is_guard_error(error: Exception) -> bool:
+    """Whether an exception says that a frozen shape environment refused a guard."""
+    return isinstance(error, _ShapeEnvGuardError) or (
+        isinstance(error, AssertionError)
+        and "Guard attempted while ShapeEnv guards are frozen" in str(error)
+    )
+
+
+def _trace(
+    function: Callable[..., Any], fake_operands: Sequence[Any]
+) -> torch.fx.GraphModule:
+    """Trace, admitting guards that sizes of different inputs are equal.
+
+    An implementation that adds its inputs up needs their sizes to be equal, even where
+    the shape environment has a symbol for each; where they are, that is no reason to
+    drop it. Any other guard raises.
+    """
+    from torch._inductor.decomposition import select_decomp_table
+
+    shape_env = V.fake_mode.shape_env
+    for _ in range(_MAX_EQUALITIES):
+        refused: list[tuple[sympy.Basic, sympy.Basic]] = []
+        try:
+            with (
+                V.fake_mode,
+                torch.no_grad(),
+                _real_tensors_as_constants(),
+                _refusing_guards(shape_env, refused),
+            ):
+                graph_module = make_fx(
+                    function,
+                    decomposition_table=select_decomp_table(),
+                    tracing_mode="symbolic",
+                )(*fake_operands)
+            return _without_functional_ops(graph_module)
+        except Exception as error:
+            if not (refused and is_guard_error(error) and _is_equality(*refused[-1])):
+                raise
+            shape_env.evaluate_expr(refused[-1][0])
+    raise CandidateRejected(f"it needs more than {_MAX_EQUALITIES} sizes to be equal")
+
+
+@contextlib.contextmanager
+def _refusing_guards(
+    shape_env: ShapeEnv | None, refused: list[tuple[sympy.Basic, sympy.Basic]]
+) -> Iterator[None]:
+    """Raise on new guards, and note them in ``refused`` as expression and value."""
+    if shape_env is None:
+        yield
+        return
+    check_frozen = shape_env._check_frozen
+
+    def check(expr: sympy.Basic, concrete_value: sympy.Basic) -> None:
+        refused.append((expr, concrete_value))
+        check_frozen(expr, concrete_value)
+
+    with shape_env.error_on_new_guards():
+        # On this object only; the class's own shows again when it is deleted.
+        vars(shape_env)["_check_frozen"] = check
+        try:
+            yield
+        finally:
+            del vars(shape_env)["_check_frozen"]
+
+
+def _is_equality(expr: sympy.Basic, value: sympy.Basic) -> bool:
+    """Whether a guard says that two input sizes, neither a constant, are equal."""
+    if isinstance(expr, sympy.Ne):
+        expr, value = sympy.Eq(expr.lhs, expr.rhs), sympy.Not(value)
+    return (
+        isinstance(expr, sympy.Eq)
+        and value == sympy.true
+        and bool(expr.lhs.free_symbols)
+        and bool(expr.rhs.free_symbols)
+    )
+
+
+@contextlib.contextmanager
+def _real_tensors_as_constants() -> Iterator[None]:
+    """Let implementations use tensors that they close over."""
+    mode = V.fake_mode
+    before, mode.allow_non_fake_inputs = mode.allow_non_fake_inputs, True
+    try:
+        yield
+    finally:
+        mode.allow_non_fake_inputs = before
+
+
+def _call_functionally(
+    candidate: Candidate, call: BoundCall, operands: Sequence[Any]
+) -> list[Any]:
+    """Results, then new values of mutated operands; nothing is written in place."""
+    exclude = torch._C.DispatchKeySet(torch._C.DispatchKey.Functionalize)
+    with torch._C._ExcludeDispatchKeyGuard(exclude), FunctionalTensorMode():
+        wrapped = [to_fun(x) if isinstance(x, torch.Tensor) else x for x in operands]
+        result = call.invoke(candidate.function, candidate.params, wrapped)
+        leaves = [x for x in pytree.tree_leaves(result) if x is not None]
+        for index, tensor in enumerate(wrapped[: len(call.nodes)]):
+            if index in call.mutated:
+                leaves.append(tensor)
+            elif has_data_mutation(tensor) or has_metadata_mutation(
+                tensor, operands[index], check_only_storage_mutation=False
+            ):
+                raise CandidateRejected(
+                    f"it mutates its input {call.name_of(index)!r}, which the schema "
+                    "does not allow"
+                )
+        return [from_fun(x) if isinstance(x, torch.Tensor) else x for x in leaves]
+
+
+def _own_outputs(outputs: Sequence[Any], operands: Sequence[Any]) -> list[torch.Tensor]:
+    """Copy outputs that share memory with an operand or an earlier output.
+
+    A custom op's results may not alias anything, and neither may a branch's.
+    """
+    taken = OrderedSet(
+        x.untyped_storage()._cdata for x in operands if isinstance(x, torch.Tensor)
+    )
+    owned = []
+    for output in outputs:
+        if not isinstance(output, torch.Tensor):
+            raise CandidateRejected(
+                f"it returns {type(output).__name__} where a tensor is due"
+            )
+        if output.untyped_storage()._cdata in taken:
+            output = output.clone()
+        taken.add(output.untyped_storage()._cdata)
+        owned.append(output)
+    return owned
+
+
+def _without_functional_ops(
+    graph_module: torch.fx.GraphModule,
+) -> torch.fx.GraphModule:
+    """Write functionalized mutating ops as a copy and the op on the copy.
+
+    The graphs that Inductor compiles had this done after AOTAutograd; a candidate's
+    graph is made later than that.
+    """
+    from torch._inductor.fx_passes.post_grad import decompose_auto_functionalized
+
+    functional = (
+        torch.ops.higher_order.auto_functionalized,
+        torch.ops.higher_order.auto_functionalized_v2,
+    )
+    if any(node.target in functional for node in graph_module.graph.nodes):
+        decompose_auto_functionalized(graph_module.graph)
+        graph_module.recompile()
+    return graph_module
+
+
+def _check_outputs(
+    actual: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]
+) -> None:
+    if len(actual) != len(expected):
+        raise CandidateRejected(
+            f"it returns {len(actual)} tensors, the op returns {len(expected)}"
+        )
+    for index, (own, due) in enumerate(zip(actual, expected)):
+        for what in ("dtype", "device"):
+            if getattr(own, what) != getattr(due, what):
+                raise CandidateRejected(
+                    f"output {index} has {what} {getattr(own, what)}, "
+                    f"the op's has {getattr(due, what)}"
+                )
+        same_rank = len(own.shape) == len(due.shape)
+        if not same_rank or not statically_known_true(sym_eq(own.shape, due.shape)):
+            raise CandidateRejected(
+                f"output {index} has shape {tuple(own.shape)}, "
+                f"the op's has {tuple(due.shape)}"
+            )
