@@ -19,8 +19,10 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     def size(text: str) -> int:
         value = int(text)
         if value < 2:
-            # torch.compile makes a graph of its own for size 1.
-            raise argparse.ArgumentTypeError(f"must be at least 2, got {value}")
+            raise argparse.ArgumentTypeError(
+                "must be at least 2 (torch.compile makes graphs of their own for 0 "
+                f"and 1), got {value}"
+            )
         return value
 
     parser = argparse.ArgumentParser(prog="scripts/run", description=__doc__)

@@ -432,6 +432,7 @@ def _publish(
                 else None,
                 choice.winner.candidate.name,
                 {c.name: t.milliseconds for c, t in choice.timings.items()},
+                {c.name: t.noise for c, t in choice.timings.items()},
             )
             for choice in choices
         ),

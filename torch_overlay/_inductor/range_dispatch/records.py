@@ -13,13 +13,15 @@ from torch._inductor.range_dispatch.ranges import SizeRange
 class RangeRecord:
     """One range: the size it was timed at, milliseconds by candidate, the winner.
 
-    ``timed_size`` is None, and ``milliseconds`` empty, if nothing had to be timed.
+    ``noise`` is by how many milliseconds each may be off; a candidate within the noise
+    of the fastest may win. Nothing was timed if ``timed_size`` is None.
     """
 
     size_range: SizeRange
     timed_size: int | None
     winner: str
     milliseconds: dict[str, float] = field(default_factory=dict)
+    noise: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
