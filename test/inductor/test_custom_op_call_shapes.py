@@ -2,6 +2,7 @@
 """Every call shape an operator can have: the compiled call returns and does what the
 chosen implementation, called eagerly with the same arguments, returns and does."""
 
+import concurrent.futures
 import contextlib
 import itertools
 
@@ -504,6 +505,572 @@ class SizesTest(CallShapesTestCase):
             split_points=(8, 16),
             model=sliced,
         )
+
+
+class OutputsTest(CallShapesTestCase):
+    sizes = (4, 8, 9, 17)
+
+    def check_rows(self, op, implementations, **kwargs):
+        calls = [(n, (torch.randn(n, 50),), {}) for n in self.sizes]
+        return self.check(op, implementations, calls, **kwargs)
+
+    def test_tuple_of_dtypes_and_shapes(self):
+        op = make_op(
+            "(Tensor x) -> (Tensor, Tensor, Tensor)",
+            lambda x: (x.clone(), x.sum(), x.argmax(1)),
+            lambda x: (
+                torch.empty_like(x),
+                x.new_empty(()),
+                x.new_empty(x.shape[0], dtype=torch.int64),
+            ),
+        )
+        self.check_rows(
+            op,
+            [
+                lambda x, k=k: (x * 2 + k, x.sum() + k, (x * k).argmax(1))
+                for k in (1.0, -1.0)
+            ],
+        )
+
+    def test_list(self):
+        op = make_op(
+            "(Tensor x) -> Tensor[]",
+            lambda x: [x.clone(), x[:, :2].double()],
+            lambda x: [torch.empty_like(x), x.new_empty(x.shape[0], 2).double()],
+        )
+        self.check_rows(
+            op,
+            [lambda x, k=k: [x + k, (x[:, :2] - k).double()] for k in (1.0, 2.0)],
+            model=lambda op, x: [*op(x)],
+        )
+
+    def test_zero_dim_and_computed_sizes(self):
+        op = make_op(
+            "(Tensor x) -> Tensor", lambda x: x.sum(), lambda x: x.new_empty(())
+        )
+        self.check_rows(op, [lambda x, k=k: x.sum() * k for k in (1.0, 2.0)])
+        torch._dynamo.reset()
+        op = make_op(
+            "(Tensor x) -> Tensor",
+            lambda x: torch.cat([x, x[1:]]),
+            lambda x: x.new_empty(2 * x.shape[0] - 1, x.shape[1]),
+        )
+        self.check_rows(
+            op, [lambda x, k=k: torch.cat([x, x[1:]]) + k for k in (1.0, 2.0)]
+        )
+
+    def test_strides_are_those_of_the_fake(self):
+        op = make_op(
+            "(Tensor x) -> Tensor", lambda x: x.clone(), lambda x: torch.empty_like(x)
+        )
+        seen = []
+
+        def model(op, x):
+            out = op(x)
+            seen.append(out.stride())
+            return out
+
+        self.check_rows(
+            op,
+            [
+                lambda x: (x.t() + 1.0).contiguous().t(),
+                lambda x: x + 2.0,
+            ],
+        )
+        calls = [(n, torch.randn(n, 50)) for n in self.sizes]
+        with custom_op_autotuning(
+            op,
+            configs=[CustomOpConfig(lambda x: (x.t() + 1.0).contiguous().t())] * 2,
+            dispatch_on={"tensor_name": "x", "dim": 0},
+            split_points=[8],
+            winners=[0, -1],
+        ):
+            compiled = torch.compile(lambda x: op(x), dynamic=True)
+            for _, x in calls:
+                self.assertEqual(compiled(x).stride(), x.stride())
+
+    def test_returns_input_view_and_the_same_twice(self):
+        op = make_op(
+            "(Tensor x) -> (Tensor, Tensor)",
+            lambda x: (x.clone(), x.clone()),
+            lambda x: (torch.empty_like(x), torch.empty_like(x)),
+        )
+
+        def twice(x):
+            y = x * 3
+            return y, y
+
+        implementations = [
+            lambda x: (x, x * 2),
+            lambda x: (x.view_as(x), x),
+            twice,
+        ]
+        calls = [(n, (torch.randn(n, 50),), {}) for n in (4, 8, 9, 16, 17)]
+        self.check(
+            op,
+            implementations,
+            calls,
+            split_points=(8, 16),
+            # Written to afterwards: copies must be copies.
+            model=lambda op, x: [t.add_(1.0) for t in clone(op(x))],
+        )
+
+    def test_none(self):
+        op = make_op(
+            "(Tensor(a!) x) -> ()", lambda x: [x.zero_()].clear(), lambda x: None
+        )
+
+        def add(x, k):
+            x.add_(k)
+
+        self.check_rows(
+            op,
+            [add, add],
+            params=[{"k": 1.0}, {"k": 2.0}],
+            model=lambda op, x: (op(x), x * 2)[1],
+        )
+
+    def test_mutation_with_result(self):
+        op = make_op(
+            "(Tensor x, Tensor(a!) state) -> Tensor",
+            lambda x, state: x + state.add_(x.sum()),
+            lambda x, state: torch.empty_like(x),
+        )
+
+        def impl(x, state, k):
+            before = state.clone()
+            state.mul_(k).add_(1.0)
+            return x + before * k
+
+        def model(op, x, state):
+            first = op(x, state)
+            second = op(first, state)
+            return second, state + 1.0
+
+        self.check(
+            op,
+            [impl, impl],
+            [(n, (torch.randn(n, 50), torch.randn(50)), {}) for n in self.sizes],
+            params=[{"k": 3.0}, {"k": 5.0}],
+            model=model,
+        )
+
+    def test_mutated_dispatch_tensor_with_fallback(self):
+        def double(x):
+            x.mul_(2.0)
+
+        op = make_op("(Tensor(a!) x) -> ()", double, lambda x: None)
+
+        def triple(x):
+            x.mul_(3.0)
+
+        for winners in ([0, -1], [-1, -1], [0, 0]):
+            torch._dynamo.reset()
+            self.check_rows(
+                op,
+                [triple],
+                winners=winners,
+                expected={0: triple, -1: double},
+                model=lambda op, x: (op(x), x + 1)[1],
+            )
+
+    def test_tuning_a_mutating_op_leaves_the_callers_tensors(self):
+        op = make_op(
+            "(Tensor(a!) x) -> ()", lambda x: [x.add_(1.0)].clear(), lambda x: None
+        )
+
+        def add_ten(x):
+            x.add_(10.0)
+
+        with (
+            custom_op_autotuning(
+                op,
+                configs=[CustomOpConfig(add_ten)],
+                dispatch_on={"tensor_name": "x", "dim": 0},
+                split_points=[8],
+            ),
+            config.patch("test_configs.force_no_impl_grouping", True),
+        ):
+            compiled = torch.compile(lambda x: (op(x), x.clone())[1], dynamic=True)
+            for n in (4, 9):
+                x = torch.zeros(n, 50)
+                seen = compiled(x)
+                self.assertIn(x[0, 0].item(), (1.0, 10.0))
+                self.assertEqual(x, torch.full_like(x, x[0, 0].item()))
+                self.assertEqual(seen, x)
+
+
+class ImplementationsTest(CallShapesTestCase):
+    def setUp(self):
+        super().setUp()
+        self.op = make_op(
+            "(Tensor x) -> Tensor", lambda x: x + 100.0, lambda x: torch.empty_like(x)
+        )
+
+    def check_impls(self, *implementations, sizes=(4, 8, 9, 17), **kwargs):
+        calls = [(n, (torch.randn(n, 50),), {}) for n in sizes]
+        return self.check(self.op, [*implementations], calls, **kwargs)
+
+    def test_kinds_of_callables(self):
+        class Callable:
+            def __call__(self, x):
+                return x + 1.0
+
+        class Net(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.linear = torch.nn.Linear(50, 50)
+                self.register_buffer("shift", torch.randn(50))
+
+            def forward(self, x):
+                return self.linear(x) + self.shift
+
+        net = Net().requires_grad_(False)
+        self.check_impls(Callable(), net)
+        torch._dynamo.reset()
+        self.check_impls(torch.sin, torch.ops.aten.cos.default)
+
+    def test_closures_and_constants(self):
+        tensor, number = torch.randn(50), 3.5
+
+        def closes_over(x):
+            return x * tensor + number
+
+        def constants(x):
+            return x + torch.tensor([1.0, 2.0]).sum() + torch.arange(50)
+
+        self.check_impls(closes_over, constants)
+
+    def test_in_place_on_temporaries(self):
+        def index_put(x):
+            out = torch.zeros_like(x)
+            out[1:3] = x[1:3] * 2
+            return out.relu_().add_(1.0)
+
+        def scatter(x):
+            index = torch.zeros(1, 50, dtype=torch.int64)
+            return x.clone().scatter_(0, index, 7.0).mul_(2.0)
+
+        self.check_impls(index_put, scatter)
+
+    def test_item_and_nonzero(self):
+        def item(x):
+            return x * x.abs().sum().item()
+
+        def nonzero(x):
+            return x + (x > 0).nonzero().shape[0]
+
+        self.check_impls(item, nonzero)
+
+    def test_cond_and_no_grad(self):
+        def cond(x):
+            return torch.cond(x.sum() > 0, lambda x: x + 1.0, lambda x: x - 1.0, (x,))
+
+        def no_grad(x):
+            with torch.no_grad():
+                return x * 2.0
+
+        self.check_impls(cond, no_grad)
+
+    def test_side_effects_happen_at_trace_time_once(self):
+        traced = []
+
+        def effect(x):
+            traced.append(type(x))
+            return x + 1.0
+
+        self.check_impls(
+            effect,
+            lambda x: x + 2.0,
+            expected={0: lambda x: x + 1.0, 1: lambda x: x + 2.0},
+        )
+        self.assertEqual(len(traced), 1)
+
+    def test_recursion_and_another_dispatched_op(self):
+        op = self.op
+        inner = make_op(
+            "(Tensor x) -> Tensor", lambda x: x - 5.0, lambda x: torch.empty_like(x)
+        )
+
+        def recursive(x):
+            return op(x * 2.0)  # the op's own implementation
+
+        def nested(x):
+            return inner(x) * 2.0
+
+        with (
+            custom_op_autotuning(
+                inner,
+                configs=[CustomOpConfig(lambda x, k=k: x + k) for k in (10.0, 20.0)],
+                dispatch_on={"tensor_name": "x", "dim": 0},
+                split_points=[16],
+                winners=[0, 1],
+            ),
+        ):
+            self.check_impls(
+                recursive,
+                nested,
+                expected={
+                    0: lambda x: x * 2.0 + 100.0,
+                    1: lambda x: (x + (20.0 if x.shape[0] > 16 else 10.0)) * 2.0,
+                },
+                sizes=(4, 8, 9, 16, 17),
+            )
+
+    def test_mutating_the_input_is_dropped(self):
+        def mutates(x):
+            return x.add_(1.0)
+
+        with self.assertLogs("torch._inductor.range_dispatch", "WARNING") as logs:
+            self.check_impls(
+                mutates,
+                lambda x: x + 2.0,
+                expected={0: lambda x: x + 100.0, 1: lambda x: x + 2.0},
+            )
+        self.assertIn("mutates its input 'x'", logs.output[0])
+
+    def test_range_decides_a_branch(self):
+        def asserts(x):
+            assert x.shape[0] <= 8
+            return x + 1.0
+
+        def branches(x):
+            if x.shape[0] <= 16:
+                return x + 2.0
+            return x + 3.0
+
+        self.check_impls(
+            asserts, branches, branches, sizes=(4, 8, 9, 16, 17), split_points=(8, 16)
+        )
+
+    def test_range_decides_on_a_derived_size(self):
+        def small(x):
+            assert x.shape[0] <= 8
+            return x + 1.0
+
+        def large(x):
+            return x + (2.0 if x.shape[0] > 8 else 7.0)
+
+        self.check_impls(
+            small,
+            large,
+            model=lambda op, x: op(torch.cat([x, x])),
+            expected={0: lambda x: x + 1.0, 1: lambda x: x + 2.0},
+            sizes=(),
+        ) if False else self.check(
+            self.op,
+            [small, large],
+            [(2 * n, (torch.randn(n, 50),), {}) for n in (3, 4, 5, 20)],
+            model=lambda op, x: op(torch.cat([x, x])),
+        )
+
+    def test_same_graph_in_all_ranges_is_compiled_once(self):
+        def looks(x):
+            assert x.shape[0] >= 0
+            if x.shape[0] > 1 << 40:
+                return x
+            return x + 1.0
+
+        with custom_op_autotuning(
+            self.op,
+            configs=[CustomOpConfig(looks)],
+            dispatch_on={"tensor_name": "x", "dim": 0},
+            split_points=[8, 16, 32],
+        ):
+            torch.compile(lambda x: self.op(x), dynamic=True)(torch.randn(4, 50))
+        # The implementation, perhaps again for the open range, and the op itself.
+        self.assertLessEqual(counters["inductor"]["custom_op_candidates_compiled"], 3)
+
+
+class DtypesTest(CallShapesTestCase):
+    def test_every_dtype_is_benchmarked(self):
+        dtypes = (
+            torch.bool,
+            torch.uint8,
+            torch.int8,
+            torch.int16,
+            torch.int32,
+            torch.int64,
+            torch.uint16,
+            torch.float16,
+            torch.bfloat16,
+            torch.float32,
+            torch.float64,
+            torch.complex64,
+            torch.complex128,
+            torch.float8_e4m3fn,
+            torch.float8_e5m2,
+        )
+        op = make_op(
+            "(Tensor x) -> Tensor",
+            lambda x: x.clone(),
+            lambda x: torch.empty_like(x),
+        )
+        for dtype in dtypes:
+            with self.subTest(dtype=dtype):
+                torch._dynamo.reset()
+                counters.clear()
+                with (
+                    custom_op_autotuning(
+                        op,
+                        configs=[CustomOpConfig(lambda x: x[:].contiguous().clone())],
+                        dispatch_on={
+                            "tensor_name": "x",
+                            "dim": 0,
+                            "range_upper_bound": 64,
+                        },
+                        split_points=[8],
+                    ),
+                    record_dispatches() as records,
+                ):
+                    compiled = torch.compile(lambda x: op(x), dynamic=True)
+                    for n in (8, 9):
+                        x = torch.randint(0, 2, (n, 50)).to(dtype)
+                        self.assertEqual(compiled(x), x)
+                self.assertEqual(
+                    [len(r.milliseconds) for r in records[0].ranges], [2, 2]
+                )
+
+
+class TogetherTest(CallShapesTestCase):
+    def setUp(self):
+        super().setUp()
+        self.op = make_op(
+            "(Tensor x, float a=1.0) -> Tensor",
+            lambda x, a=1.0: x * a,
+            lambda x, a=1.0: torch.empty_like(x),
+        )
+        self.impls = [lambda x, a=1.0, k=k: x * a + k for k in (1.0, 2.0)]
+        self.calls = [(n, (torch.randn(n, 50),), {}) for n in (4, 8, 9, 20)]
+
+    def test_twice_with_other_scalars_and_dtypes(self):
+        self.check(
+            self.op,
+            self.impls,
+            self.calls,
+            model=lambda op, x: (op(x), op(op(x)), op(x, 3.0), op(x.double())),
+        )
+
+    def test_alike_calls_are_tuned_once(self):
+        with custom_op_autotuning(
+            self.op,
+            configs=[CustomOpConfig(f) for f in self.impls],
+            dispatch_on={"tensor_name": "x", "dim": 0},
+            split_points=[8],
+        ):
+            torch.compile(lambda x: self.op(self.op(self.op(x) + 1)), dynamic=True)(
+                torch.randn(4, 50)
+            )
+        self.assertEqual(counters["inductor"]["custom_op_candidates_compiled"], 3)
+
+    def test_around_and_inside_a_users_cond(self):
+        def model(op, x):
+            x = op(x)
+            x = torch.cond(
+                x.sum() > 0, lambda x: op(x) + 1.0, lambda x: op(x) - 1.0, (x,)
+            )
+            return op(x)
+
+        self.check(self.op, self.impls, self.calls, model=model)
+
+    def test_checkpoint_autocast_inference_mode(self):
+        def checkpointed(op, x):
+            return torch.utils.checkpoint.checkpoint(
+                lambda x: op(x).sin(), x, use_reentrant=False
+            )
+
+        def autocast(op, x):
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                return op(x) @ torch.ones(50, 3)
+
+        self.check(self.op, self.impls, self.calls, model=checkpointed)
+        torch._dynamo.reset()
+        self.check(self.op, self.impls, self.calls, model=autocast)
+        torch._dynamo.reset()
+        with torch.inference_mode():
+            self.check(self.op, self.impls, self.calls)
+
+    def test_training(self):
+        op = torch.library.custom_op(
+            f"call_shapes::trained{next(_numbers)}",
+            lambda x, w: x * w,
+            mutates_args=(),
+            schema="(Tensor x, Tensor w) -> Tensor",
+        )
+        op.register_fake(lambda x, w: torch.empty_like(x))
+
+        def setup(ctx, inputs, output):
+            ctx.save_for_backward(*inputs)
+
+        def backward(ctx, grad):
+            x, w = ctx.saved_tensors
+            return grad * w, (grad * x).sum(0)
+
+        op.register_autograd(backward, setup_context=setup)
+        with custom_op_autotuning(
+            op,
+            configs=[CustomOpConfig(lambda x, w, k=k: x * w + k) for k in (1.0, 2.0)],
+            dispatch_on={"tensor_name": "x", "dim": 0},
+            split_points=[8],
+            winners=[0, 1],
+        ):
+            counter = CompileCounterWithBackend("inductor")
+            compiled = torch.compile(
+                lambda x, w: op(x.sin(), w).cos(),
+                dynamic=True,
+                fullgraph=True,
+                backend=counter,
+            )
+            for n in (4, 8, 9, 20):
+                x = torch.randn(n, 50, requires_grad=True)
+                w = torch.randn(50, requires_grad=True)
+                due = (x.sin() * w + (1.0 if n <= 8 else 2.0)).cos()
+                grads = torch.autograd.grad(due.sum(), (x, w))
+                got = compiled(x, w)
+                self.assertEqual(got, due)
+                self.assertEqual(torch.autograd.grad(got.sum(), (x, w)), grads)
+            self.assertEqual(counter.frame_count, 1)
+
+    def test_vmap(self):
+        op = torch.library.custom_op(
+            f"call_shapes::mapped{next(_numbers)}",
+            lambda x: x.clone(),
+            mutates_args=(),
+            schema="(Tensor x) -> Tensor",
+        )
+        op.register_fake(lambda x: torch.empty_like(x))
+        op.register_vmap(lambda info, in_dims, x: (op(x), in_dims[0]))
+        self.check(
+            op,
+            [lambda x, k=k: x + k for k in (1.0, 2.0)],
+            [(n, (torch.randn(n, 50),), {}) for n in (4, 8, 9)],
+            model=lambda op, x: torch.vmap(lambda row: op(row))(x),
+        )
+
+    def test_concurrent_compiles(self):
+        def work(seed):
+            generator = torch.Generator().manual_seed(seed)
+            compiled = torch.compile(
+                lambda x: self.op(x).sin() * seed, dynamic=True, fullgraph=True
+            )
+            right = []
+            for n in (4, 9):
+                x = torch.randn(n, 50, generator=generator)
+                due = (x + (1.0 if n <= 8 else 2.0)).sin() * seed
+                right.append(torch.allclose(compiled(x), due, atol=1e-5))
+            return all(right)
+
+        with (
+            custom_op_autotuning(
+                self.op,
+                configs=[CustomOpConfig(f) for f in self.impls],
+                dispatch_on={"tensor_name": "x", "dim": 0},
+                split_points=[8],
+                winners=[0, 1],
+            ),
+            concurrent.futures.ThreadPoolExecutor(3) as pool,
+        ):
+            self.assertEqual([*pool.map(work, (1, 2, 3))], [True] * 3)
 
 
 if __name__ == "__main__":

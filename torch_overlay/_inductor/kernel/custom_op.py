@@ -333,7 +333,9 @@ class _Promise:
         with V.fake_mode:
             operands = call.fake_operands()
         node = V.graph.current_node
-        if node is not None and node.target is call.op and "val" in node.meta:
+        if not call.op._schema.returns:
+            results = None
+        elif node is not None and node.target is call.op and "val" in node.meta:
             results = node.meta["val"]
         else:
             with V.fake_mode:

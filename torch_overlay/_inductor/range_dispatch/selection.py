@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import sympy
 import torch
 from torch._inductor import config
 from torch._inductor.range_dispatch import tuning
@@ -63,7 +64,7 @@ def select_winners(
     selections = _selections.setdefault(V.graph.sizevars.shape_env, {})
     key = (registration, call.signature())
     if key not in selections:
-        selector = _Selector(registration, call, expected)
+        selector = _Selector(registration, call, expected, tasks[0].size)
         choices = selector.choose(tasks)
         selections[key] = (
             None if choices is None else Selection(choices, selector.fake_operands)
@@ -83,11 +84,13 @@ class _Selector:
         registration: Registration,
         call: BoundCall,
         expected: Sequence[torch.Tensor],
+        size: sympy.Expr | None,
     ) -> None:
         self._registration = registration
         self._call = call
         self._pool = CandidatePool(registration.op)
-        self._variants = Variants(call, expected)
+        is_given = registration.winners is not None
+        self._variants = Variants(call, expected, size, is_given)
         self._compiled: dict[TracedCandidate, tuning.CompiledCandidate | None] = {}
 
     @property

@@ -19,22 +19,20 @@ from torch._functorch._aot_autograd.functional_utils import (
 )
 from torch._inductor.range_dispatch.binding import BoundCall
 from torch._inductor.range_dispatch.candidates import Candidate
+from torch._inductor.range_dispatch.guards import (
+    admitting_guards,
+    Guard,
+    is_guard_error,
+    NeedsGuard,
+)
 from torch._inductor.virtualized import V
 from torch._subclasses.functional_tensor import FunctionalTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch.fx.experimental.symbolic_shapes import (
-    _ShapeEnvGuardError,
-    ShapeEnv,
-    statically_known_true,
-    sym_eq,
-)
+from torch.fx.experimental.symbolic_shapes import statically_known_true, sym_eq
 from torch.utils._ordered_set import OrderedSet
 
 
 log = logging.getLogger(__name__)
-
-# Equalities of sizes that one candidate may ask for, each found by one more trace.
-_MAX_EQUALITIES = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,14 +60,17 @@ def trace_candidate(
     call: BoundCall,
     fake_operands: Sequence[Any],
     expected: Sequence[torch.Tensor],
+    admits: Callable[[Guard], bool],
 ) -> TracedCandidate:
     """Trace one candidate.
 
     ``expected`` are the fake tensors that the op's own fake implementation gives,
-    then the fake operands that the op mutates.
+    then the fake operands that the op mutates. ``admits`` says which guards on sizes
+    need not stop it: they must be installed and the trace done again.
 
     Raises:
-        AddsGuards: tracing would add guards on sizes.
+        NeedsGuard: tracing needs a guard that is admitted.
+        AddsGuards: tracing needs a guard that is not.
         CandidateRejected: tracing failed, or the outputs are not what the op promises.
     """
 
@@ -78,8 +79,8 @@ def trace_candidate(
         return _own_outputs(outputs, operands)
 
     try:
-        graph_module = _trace(flat, fake_operands)
-    except CandidateRejected:
+        graph_module = _trace(flat, fake_operands, admits)
+    except (CandidateRejected, NeedsGuard):
         raise
     except Exception as error:
         if is_guard_error(error):
@@ -95,81 +96,25 @@ def output_values(graph_module: torch.fx.GraphModule) -> list[torch.Tensor]:
     return [node.meta["val"] for node in returned]
 
 
-def is_guard_error(error: Exception) -> bool:
-    """Whether an exception says that a frozen shape environment refused a guard."""
-    return isinstance(error, _ShapeEnvGuardError) or (
-        isinstance(error, AssertionError)
-        and "Guard attempted while ShapeEnv guards are frozen" in str(error)
-    )
-
-
 def _trace(
-    function: Callable[..., Any], fake_operands: Sequence[Any]
+    function: Callable[..., Any],
+    fake_operands: Sequence[Any],
+    admits: Callable[[Guard], bool],
 ) -> torch.fx.GraphModule:
-    """Trace, admitting guards that sizes of different inputs are equal.
-
-    An implementation that adds its inputs up needs their sizes to be equal, even where
-    the shape environment has a symbol for each; where they are, that is no reason to
-    drop it. Any other guard raises.
-    """
     from torch._inductor.decomposition import select_decomp_table
 
-    shape_env = V.fake_mode.shape_env
-    for _ in range(_MAX_EQUALITIES):
-        refused: list[tuple[sympy.Basic, sympy.Basic]] = []
-        try:
-            with (
-                V.fake_mode,
-                torch.no_grad(),
-                _real_tensors_as_constants(),
-                _refusing_guards(shape_env, refused),
-            ):
-                graph_module = make_fx(
-                    function,
-                    decomposition_table=select_decomp_table(),
-                    tracing_mode="symbolic",
-                )(*fake_operands)
-            return _without_functional_ops(graph_module)
-        except Exception as error:
-            if not (refused and is_guard_error(error) and _is_equality(*refused[-1])):
-                raise
-            shape_env.evaluate_expr(refused[-1][0])
-    raise CandidateRejected(f"it needs more than {_MAX_EQUALITIES} sizes to be equal")
-
-
-@contextlib.contextmanager
-def _refusing_guards(
-    shape_env: ShapeEnv | None, refused: list[tuple[sympy.Basic, sympy.Basic]]
-) -> Iterator[None]:
-    """Raise on new guards, and note them in ``refused`` as expression and value."""
-    if shape_env is None:
-        yield
-        return
-    check_frozen = shape_env._check_frozen
-
-    def check(expr: sympy.Basic, concrete_value: sympy.Basic) -> None:
-        refused.append((expr, concrete_value))
-        check_frozen(expr, concrete_value)
-
-    with shape_env.error_on_new_guards():
-        # On this object only; the class's own shows again when it is deleted.
-        vars(shape_env)["_check_frozen"] = check
-        try:
-            yield
-        finally:
-            del vars(shape_env)["_check_frozen"]
-
-
-def _is_equality(expr: sympy.Basic, value: sympy.Basic) -> bool:
-    """Whether a guard says that two input sizes, neither a constant, are equal."""
-    if isinstance(expr, sympy.Ne):
-        expr, value = sympy.Eq(expr.lhs, expr.rhs), sympy.Not(value)
-    return (
-        isinstance(expr, sympy.Eq)
-        and value == sympy.true
-        and bool(expr.lhs.free_symbols)
-        and bool(expr.rhs.free_symbols)
-    )
+    with (
+        V.fake_mode,
+        torch.no_grad(),
+        _real_tensors_as_constants(),
+        admitting_guards(V.fake_mode.shape_env, admits),
+    ):
+        graph_module = make_fx(
+            function,
+            decomposition_table=select_decomp_table(),
+            tracing_mode="symbolic",
+        )(*fake_operands)
+    return _without_functional_ops(graph_module)
 
 
 @contextlib.contextmanager

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import sympy
 import torch
 from torch._dynamo.utils import counters
 from torch._inductor.range_dispatch.binding import BoundCall
 from torch._inductor.range_dispatch.candidates import Candidate
+from torch._inductor.range_dispatch.guards import (
+    constrained_symbols,
+    Guard,
+    install_guard,
+    MAX_ADMITTED,
+    NeedsGuard,
+)
 from torch._inductor.range_dispatch.inputs import RangeTask
 from torch._inductor.range_dispatch.narrowing import known_to_be_in
 from torch._inductor.range_dispatch.tracing import (
@@ -33,9 +41,20 @@ class Variants:
     graphs that come out the same are one.
     """
 
-    def __init__(self, call: BoundCall, expected: Sequence[torch.Tensor]) -> None:
+    def __init__(
+        self,
+        call: BoundCall,
+        expected: Sequence[torch.Tensor],
+        size: sympy.Expr | None,
+        is_given: bool,
+    ) -> None:
+        """``size`` is the dispatched size if it is symbolic; ``is_given`` says that
+        winners are given, so that what is traced is what will run."""
         self._call = call
         self._expected = expected
+        self._size = size
+        self._is_given = is_given
+        self._constrained = constrained_symbols(V.graph.sizevars.shape_env)
         self.fake_operands = self._fresh_operands()
         self._for_all: dict[Candidate, TracedCandidate | CandidateRejected] = {}
         self._by_range: dict[tuple[Candidate, int], TracedCandidate | None] = {}
@@ -63,7 +82,7 @@ class Variants:
         self, candidate: Candidate
     ) -> TracedCandidate | CandidateRejected:
         try:
-            return self._trace(candidate, self.fake_operands)
+            return self._trace(candidate, None)
         except AddsGuards as reason:
             return reason
         except CandidateRejected as reason:
@@ -73,21 +92,66 @@ class Variants:
     def _trace_for_range(
         self, candidate: Candidate, task: RangeTask
     ) -> TracedCandidate | None:
-        shape_env = V.graph.sizevars.shape_env
         try:
-            with known_to_be_in(task.size, task.size_range, shape_env):
-                # Fake tensors keep what was found out about their sizes.
-                traced = self._trace(candidate, self._fresh_operands())
+            traced = self._trace(candidate, task)
         except CandidateRejected as reason:
             self._drop(candidate, f"for range {task.size_range}", reason)
             return None
         text = traced.graph_module.print_readable(print_output=False)
         return self._by_text.setdefault((candidate, text), traced)
 
-    def _trace(
-        self, candidate: Candidate, fake_operands: Sequence[Any]
+    def _trace(self, candidate: Candidate, task: RangeTask | None) -> TracedCandidate:
+        """Trace for a range, or for all; install the guards that are admitted."""
+        shape_env = V.graph.sizevars.shape_env
+        for _ in range(MAX_ADMITTED):
+            try:
+                if task is None or task.size is None:
+                    return self._trace_once(
+                        candidate, self.fake_operands, self._admits_for_all
+                    )
+                with known_to_be_in(task.size, task.size_range, shape_env):
+                    # Fake tensors keep what was found out about their sizes.
+                    operands = self._fresh_operands()
+                    return self._trace_once(candidate, operands, self._admits)
+            except NeedsGuard as needed:
+                # Out here, where no more is known than holds for the whole graph.
+                install_guard(shape_env, needed.guard)
+        raise CandidateRejected(f"it needs more than {MAX_ADMITTED} guards")
+
+    def _trace_once(
+        self,
+        candidate: Candidate,
+        operands: Sequence[Any],
+        admits: Callable[[Guard], bool],
     ) -> TracedCandidate:
-        return trace_candidate(candidate, self._call, fake_operands, self._expected)
+        return trace_candidate(candidate, self._call, operands, self._expected, admits)
+
+    def _admits_for_all(self, guard: Guard) -> bool:
+        """A guard on the dispatched size may be decided by the range: try that first."""
+        sides = guard.equates
+        return self._admits(guard) and (
+            not self._is_on_dispatched_size(guard)
+            or bool(sides and all(side.free_symbols for side in sides))
+        )
+
+    def _admits(self, guard: Guard) -> bool:
+        """Equal sizes always; of a candidate chosen to run, what its operators ask for.
+
+        A candidate that is yet to be timed may lose, and must not restrict the graph.
+        """
+        sides = guard.equates
+        if sides and all(side.free_symbols for side in sides):
+            return True
+        if guard.from_python or guard.expr.free_symbols & self._constrained:
+            return False
+        if sides and not self._is_on_dispatched_size(guard):
+            return True
+        return self._is_given
+
+    def _is_on_dispatched_size(self, guard: Guard) -> bool:
+        return self._size is not None and bool(
+            guard.expr.free_symbols & self._size.free_symbols
+        )
 
     def _fresh_operands(self) -> list[Any]:
         with V.fake_mode:
