@@ -6,11 +6,14 @@ import concurrent.futures
 import contextlib
 import itertools
 
+import hypothesis
 import torch
+from hypothesis import strategies as st
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._dynamo.utils import counters
 from torch._inductor import config
 from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
+from torch._inductor.range_dispatch.binding import arrange_arguments, bind_to_schema
 from torch._inductor.range_dispatch.records import record_dispatches
 from torch._inductor.test_case import run_tests, TestCase
 from torch._inductor.utils import fresh_cache
@@ -699,6 +702,56 @@ class OutputsTest(CallShapesTestCase):
                 self.assertEqual(x, torch.full_like(x, x[0, 0].item()))
                 self.assertEqual(seen, x)
 
+    def test_data_dependent_size(self):
+        def fake(x):
+            size = torch.library.get_ctx().new_dynamic_size()
+            return x.new_empty(size, dtype=torch.int64)
+
+        op = make_op("(Tensor x) -> Tensor", lambda x: x.nonzero().squeeze(1), fake)
+        implementations = [
+            lambda x, k=k: torch.nonzero(x > k).squeeze(1) for k in (0.0, 0.5)
+        ]
+        for winners in ([0, 1], [1, 1]):
+            torch._dynamo.reset()
+            self.check(
+                op,
+                implementations,
+                [(n, (torch.randn(n),), {}) for n in (4, 8, 9, 30)],
+                model=lambda op, x: op(x) * 2,
+                winners=winners,
+            )
+
+    def test_unused_result(self):
+        op = make_op(
+            "(Tensor x) -> (Tensor, Tensor)",
+            lambda x: (x.clone(), x + 1),
+            lambda x: (torch.empty_like(x), torch.empty_like(x)),
+        )
+        self.check_rows(
+            op,
+            [lambda x, k=k: (x + k, x * k) for k in (1.0, 2.0)],
+            model=lambda op, x: op(x)[1],
+        )
+
+    def test_mutation_of_a_view(self):
+        op = make_op(
+            "(Tensor(a!) x, Tensor y) -> Tensor",
+            lambda x, y: x.add_(y).clone(),
+            lambda x, y: torch.empty_like(x),
+        )
+
+        def impl(x, y, k):
+            x.mul_(k)
+            return x + y
+
+        self.check(
+            op,
+            [impl, impl],
+            [(n - 1, (torch.randn(n, 50),), {}) for n in (5, 9, 10)],
+            params=[{"k": 2.0}, {"k": 3.0}],
+            model=lambda op, x: op(x[1:], x[:-1].clone()) + x[1:],
+        )
+
 
 class ImplementationsTest(CallShapesTestCase):
     def setUp(self):
@@ -761,6 +814,89 @@ class ImplementationsTest(CallShapesTestCase):
             return x + (x > 0).nonzero().shape[0]
 
         self.check_impls(item, nonzero)
+
+    def test_item_of_an_operand(self):
+        op = make_op(
+            "(Tensor x, Tensor n) -> Tensor",
+            lambda x, n: x * n,
+            lambda x, n: torch.empty_like(x),
+        )
+        self.check(
+            op,
+            [lambda x, n, k=k: x * n.item() + k for k in (1.0, 2.0)],
+            [(m, (torch.randn(m, 50), torch.tensor(m + 3)), {}) for m in (4, 8, 9)],
+        )
+
+    def test_random_numbers(self):
+        with custom_op_autotuning(
+            self.op,
+            configs=[
+                CustomOpConfig(lambda x: x + torch.rand_like(x)),
+                CustomOpConfig(lambda x: x + 5.0),
+            ],
+            dispatch_on={"tensor_name": "x", "dim": 0},
+            split_points=[8],
+            winners=[0, 1],
+        ):
+            compiled = torch.compile(lambda x: self.op(x), dynamic=True)
+            drawn = compiled(torch.zeros(4, 50))
+            self.assertTrue(((drawn >= 0) & (drawn < 1)).all())
+            self.assertGreater(drawn.unique().numel(), 100)
+            self.assertEqual(compiled(torch.zeros(9, 50)), torch.full((9, 50), 5.0))
+
+    def test_library_kernels(self):
+        def fake_conv(x, w):
+            return x.new_empty(x.shape[0], w.shape[0], x.shape[2] - w.shape[2] + 1)
+
+        conv1d = torch.nn.functional.conv1d
+        self.check(
+            make_op("(Tensor x, Tensor w) -> Tensor", conv1d, fake_conv),
+            [lambda x, w, k=k: conv1d(x, w) * k for k in (1.0, 2.0)],
+            [(n, (torch.randn(2, 3, n), torch.randn(4, 3, 3)), {}) for n in (5, 8, 9)],
+            on=("x", 2),
+        )
+        torch._dynamo.reset()
+        attention = torch.nn.functional.scaled_dot_product_attention
+
+        def by_hand(query, key, value):
+            scores = query @ key.transpose(-1, -2) / query.shape[-1] ** 0.5
+            return torch.softmax(scores, -1) @ value + 1.0
+
+        self.check(
+            make_op(
+                "(Tensor query, Tensor key, Tensor value) -> Tensor",
+                attention,
+                lambda query, key, value: torch.empty_like(query),
+            ),
+            [by_hand, lambda query, key, value: attention(query, key, value)],
+            [(n, (*torch.randn(3, 2, 3, n, 16),), {}) for n in (4, 8, 9, 33)],
+            on=("key", 2),
+        )
+
+    def test_indices_are_timed_with_valid_values(self):
+        op = make_op(
+            "(Tensor x, Tensor table) -> Tensor",
+            lambda x, table: table[x],
+            lambda x, table: table.new_empty(x.shape[0], table.shape[1]),
+        )
+        with (
+            custom_op_autotuning(
+                op,
+                configs=[
+                    CustomOpConfig(lambda x, table: table.index_select(0, x)),
+                    CustomOpConfig(torch.nn.functional.embedding),
+                ],
+                dispatch_on={"tensor_name": "x", "dim": 0},
+                split_points=[8],
+            ),
+            record_dispatches() as records,
+        ):
+            compiled = torch.compile(lambda x, table: op(x, table), dynamic=True)
+            for n in (4, 9):
+                x, table = torch.randint(0, 11, (n,)), torch.randn(11, 6)
+                self.assertEqual(compiled(x, table), table[x])
+        for row in records[0].ranges:
+            self.assertEqual(len(row.milliseconds), 3)
 
     def test_cond_and_no_grad(self):
         def cond(x):
@@ -851,13 +987,7 @@ class ImplementationsTest(CallShapesTestCase):
         def large(x):
             return x + (2.0 if x.shape[0] > 8 else 7.0)
 
-        self.check_impls(
-            small,
-            large,
-            model=lambda op, x: op(torch.cat([x, x])),
-            expected={0: lambda x: x + 1.0, 1: lambda x: x + 2.0},
-            sizes=(),
-        ) if False else self.check(
+        self.check(
             self.op,
             [small, large],
             [(2 * n, (torch.randn(n, 50),), {}) for n in (3, 4, 5, 20)],
@@ -1071,6 +1201,152 @@ class TogetherTest(CallShapesTestCase):
             concurrent.futures.ThreadPoolExecutor(3) as pool,
         ):
             self.assertEqual([*pool.map(work, (1, 2, 3))], [True] * 3)
+
+
+class SignaturePropertyTest(TestCase):
+    """Random signatures, called through ``invoke`` as the engine calls candidates."""
+
+    DEFAULTS = {"float": 0.25, "int": 3, "bool": True, "Tensor?": None}
+
+    @hypothesis.settings(deadline=None, max_examples=150)
+    @hypothesis.given(data=st.data())
+    def test_arranged_as_the_op_is_called(self, data):
+        kinds = data.draw(
+            st.lists(
+                st.sampled_from(("Tensor", *self.DEFAULTS)), min_size=1, max_size=6
+            )
+        )
+        keyword_only_from = data.draw(st.integers(1, len(kinds)))
+        names = [f"a{i}" for i in range(len(kinds))]
+        parts, values = [], {}
+        defaulted = False
+        for i, (name, kind) in enumerate(zip(names, kinds)):
+            if i == keyword_only_from:
+                parts.append("*")
+                defaulted = False
+            may = kind in self.DEFAULTS
+            defaulted = may and (defaulted or data.draw(st.booleans()))
+            text = f"{kind} {name}"
+            if defaulted:
+                text += f"={self.DEFAULTS[kind]}"
+            elif any(
+                "=" in p for p in parts[parts.index("*") if "*" in parts else 0 :]
+            ):
+                # No argument without a default may follow one with.
+                hypothesis.reject()
+            parts.append(text)
+            if not (defaulted and data.draw(st.booleans())):
+                values[name] = object()
+        schema = f"({', '.join(parts)}) -> Tensor"
+        op = make_op(schema, lambda *args, **kwargs: None, lambda *args, **kwargs: None)
+        full = {
+            name: values.get(name, self.DEFAULTS.get(kind))
+            for name, kind in zip(names, kinds)
+        }
+        by_keyword = data.draw(st.integers(0, keyword_only_from))
+        positional = []
+        for name in names[:by_keyword]:
+            if name not in values:
+                break
+            positional.append(values[name])
+        keywords = {
+            name: value
+            for name, value in values.items()
+            if name not in names[: len(positional)]
+        }
+        bound = bind_to_schema(op, positional, keywords)
+        self.assertEqual([*bound], names)
+        self.assertTrue(all(bound[n] is full[n] or bound[n] == full[n] for n in names))
+
+        received = {}
+        namespace = {"received": received}
+        arguments = [p.split(" ")[-1].partition("=")[0] for p in parts]
+        exec(f"def impl({', '.join(arguments)}): received.update(locals())", namespace)
+        args, kwargs = arrange_arguments(namespace["impl"], op, bound, {})
+        namespace["impl"](*args, **kwargs)
+        self.assertEqual([*received], [a for a in arguments if a != "*"])
+        self.assertTrue(all(received[n] is bound[n] for n in names))
+
+    @hypothesis.settings(
+        deadline=None,
+        max_examples=8,
+        suppress_health_check=[*hypothesis.HealthCheck],
+        phases=[hypothesis.Phase.generate],
+    )
+    @hypothesis.given(data=st.data())
+    def test_compiled_as_eager(self, data):
+        """Random schemas, shapes and winners, compiled for real."""
+        kinds = data.draw(
+            st.lists(
+                st.sampled_from(("Tensor", "Tensor?", "Tensor[]", "float", "int")),
+                min_size=1,
+                max_size=4,
+            )
+        )
+        at = data.draw(st.integers(0, len(kinds)))
+        keyword_only = data.draw(st.booleans())
+        names = [f"a{i}" for i in range(len(kinds))]
+        parts = [f"{kind} {name}" for kind, name in zip(kinds, names)]
+        parts.insert(at, "Tensor x")
+        if keyword_only:
+            parts.insert(-1, "*")
+        order = [p.split(" ")[1] for p in parts if p != "*"]
+        present = data.draw(
+            st.lists(st.booleans(), min_size=len(kinds), max_size=len(kinds))
+        )
+        point = data.draw(st.integers(2, 12))
+        winners = data.draw(st.permutations([0, 1, -1]))[:2]
+
+        def value(x, named):
+            result = x.clone()
+            for weight, (name, one) in enumerate(sorted(named.items()), 2):
+                terms = one if isinstance(one, (list, tuple)) else [one]
+                for term in terms:
+                    if term is not None:
+                        result = result + weight * term
+            return result
+
+        def implementation(*args, k=0.0, **kwargs):
+            named = {**dict(zip(order, args)), **kwargs}
+            return value(named.pop("x"), named) + k
+
+        def fake(*args, **kwargs):
+            return torch.empty_like({**dict(zip(order, args)), **kwargs}["x"])
+
+        op = make_op(f"({', '.join(parts)}) -> Tensor", implementation, fake)
+
+        def argument(kind, is_present):
+            if kind == "Tensor[]":
+                return [torch.randn(50), torch.randn(1)]
+            if kind == "Tensor" or (kind == "Tensor?" and is_present):
+                return torch.randn(50)
+            return {"Tensor?": None, "float": 1.5, "int": 7}[kind]
+
+        extra = {
+            name: argument(kind, there)
+            for name, kind, there in zip(names, kinds, present)
+        }
+        shift = {0: 100.0, 1: 200.0, -1: 0.0}
+        torch._dynamo.reset()
+        with (
+            torch._dynamo.config.patch(specialize_float=True),
+            custom_op_autotuning(
+                op,
+                configs=[CustomOpConfig(implementation, k=shift[i]) for i in (0, 1)],
+                dispatch_on={"tensor_name": "x", "dim": 0},
+                split_points=[point],
+                winners=winners,
+            ),
+        ):
+            compiled = torch.compile(
+                lambda **kwargs: op(**kwargs), dynamic=True, fullgraph=True
+            )
+            for size in (point - 1, point, point + 1):
+                if size < 2:
+                    continue
+                x = torch.randn(size, 50)
+                due = implementation(x=x, **extra) + shift[winners[size > point]]
+                self.assertEqual(compiled(x=x, **extra), due)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from torch._inductor.kernel.custom_op import (
 )
 from torch._inductor.lowering import user_lowerings
 from torch._inductor.range_dispatch import inputs, tuning
+from torch._inductor.range_dispatch.candidates import Candidate
 from torch._inductor.range_dispatch.cond_tree import count_conds
 from torch._inductor.range_dispatch.ranges import (
     decide,
@@ -630,6 +631,38 @@ class TuningTest(RangeDispatchTestCase):
             self.assertIn(function.__name__, line)
             self.assertIn(reason, line)
 
+    def test_a_candidate_that_cannot_be_run_loses_that_range(self):
+        compile_candidate = tuning.compile_candidate
+
+        def fragile(traced, fake_operands):
+            compiled = compile_candidate(traced, fake_operands)
+            if "k=1.0" not in traced.candidate.name:
+                return compiled
+
+            def call(args):
+                if args[-2].shape[1] == 8:
+                    raise RuntimeError("too short for me")
+                return compiled.call(args)
+
+            return tuning.CompiledCandidate(traced, call)
+
+        self.register(shift_configs(2), split_points=[8])
+        with (
+            mock.patch.object(tuning, "compile_candidate", fragile),
+            self.assertLogs("torch._inductor.range_dispatch", "WARNING") as logs,
+        ):
+            _, _, record = self.run_shift([8])
+        self.assertEqual(
+            [{*r.milliseconds} for r in record.ranges],
+            [
+                {"shift_by(k=0.0)", "fallback"},
+                {"shift_by(k=0.0)", "shift_by(k=1.0)", "fallback"},
+            ],
+        )
+        (line,) = logs.output
+        for part in ("shift", "k=1.0", "[0, 8]", "too short for me"):
+            self.assertIn(part, line)
+
     def test_nothing_left_uses_the_op_itself(self):
         def raises(x, weight):
             raise RuntimeError("never")
@@ -637,6 +670,45 @@ class TuningTest(RangeDispatchTestCase):
         self.register([CustomOpConfig(raises)], split_points=[8], winners=[0, 0])
         ran, _, _ = self.run_shift([8, 9])
         self.assertEqual(ran, {8: FALLBACK_SHIFT, 9: FALLBACK_SHIFT})
+
+
+class ChooseTest(TestCase):
+    """The choice from timings; candidates are told apart by identity."""
+
+    A, B = (Candidate(i, name, print) for i, name in enumerate("ab"))
+    FALLBACK = Candidate(-1, "fallback", print)
+
+    def choose(self, *ranges, threshold=1.0):
+        """Each range is {candidate: (milliseconds, noise)}."""
+        timings = [{c: tuning.Timing(*t) for c, t in r.items()} for r in ranges]
+        return tuning.choose(timings, threshold)
+
+    def test_fastest(self):
+        a, b = self.A, self.B
+        one = {a: (2.0, 0.0), b: (1.0, 0.0)}
+        other = {a: (1.0, 0.0), b: (2.0, 0.0)}
+        self.assertEqual(self.choose(one, other, {}), [b, a, None])
+
+    def test_ties_go_to_the_neighbour(self):
+        a, b = self.A, self.B
+        clear_a = {a: (1.0, 0.0), b: (9.0, 0.0)}
+        near_b = {a: (1.1, 0.1), b: (1.0, 0.1)}
+        clear_b = {a: (9.0, 0.0), b: (1.0, 0.0)}
+        self.assertEqual(self.choose(clear_a, near_b, clear_a), [a, a, a])
+        self.assertEqual(self.choose(near_b, clear_a), [a, a])
+        # No branch less if it went to the other side.
+        self.assertEqual(self.choose(clear_a, near_b, clear_b), [a, b, b])
+        not_near = {a: (1.3, 0.1), b: (1.0, 0.1)}
+        self.assertEqual(self.choose(clear_a, not_near, clear_a), [a, b, a])
+
+    def test_threshold_holds_on_top(self):
+        a, b, fallback = self.A, self.B, self.FALLBACK
+        clear_a = {a: (1.0, 0.0), b: (9.0, 0.0), fallback: (9.0, 0.0)}
+        # a is as fast as b within the noise, but only b beats the fallback by 1.5.
+        near = {a: (1.1, 0.1), b: (1.0, 0.1), fallback: (1.6, 0.0)}
+        self.assertEqual(self.choose(clear_a, near, threshold=1.0), [a, a])
+        self.assertEqual(self.choose(clear_a, near, threshold=1.5), [a, b])
+        self.assertEqual(self.choose(clear_a, near, threshold=2.0), [a, fallback])
 
 
 class KnobTest(RangeDispatchTestCase):

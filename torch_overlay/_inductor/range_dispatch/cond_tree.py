@@ -14,9 +14,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import sympy
 import torch
+import torch.utils._pytree as pytree
 from torch._inductor.range_dispatch.ranges import Decision, DecisionTree, Leaf
 from torch.fx import Graph, GraphModule, Node
+from torch.fx.experimental.symbolic_shapes import CallMethodKey, free_unbacked_symbols
+from torch.utils._ordered_set import OrderedSet
 
 
 @dataclass(frozen=True)
@@ -65,6 +69,7 @@ def build_cond_tree(
         torch.ops.higher_order.cond, (predicate, *sides, tuple(placeholders))
     )
     cond.meta["val"] = tuple(context.outputs)
+    cond.meta["unbacked_bindings"] = _data_dependent_sizes(context)
     results = [
         _call(graph, operator.getitem, cond, i) for i in range(len(context.outputs))
     ]
@@ -80,6 +85,33 @@ def count_conds(graph_module: GraphModule) -> int:
         if isinstance(module, GraphModule)
         for node in module.graph.nodes
     )
+
+
+def _data_dependent_sizes(
+    context: TreeContext,
+) -> dict[sympy.Symbol, pytree.KeyPath]:
+    """Where in the outputs the symbols are defined that no operand has."""
+    known = OrderedSet(
+        symbol
+        for operand in context.operands
+        for size in getattr(operand, "shape", [operand])
+        for symbol in free_unbacked_symbols(size)
+    )
+    found: dict[sympy.Symbol, pytree.KeyPath] = {}
+    for index, output in enumerate(context.outputs):
+        for dim, size in enumerate(output.shape):
+            if isinstance(size, torch.SymInt) and (
+                isinstance(size.node.expr, sympy.Symbol)
+                and free_unbacked_symbols(size)
+                and size.node.expr not in known
+            ):
+                path = (
+                    pytree.SequenceKey(index),
+                    CallMethodKey("size"),
+                    pytree.SequenceKey(dim),
+                )
+                found.setdefault(size.node.expr, path)
+    return found
 
 
 def _placeholder(graph: Graph, index: int, value: Any) -> Node:

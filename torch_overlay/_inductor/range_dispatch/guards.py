@@ -44,6 +44,11 @@ class Guard:
             return self.expr.lhs, self.expr.rhs
         return None
 
+    @property
+    def equates_sizes(self) -> bool:
+        """Whether it says that two sizes are equal, neither of them a constant."""
+        return bool(self.equates) and all(s.free_symbols for s in self.equates or ())
+
 
 class NeedsGuard(Exception):
     """Tracing needs an admitted guard, to be installed before it is done again."""

@@ -25,7 +25,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 log = logging.getLogger(__name__)
 
-# The open range is timed at a smaller size if its inputs would take more than this.
+# A range is timed at a smaller size if its inputs would take more than this.
 MAX_INPUT_BYTES = 1 << 30
 
 # Integers are drawn from {0, 1}: valid as indices into any dimension of two or more.
@@ -63,9 +63,9 @@ def values_for_range(
 ) -> SymbolValues:
     """Values for all symbols of the call that put ``size`` at the top of its range.
 
-    The open range is represented by ``open_size``, or by less if the inputs would be
-    larger than ``MAX_INPUT_BYTES``. Symbols that ``size`` does not depend on keep the
-    sizes seen at compile time.
+    The open range is represented by ``open_size``. If the inputs would be larger than
+    ``MAX_INPUT_BYTES``, a smaller size of the range stands for it. Symbols that
+    ``size`` does not depend on keep the sizes seen at compile time.
     """
     lower, upper = bounds_of(size)
     first = max(size_range.start, lower)
@@ -73,7 +73,7 @@ def values_for_range(
     if upper is not None:
         last = min(last, upper)
     values = _solve(call, size, first, last)
-    if size_range.end is None and input_bytes(call, values) > MAX_INPUT_BYTES:
+    if input_bytes(call, values) > MAX_INPUT_BYTES:
         values = _fit_memory(call, size, first, last)
         log.info(
             "%s: timing range %s at size %s, not %d: its inputs would take more than "

@@ -30,6 +30,7 @@ from torch._subclasses.functional_tensor import FunctionalTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import statically_known_true, sym_eq
 from torch.utils._ordered_set import OrderedSet
+from torch.utils._sympy.symbol import symbol_is_type, SymT
 
 
 log = logging.getLogger(__name__)
@@ -114,7 +115,8 @@ def _trace(
             decomposition_table=select_decomp_table(),
             tracing_mode="symbolic",
         )(*fake_operands)
-    return _without_functional_ops(graph_module)
+    _as_inductor_expects(graph_module)
+    return graph_module
 
 
 @contextlib.contextmanager
@@ -171,15 +173,14 @@ def _own_outputs(outputs: Sequence[Any], operands: Sequence[Any]) -> list[torch.
     return owned
 
 
-def _without_functional_ops(
-    graph_module: torch.fx.GraphModule,
-) -> torch.fx.GraphModule:
-    """Write functionalized mutating ops as a copy and the op on the copy.
+def _as_inductor_expects(graph_module: torch.fx.GraphModule) -> None:
+    """Do to a candidate's graph what was done to the graphs that Inductor compiles.
 
-    The graphs that Inductor compiles had this done after AOTAutograd; a candidate's
-    graph is made later than that.
+    Functionalized mutating ops become a copy and the op on the copy, random numbers
+    come from Inductor's seeds.
     """
     from torch._inductor.fx_passes.post_grad import decompose_auto_functionalized
+    from torch._inductor.fx_passes.replace_random import replace_random_passes
 
     functional = (
         torch.ops.higher_order.auto_functionalized,
@@ -188,7 +189,7 @@ def _without_functional_ops(
     if any(node.target in functional for node in graph_module.graph.nodes):
         decompose_auto_functionalized(graph_module.graph)
         graph_module.recompile()
-    return graph_module
+    replace_random_passes(graph_module)
 
 
 def _check_outputs(
@@ -205,9 +206,23 @@ def _check_outputs(
                     f"output {index} has {what} {getattr(own, what)}, "
                     f"the op's has {getattr(due, what)}"
                 )
+        _identify_data_dependent_sizes(own, due)
         same_rank = len(own.shape) == len(due.shape)
         if not same_rank or not statically_known_true(sym_eq(own.shape, due.shape)):
             raise CandidateRejected(
                 f"output {index} has shape {tuple(own.shape)}, "
                 f"the op's has {tuple(due.shape)}"
             )
+
+
+def _identify_data_dependent_sizes(own: torch.Tensor, due: torch.Tensor) -> None:
+    """Give sizes that depend on data the symbols that the op's results have."""
+    for size, wanted in zip(own.shape, due.shape):
+        if isinstance(size, torch.SymInt) and isinstance(wanted, torch.SymInt):
+            shape_env = size.node.shape_env
+            new, old = size.node.expr, wanted.node.expr
+            if new != old and all(
+                isinstance(s, sympy.Symbol) and symbol_is_type(s, SymT.UNBACKED_INT)
+                for s in (new, old)
+            ):
+                shape_env._rename_unbacked_to(new, old)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import math
 import time
@@ -45,6 +46,8 @@ class Timing:
 
 
 Timings: TypeAlias = dict[Candidate, Timing]
+Runs: TypeAlias = dict[Candidate, Callable[[], Any]]
+OnFailure: TypeAlias = Callable[[Candidate, Exception], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +87,6 @@ def compile_candidate(
             example_inputs=fake_operands,
             shape_env=shape_env,
             is_inference=V.graph.is_inference,
-            is_backward=V.graph.is_backward,
             name="benchmark_candidate",
         )
         with V.set_graph_handler(graph):
@@ -118,13 +120,12 @@ def time_candidates(
     compiled: Sequence[CompiledCandidate],
     inputs: Sequence[Any],
     use_cudagraphs: bool,
-    on_failure: Callable[[Candidate, Exception], None],
+    on_failure: OnFailure,
 ) -> Timings:
     """What each candidate takes on these inputs.
 
     One that fails is reported to ``on_failure`` and left out.
     """
-    runs: dict[Candidate, Callable[[], Any]] = {}
     device = next(x.device for x in inputs if isinstance(x, torch.Tensor))
     devices = [device.index] if is_gpu(device.type) else []
     with (
@@ -132,46 +133,62 @@ def time_candidates(
         torch.no_grad(),
         torch.random.fork_rng(devices, device_type=device.type),
     ):
-        for one in compiled:
-
-            def run(call: Callable[[list[Any]], Any] = one.call) -> Any:
-                return call([*inputs])
-
-            try:
-                run()
-            except Exception as error:
-                on_failure(one.candidate, error)
-            else:
-                runs[one.candidate] = run
+        runs: Runs = {c.candidate: functools.partial(_run, c, inputs) for c in compiled}
+        runs = _without_failures(runs, lambda run: run(), on_failure)[0]
         counters["inductor"]["custom_op_candidates_timed"] += len(runs)
         if device.type == "cpu":
-            return _time_interleaved(runs)
-        return {
-            candidate: Timing(
-                benchmarker.benchmark_gpu_with_cuda_graph(run)
-                if use_cudagraphs
-                else benchmarker.benchmark(run, device=device)
-            )
-            for candidate, run in runs.items()
-        }
+            return _time_interleaved(runs, on_failure)
+
+        def benchmark(run: Callable[[], Any]) -> Timing:
+            if use_cudagraphs:
+                return Timing(benchmarker.benchmark_gpu_with_cuda_graph(run))
+            return Timing(benchmarker.benchmark(run, device=device))
+
+        return _without_failures(runs, benchmark, on_failure)[1]
 
 
-def _time_interleaved(runs: dict[Candidate, Callable[[], Any]]) -> Timings:
+def _run(compiled: CompiledCandidate, inputs: Sequence[Any]) -> Any:
+    return compiled.call([*inputs])  # the module empties the list that it gets
+
+
+def _without_failures(
+    runs: Runs, action: Callable[[Callable[[], Any]], Any], on_failure: OnFailure
+) -> tuple[Runs, dict[Candidate, Any]]:
+    """Those for which ``action`` did not raise, and what it returned for each."""
+    results = {}
+    for candidate, run in runs.items():
+        try:
+            results[candidate] = action(run)
+        except Exception as error:
+            on_failure(candidate, error)
+    return {candidate: runs[candidate] for candidate in results}, results
+
+
+def _time_interleaved(runs: Runs, on_failure: OnFailure) -> Timings:
     rounds: dict[Candidate, list[float]] = {candidate: [] for candidate in runs}
     deadline = time.perf_counter() + SECONDS_PER_CANDIDATE * len(runs)
-    active = list(runs)
+    active = runs
     for done in range(1, MAX_ROUNDS + 1):
+        running, taken = _without_failures(active, _milliseconds, on_failure)
         for candidate in active:
-            start = time.perf_counter()
-            runs[candidate]()
-            rounds[candidate].append((time.perf_counter() - start) * 1e3)
+            if candidate in running:
+                rounds[candidate].append(taken[candidate])
+            else:
+                del rounds[candidate]
+        active = running
         if done >= MIN_ROUNDS:
             if time.perf_counter() > deadline:
                 break
             best = {candidate: min(rounds[candidate]) for candidate in active}
             limit = HOPELESS_RATIO * min(best.values(), default=0.0)
-            active = [candidate for candidate in active if best[candidate] <= limit]
+            active = {c: run for c, run in active.items() if best[c] <= limit}
     return {candidate: _best_round(taken) for candidate, taken in rounds.items()}
+
+
+def _milliseconds(run: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    run()
+    return (time.perf_counter() - start) * 1e3
 
 
 def _best_round(milliseconds: list[float]) -> Timing:

@@ -106,47 +106,38 @@ class Variants:
         for _ in range(MAX_ADMITTED):
             try:
                 if task is None or task.size is None:
-                    return self._trace_once(
-                        candidate, self.fake_operands, self._admits_for_all
-                    )
+                    return self._trace_once(candidate, self._admits_for_all)
                 with known_to_be_in(task.size, task.size_range, shape_env):
-                    # Fake tensors keep what was found out about their sizes.
-                    operands = self._fresh_operands()
-                    return self._trace_once(candidate, operands, self._admits)
+                    return self._trace_once(candidate, self._admits)
             except NeedsGuard as needed:
                 # Out here, where no more is known than holds for the whole graph.
                 install_guard(shape_env, needed.guard)
         raise CandidateRejected(f"it needs more than {MAX_ADMITTED} guards")
 
     def _trace_once(
-        self,
-        candidate: Candidate,
-        operands: Sequence[Any],
-        admits: Callable[[Guard], bool],
+        self, candidate: Candidate, admits: Callable[[Guard], bool]
     ) -> TracedCandidate:
+        # Fake tensors keep what was found out about their sizes, and the symbols that
+        # stand for their values: each trace gets its own.
+        operands = self._fresh_operands()
         return trace_candidate(candidate, self._call, operands, self._expected, admits)
 
     def _admits_for_all(self, guard: Guard) -> bool:
-        """A guard on the dispatched size may be decided by the range: try that first."""
-        sides = guard.equates
-        return self._admits(guard) and (
-            not self._is_on_dispatched_size(guard)
-            or bool(sides and all(side.free_symbols for side in sides))
-        )
+        """As for a range, but leaves to the range what it may decide."""
+        undecided = guard.equates_sizes or not self._is_on_dispatched_size(guard)
+        return undecided and self._admits(guard)
 
     def _admits(self, guard: Guard) -> bool:
-        """Equal sizes always; of a candidate chosen to run, what its operators ask for.
+        """Equal sizes; of a candidate chosen to run, all that its operators ask for.
 
         A candidate that is yet to be timed may lose, and must not restrict the graph.
         """
-        sides = guard.equates
-        if sides and all(side.free_symbols for side in sides):
+        if guard.equates_sizes:
             return True
         if guard.from_python or guard.expr.free_symbols & self._constrained:
             return False
-        if sides and not self._is_on_dispatched_size(guard):
-            return True
-        return self._is_given
+        fits_a_constant = guard.equates and not self._is_on_dispatched_size(guard)
+        return bool(fits_a_constant) or self._is_given
 
     def _is_on_dispatched_size(self, guard: Guard) -> bool:
         return self._size is not None and bool(
