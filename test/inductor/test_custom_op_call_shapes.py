@@ -258,6 +258,30 @@ class ArgumentsTest(CallShapesTestCase):
             model=lambda op, x: op(x, x.shape[0] * 2 + 1),
         )
 
+    def test_lists_of_optional_tensors_and_of_scalars(self):
+        op = make_op(
+            "(Tensor x, Tensor?[] ys, Tensor[] none, int[]? dims=None) -> Tensor[]",
+            lambda x, ys, none, dims=None: [x + 1.0],
+            lambda x, ys, none, dims=None: [torch.empty_like(x)],
+        )
+
+        def impl(x, ys, none, dims=None, *, k):
+            assert not none
+            for y in ys:
+                x = x if y is None else x + y
+            return [x * k + sum(dims)]
+
+        self.check(
+            op,
+            [impl, impl],
+            [
+                (n, (x, [None, torch.randn(5)], []), {"dims": [1, 2]})
+                for n, x in self.rows()
+            ],
+            params=[{"k": 2.0}, {"k": 3.0}],
+            model=lambda op, *args, **kwargs: [*op(*args, **kwargs)],
+        )
+
     def test_same_tensor_twice(self):
         op = make_op(
             "(Tensor x, Tensor y) -> Tensor",
@@ -782,6 +806,12 @@ class ImplementationsTest(CallShapesTestCase):
         self.check_impls(Callable(), net)
         torch._dynamo.reset()
         self.check_impls(torch.sin, torch.ops.aten.cos.default)
+        torch._dynamo.reset()
+        self.check_impls(
+            torch.compile(torch.tan),
+            torch.compile(net),
+            expected={0: torch.tan, 1: net},
+        )
 
     def test_closures_and_constants(self):
         tensor, number = torch.randn(50), 3.5
@@ -952,6 +982,31 @@ class ImplementationsTest(CallShapesTestCase):
                 },
                 sizes=(4, 8, 9, 16, 17),
             )
+
+    def test_inner_op_is_tuned_once(self):
+        inner = make_op(
+            "(Tensor x) -> Tensor", lambda x: x - 5.0, lambda x: torch.empty_like(x)
+        )
+        on = {"tensor_name": "x", "dim": 0}
+        implementations = [lambda x: inner(x) * 2.0, lambda x: inner(x) * 2.0 + 1.0]
+        with (
+            custom_op_autotuning(
+                inner,
+                configs=[CustomOpConfig(lambda x: x + 7.0)],
+                dispatch_on=on,
+                split_points=[16],
+            ),
+            custom_op_autotuning(
+                self.op,
+                configs=[CustomOpConfig(f) for f in implementations],
+                dispatch_on=on,
+                split_points=[8],
+            ),
+        ):
+            compiled = torch.compile(lambda x: self.op(x), dynamic=True, fullgraph=True)
+            compiled(torch.randn(4, 50))
+        # Three candidates of the op, two of the inner one.
+        self.assertEqual(counters["inductor"]["custom_op_candidates_compiled"], 5)
 
     def test_mutating_the_input_is_dropped(self):
         def mutates(x):

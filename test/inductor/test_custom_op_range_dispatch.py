@@ -1098,6 +1098,23 @@ class RegistrationTest(TestCase):
         with self.assertRaisesRegex(TypeError, "custom_op must be a CustomOpDef or"):
             register_custom_op_autotuning(shift_by, **GOOD_REGISTRATION)
 
+    def test_ops_that_cannot_be_autotuned(self):
+        for schema, message in (
+            ("(Tensor x) -> int", "returns int; an op that is autotuned returns only"),
+            ("(Tensor(a) x) -> Tensor(a)", "returns an alias of an argument"),
+            ("(int n) -> Tensor", "has no tensor argument"),
+        ):
+            with (
+                self.subTest(schema),
+                torch.library._scoped_library("range_dispatch_bad", "FRAGMENT") as lib,
+            ):
+                lib.define(f"bad{schema}")
+                op = torch.ops.range_dispatch_bad.bad.default
+                with self.assertRaisesRegex(ValueError, f"custom_op.*bad.*{message}"):
+                    register_custom_op_autotuning(
+                        op, configs=[CustomOpConfig(shift_by)]
+                    )
+
     def test_config_errors(self):
         with self.assertRaisesRegex(TypeError, "decomposition must be callable"):
             CustomOpConfig(3)

@@ -29,7 +29,7 @@ _PROCESS = uuid.uuid4().hex
 _PLAIN = (int, float, complex, str, bytes, torch.dtype, torch.device, torch.layout)
 
 # Larger tensors are not read for a cache key.
-_MAX_TENSOR_BYTES = 1 << 20
+_MAX_TENSOR_BYTES = 1 << 16
 
 
 def user_lowerings_key() -> list[tuple[str, str]]:

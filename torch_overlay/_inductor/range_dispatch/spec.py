@@ -24,6 +24,7 @@ FALLBACK = -1
 
 _BOUND_KEYS = ("range_upper_bound", "unbounded_size")
 _DISPATCH_KEYS = ("tensor_name", "dim", *_BOUND_KEYS)
+_TENSOR_TYPES = ("Tensor", "Optional[Tensor]", "List[Tensor]", "List[Optional[Tensor]]")
 _EXAMPLE = "e.g., {'tensor_name': 'x', 'dim': 1}"
 
 InputGenerators: TypeAlias = Mapping[str, Callable[[torch.Tensor], torch.Tensor]]
@@ -102,6 +103,7 @@ def build_registration(
             the value given and what is allowed.
     """
     op = resolve_op(custom_op)
+    _check_op(op)
     frozen_configs = _check_configs(op, configs, config_generator)
     dispatch = _check_dispatch(op, dispatch_on, split_points)
     if name is not None and not isinstance(name, str):
@@ -117,6 +119,25 @@ def build_registration(
         min_speedup_threshold=_check_threshold(min_speedup_threshold),
         benchmark_with_cudagraphs=bool(benchmark_with_cudagraphs),
     )
+
+
+def _check_op(op: torch._ops.OpOverload) -> None:
+    schema = op._schema
+    for result in schema.returns:
+        if str(result.type) not in _TENSOR_TYPES:
+            raise ValueError(
+                f"custom_op {op} returns {result.type}; an op that is autotuned "
+                f"returns only {', '.join(_TENSOR_TYPES)}: {schema}"
+            )
+        if result.alias_info is not None:
+            raise ValueError(
+                f"custom_op {op} returns an alias of an argument, which a branch "
+                f"cannot: {schema}"
+            )
+    if not argument_names(op, _TENSOR_TYPES):
+        raise ValueError(
+            f"custom_op {op} has no tensor argument to be timed with: {schema}"
+        )
 
 
 def check_config_list(
@@ -350,7 +371,7 @@ def _check_input_gen_fns(op: torch._ops.OpOverload, generators: Any) -> InputGen
             "input_gen_fns must be a dict from argument names to functions, "
             f"got {type(generators)}"
         )
-    tensors = argument_names(op, ("Tensor", "Optional[Tensor]", "List[Tensor]"))
+    tensors = argument_names(op, _TENSOR_TYPES)
     for name, generator in generators.items():
         if name not in tensors:
             raise ValueError(

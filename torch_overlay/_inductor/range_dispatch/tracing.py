@@ -11,6 +11,7 @@ from typing import Any
 import sympy
 import torch
 import torch.utils._pytree as pytree
+from torch._dynamo.eval_frame import innermost_fn, OptimizedModule
 from torch._functorch._aot_autograd.functional_utils import (
     from_fun,
     has_data_mutation,
@@ -137,7 +138,8 @@ def _call_functionally(
     exclude = torch._C.DispatchKeySet(torch._C.DispatchKey.Functionalize)
     with torch._C._ExcludeDispatchKeyGuard(exclude), FunctionalTensorMode():
         wrapped = [to_fun(x) if isinstance(x, torch.Tensor) else x for x in operands]
-        result = call.invoke(candidate.function, candidate.params, wrapped)
+        function = _not_compiled(candidate.function)
+        result = call.invoke(function, candidate.params, wrapped)
         leaves = [x for x in pytree.tree_leaves(result) if x is not None]
         for index, tensor in enumerate(wrapped[: len(call.nodes)]):
             if index in call.mutated:
@@ -150,6 +152,13 @@ def _call_functionally(
                     "does not allow"
                 )
         return [from_fun(x) if isinstance(x, torch.Tensor) else x for x in leaves]
+
+
+def _not_compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """What ``torch.compile`` was given: the graph is compiled here, and only once."""
+    if isinstance(function, OptimizedModule):
+        return function._orig_mod
+    return innermost_fn(function)
 
 
 def _own_outputs(outputs: Sequence[Any], operands: Sequence[Any]) -> list[torch.Tensor]:
