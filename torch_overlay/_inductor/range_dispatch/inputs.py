@@ -225,9 +225,14 @@ def _random_tensor(node: Any, values: SymbolValues) -> torch.Tensor:
         # Not every narrow float type has a random kernel of its own.
         drawn = dtype if dtype.itemsize >= 2 else torch.float32
         flat = torch.randn(length, dtype=drawn, device=device, generator=generator)
-        flat = flat.to(dtype)
     else:
         flat = torch.randint(
             _INTEGER_LIMIT, (length,), device=device, generator=generator
-        ).to(dtype)
+        )
+    try:
+        flat = flat.to(dtype)
+    except NotImplementedError:
+        # Types that only some kernels know, such as packed 4-bit floats.
+        flat = torch.zeros(length * dtype.itemsize, dtype=torch.uint8, device=device)
+        flat = flat.view(dtype)
     return flat.as_strided(size, stride)
