@@ -7,8 +7,9 @@ import contextlib
 import itertools
 
 import hypothesis
-import torch
 from hypothesis import strategies as st
+
+import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._dynamo.utils import counters
 from torch._inductor import config

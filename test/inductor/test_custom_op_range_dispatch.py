@@ -8,8 +8,9 @@ import re
 from unittest import mock
 
 import hypothesis
-import torch
 from hypothesis import strategies as st
+
+import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._dynamo.utils import counters
 from torch._inductor import config, ir

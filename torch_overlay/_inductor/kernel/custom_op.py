@@ -9,19 +9,17 @@ The engine is ``torch._inductor.range_dispatch``.
 from __future__ import annotations
 
 import contextlib
-import copy
 import dataclasses
 import logging
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import sympy
+
 import torch
-import torch.utils._pytree as pytree
-from torch._inductor import config, ir
-from torch._inductor.codegen.subgraph import inline_subgraph_to_ir_nodes
-from torch._inductor.lowering import mutate_to, user_lowerings, validate_ir
+from torch._inductor import config
+from torch._inductor.lowering import user_lowerings
 from torch._inductor.range_dispatch.binding import (
     bind_call,
     BoundCall,
@@ -33,6 +31,11 @@ from torch._inductor.range_dispatch.cond_tree import (
     TreeContext,
 )
 from torch._inductor.range_dispatch.configs import ConfigGenerator, CustomOpConfig
+from torch._inductor.range_dispatch.inlining import (
+    ConfigPatches,
+    inline_graph,
+    unused_prefix,
+)
 from torch._inductor.range_dispatch.inputs import (
     bounds_of,
     evaluate,
@@ -40,6 +43,7 @@ from torch._inductor.range_dispatch.inputs import (
     RangeTask,
     values_for_range,
 )
+from torch._inductor.range_dispatch.promise import Promise
 from torch._inductor.range_dispatch.ranges import (
     group_by_winner,
     plan_decisions,
@@ -288,7 +292,7 @@ def _lower_winners(
 
     ``dispatched`` is the operand and dimension whose size decides at run time.
     """
-    promise = _Promise.of(call)
+    promise = Promise.of(call)
     if promise is None:
         return None
     selection = select_winners(registration, call, promise.outputs, tasks)
@@ -300,7 +304,7 @@ def _lower_winners(
         graph_module = graph_modules[0]
     else:
         graph_module = _build_torch_cond_dispatch(
-            _unused_prefix(registration.name),
+            unused_prefix(registration.name),
             graph_modules,
             [choice.task.size_range for choice in choices],
             selection.fake_operands,
@@ -311,102 +315,16 @@ def _lower_winners(
     _publish(registration, choices, dispatched, call, count_conds(graph_module) + 1)
     if graph_module is graph_modules[0] and choices[0].winner.candidate.is_fallback:
         return None  # the op itself, for all sizes
-    return promise.fulfil(_inline(registration.name, graph_module, call, choices))
+    return promise.fulfil(
+        inline_graph(registration.name, graph_module, call, _patches(choices))
+    )
 
 
-@dataclasses.dataclass(frozen=True)
-class _Promise:
-    """What the op's fake implementation says of its results and its mutations.
-
-    ``outputs`` are fake tensors: the results, then the operands that are written to.
-    ``results`` is the structure of the results, with None where there is no tensor.
-    """
-
-    call: BoundCall
-    outputs: list[torch.Tensor]
-    leaves: list[Any]
-    structure: pytree.TreeSpec
-
-    @classmethod
-    def of(cls, call: BoundCall) -> _Promise | None:
-        """None, and a warning, if the op returns something that is not a tensor."""
-        with V.fake_mode:
-            operands = call.fake_operands()
-        node = V.graph.current_node
-        if not call.op._schema.returns:
-            results = None
-        elif node is not None and node.target is call.op and "val" in node.meta:
-            results = node.meta["val"]
-        else:
-            with V.fake_mode:
-                results = call.invoke(call.op, {}, operands)
-        leaves, structure = pytree.tree_flatten(results)
-        tensors = [leaf for leaf in leaves if leaf is not None]
-        if not all(isinstance(leaf, torch.Tensor) for leaf in tensors):
-            log.warning("%s is not autotuned: it returns more than tensors", call.op)
-            return None
-        written = [operands[index] for index in call.mutated]
-        return cls(call, tensors + written, leaves, structure)
-
-    def fulfil(self, values: Sequence[Any]) -> Any:
-        """Write the mutated operands' new values; the results as the op gives them."""
-        remaining = iter(values)
-        results = [None if leaf is None else next(remaining) for leaf in self.leaves]
-        for index, new_value in zip(self.call.mutated, remaining, strict=True):
-            mutate_to(ir.TensorBox(self.call.nodes[index]), new_value)
-        if not any(result is not None for result in results):
-            return ()  # None would ask for the normal lowering
-        result = pytree.tree_unflatten(results, self.structure)
-        validate_ir(result)
-        return result
-
-
-def _unused_prefix(name: str) -> str:
-    """A prefix that no subgraph of the graph being lowered has yet.
-
-    Lowering finds subgraphs by attribute name, across all inlined graphs.
-    """
-    stem = re.sub(r"\W", "_", name)
-    number = 0
-    while any(seen.startswith(f"{stem}_{number}_") for seen in V.graph.seen_subgraphs):
-        number += 1
-    return f"{stem}_{number}"
-
-
-def _inline(
-    name: str,
-    graph_module: torch.fx.GraphModule,
-    call: BoundCall,
-    choices: Sequence[RangeChoice],
-) -> list[Any]:
-    """Lower a graph over the call's operands into the current graph."""
-    patches = {
+def _patches(choices: Sequence[RangeChoice]) -> ConfigPatches:
+    return {
         choice.winner.graph_module: choice.winner.candidate.config_patches
         for choice in choices
     }
-    first_new = len(V.graph.operations)
-    # A graph is inlined once only, and a candidate's may be wanted again.
-    copied = torch.fx.GraphModule(graph_module, copy.deepcopy(graph_module.graph))
-    results = inline_subgraph_to_ir_nodes(copied, call.operands, name)
-    _apply_config_patches(
-        V.graph.operations[first_new:], patches.get(graph_module, {}), patches
-    )
-    return list(results)
-
-
-def _apply_config_patches(
-    operations: Sequence[Any],
-    own: dict[str, Any],
-    by_branch: Mapping[torch.fx.GraphModule, dict[str, Any]],
-) -> None:
-    """Give each branch's operations its candidate's patches, and no others."""
-    for operation in operations:
-        if own:
-            operation.set_config_patches(own.copy())
-        for subgraph in operation.get_subgraphs():
-            if subgraph.graph is not None:
-                inner = by_branch.get(subgraph.graph_module, own)
-                _apply_config_patches(subgraph.graph.operations, inner, by_branch)
 
 
 def _publish(
@@ -555,13 +473,14 @@ def autotune_custom_op(
     runtime = {k: v for k, v in non_tensor_args[0].items() if k in schema_names}
     tensor_names = [name for name in schema_names if name not in runtime]
     call = bind_call(op_overload, (), {**dict(zip(tensor_names, inputs)), **runtime})
-    promise = _Promise.of(call)
+    promise = Promise.of(call)
     task = RangeTask(0, registration.ranges[0], hint_values(call.size_symbols()))
     selection = promise and select_winners(registration, call, promise.outputs, [task])
     if not promise or not selection:
         raise RuntimeError(f"No valid choices generated for {name}")
     winner = selection.choices[0].winner
-    values = _inline(name, winner.graph_module, call, selection.choices)
+    patches = _patches(selection.choices)
+    values = inline_graph(name, winner.graph_module, call, patches)
     return promise.fulfil(values), WinningChoice.of(winner)
 
 

@@ -1,5 +1,7 @@
 """The engine of range-tuned custom ops; see ``torch._inductor.kernel.custom_op``.
 
-One thing a file, each importing only from those before it: ``ranges``, ``configs``,
-``spec``, ``binding``, ``candidates``, ``inputs``, ``tuning``, ``cond_tree``.
+One thing a file, each importing only from those before it: ``ranges``, ``records``,
+``configs``, ``spec``, ``binding``, ``promise``, ``candidates``, ``guards``,
+``tracing``, ``inputs``, ``narrowing``, ``variants``, ``tuning``, ``selection``,
+``cond_tree``, ``inlining``, ``identity``.
 """

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import sympy
+
 import torch
 import torch.utils._pytree as pytree
 from torch._inductor import ir

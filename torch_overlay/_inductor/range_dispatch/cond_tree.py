@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import sympy
+
 import torch
 import torch.utils._pytree as pytree
 from torch._inductor.range_dispatch.ranges import Decision, DecisionTree, Leaf

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from types import FrameType
 
 import sympy
+
 from torch.fx.experimental.symbolic_shapes import _ShapeEnvGuardError, ShapeEnv
 from torch.utils._ordered_set import OrderedSet
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import sympy
+
 import torch
 from torch._inductor.range_dispatch.binding import BoundCall
 from torch._inductor.range_dispatch.ranges import SizeRange

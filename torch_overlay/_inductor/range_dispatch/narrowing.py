@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 
 import sympy
+
 from torch._inductor.range_dispatch.inputs import bounds_of, largest_within
 from torch._inductor.range_dispatch.ranges import SizeRange
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
@@ -23,7 +24,13 @@ def known_to_be_in(
     before = {symbol: shape_env.var_to_range[symbol] for symbol in size.free_symbols}
     narrowed = {s: _bounds(size, s, size_range, shape_env) for s in before}
     shape_env.var_to_range.update(
-        {symbol: before[symbol] & bounds for symbol, bounds in narrowed.items()}
+        # A range that no value of the symbol hits decides nothing.
+        {
+            symbol: before[symbol] & bounds
+            for symbol, bounds in narrowed.items()
+            if bounds.lower <= before[symbol].upper
+            and before[symbol].lower <= bounds.upper
+        }
     )
     _forget_evaluations(shape_env)
     try:

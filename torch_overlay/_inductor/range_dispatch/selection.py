@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import sympy
+
 import torch
 from torch._inductor import config
 from torch._inductor.range_dispatch import tuning
@@ -62,7 +63,9 @@ def select_winners(
     Calls that are alike are tuned once in a compile, and share their graphs.
     """
     selections = _selections.setdefault(V.graph.sizevars.shape_env, {})
-    key = (registration, call.signature())
+    # Sizes that depend on data have symbols of their own in each call.
+    sizes = tuple(str(tuple(tensor.shape)) for tensor in expected)
+    key = (registration, call.signature(), sizes)
     if key not in selections:
         selector = _Selector(registration, call, expected, tasks[0].size)
         choices = selector.choose(tasks)

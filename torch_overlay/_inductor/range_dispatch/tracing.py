@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import sympy
+
 import torch
 import torch.utils._pytree as pytree
 from torch._dynamo.eval_frame import innermost_fn, OptimizedModule

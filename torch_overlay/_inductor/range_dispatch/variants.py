@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import sympy
+
 import torch
 from torch._dynamo.utils import counters
 from torch._inductor.range_dispatch.binding import BoundCall

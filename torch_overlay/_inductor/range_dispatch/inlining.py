@@ -1,0 +1,63 @@
+"""Lowers a dispatch graph, or a winner's graph, into the graph being compiled."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import torch
+from torch._inductor.codegen.subgraph import inline_subgraph_to_ir_nodes
+from torch._inductor.range_dispatch.binding import BoundCall
+from torch._inductor.virtualized import V
+
+
+ConfigPatches: TypeAlias = Mapping[torch.fx.GraphModule, dict[str, Any]]
+
+
+def unused_prefix(name: str) -> str:
+    """A prefix that no subgraph of the graph being lowered has yet.
+
+    Lowering finds subgraphs by attribute name, across all inlined graphs.
+    """
+    stem = re.sub(r"\W", "_", name)
+    number = 0
+    while any(seen.startswith(f"{stem}_{number}_") for seen in V.graph.seen_subgraphs):
+        number += 1
+    return f"{stem}_{number}"
+
+
+def inline_graph(
+    name: str,
+    graph_module: torch.fx.GraphModule,
+    call: BoundCall,
+    patches: ConfigPatches,
+) -> list[Any]:
+    """Lower a graph over the call's operands into the current graph.
+
+    ``patches`` are the config patches for the operations of each candidate's graph.
+    """
+    first_new = len(V.graph.operations)
+    # A graph is inlined once only, and a candidate's may be wanted again.
+    copied = torch.fx.GraphModule(graph_module, copy.deepcopy(graph_module.graph))
+    results = inline_subgraph_to_ir_nodes(copied, call.operands, name)
+    _apply_config_patches(
+        V.graph.operations[first_new:], patches.get(graph_module, {}), patches
+    )
+    return list(results)
+
+
+def _apply_config_patches(
+    operations: Sequence[Any],
+    own: dict[str, Any],
+    by_branch: ConfigPatches,
+) -> None:
+    """Give each branch's operations its candidate's patches, and no others."""
+    for operation in operations:
+        if own:
+            operation.set_config_patches(own.copy())
+        for subgraph in operation.get_subgraphs():
+            if subgraph.graph is not None:
+                inner = by_branch.get(subgraph.graph_module, own)
+                _apply_config_patches(subgraph.graph.operations, inner, by_branch)
