@@ -195,6 +195,34 @@ class BranchTest(RangeDispatchTestCase):
         self.assertEqual(kernels_in(code), 3)
         self.assertEqual(len(re.findall(r"^ *if .*s\d+ <=", code, re.MULTILINE)), 2)
 
+    @config.patch(cpp_wrapper=True)
+    def test_cpp_wrapper(self):
+        for winners in ([0, 1, 2], [0, 1, 0]):
+            torch._dynamo.reset()
+            self.register(shift_configs(3), split_points=[8, 16], winners=winners)
+            ran, _, record = self.run_shift(around([8, 16]))
+            expected = {n: float(winners[(n > 8) + (n > 16)]) for n in ran}
+            self.assertEqual(ran, expected)
+            self.assertEqual(record.branches, len({*winners}))
+
+    def test_aot_inductor(self):
+        class Model(torch.nn.Module):
+            def forward(self, x, weight):
+                return shift(x, weight)
+
+        size = torch.export.Dim("size", min=2)
+        example = (torch.randn(3, 10), torch.randn(10))
+        exported = torch.export.export(
+            Model(), example, dynamic_shapes=({1: size}, {0: size})
+        )
+        self.register(shift_configs(2), split_points=[8, 16], winners=[0, 1, 0])
+        package = torch._inductor.aoti_compile_and_package(exported)
+        loaded = torch._inductor.aoti_load_package(package)
+        for n in around([8, 16]):
+            x, weight = torch.randn(3, n), torch.randn(n)
+            k = which_branch(loaded(x, weight), x, weight)
+            self.assertEqual(k, float(8 < n <= 16))
+
     def test_one_winner_is_inlined_and_fuses(self):
         self.register(shift_configs(2), split_points=[8], winners=[1, 1])
 
