@@ -5,6 +5,8 @@ import contextlib
 import functools
 import math
 import re
+import subprocess
+import sys
 from unittest import mock
 
 import hypothesis
@@ -973,6 +975,54 @@ class CacheTest(RangeDispatchTestCase):
             ran = self.run_with(0, 1, **{**plain, "configs": make(k)})
             self.assertEqual(ran, [k, k, 0, 0, 0])
         self.assertEqual(self.run_with(1, 0, **plain), [0, 0, 1, 1, 1])
+
+    SCRIPT = """
+import sys, torch
+from torch._dynamo.utils import counters
+from torch._inductor.kernel.custom_op import *
+
+@torch.library.custom_op("range_dispatch_test::cached", mutates_args=())
+def cached(x: torch.Tensor) -> torch.Tensor:
+    return x.clone()
+
+@cached.register_fake
+def _(x):
+    return torch.empty_like(x)
+
+table, offset = torch.arange(30.0), [1, {"a": 2.0}]
+
+def plus(x):
+    return x + offset[1]["a"] + table.sum() * 0
+
+class Times:
+    k = 3.0
+    def __call__(self, x):
+        return x * self.k if 3.0 in {3.0, 4.0} else x
+
+register_custom_op_autotuning(
+    cached,
+    configs=[CustomOpConfig(plus), CustomOpConfig(Times())],
+    dispatch_on={"tensor_name": "x", "dim": 0},
+    split_points=[8],
+    winners=[int(winner) for winner in sys.argv[1:]],
+)
+compiled = torch.compile(lambda x: cached(x), dynamic=True)
+print(*(compiled(torch.full((n, 5), 7.0))[0, 0].item() for n in (4, 9)))
+print(counters["aot_autograd"]["autograd_cache_hit"])
+"""
+
+    def test_caches_of_other_processes(self):
+        """A fresh process with the same registration hits, with another it does not."""
+
+        def run(*winners):
+            output = subprocess.check_output(
+                [sys.executable, "-c", self.SCRIPT, *map(str, winners)], text=True
+            )
+            return output.split()
+
+        self.assertEqual(run(0, 1), ["9.0", "21.0", "0"])
+        self.assertEqual(run(0, 1), ["9.0", "21.0", "1"])
+        self.assertEqual(run(1, 0), ["21.0", "9.0", "0"])
 
 
 RANGE_LIMIT = 60
