@@ -15,19 +15,26 @@ from .git import git_in_repository
 _GIT_VERSION = re.compile(
     r"^git_version\s*(?::[^=\n]*)?=\s*['\"]([0-9a-f]{40})['\"]", re.MULTILINE
 )
+_VERSION_FILE = Path("torch", "version.py")
 
 
 @dataclass(frozen=True)
 class Tree:
-    """A folder that holds ``torch/``; ``commit`` is what it was made from."""
+    """A folder that holds ``torch/``; ``commit`` is what it was made from.
+
+    ``built_from`` is what a checkout's ``torch/version.py`` says, if it has one. It is
+    asked where git does not know a base: in a shallow clone, in a mirror with commits
+    of its own, in a repository made from a wheel.
+    """
 
     root: Path
     is_checkout: bool
     commit: str
+    built_from: str | None = None
 
     def is_based_on(self, commit: str) -> bool:
         """Whether the tree is ``commit``, perhaps with commits of the user on top."""
-        if commit == self.commit:
+        if commit in (self.commit, self.built_from):
             return True
         return self.is_checkout and _is_ancestor(self.root, commit, self.commit)
 
@@ -47,32 +54,45 @@ def identify(root: Path) -> Tree:
         if head.returncode != 0:
             message = head.stderr.decode("utf-8", "replace").strip()
             raise Refused(f"{root}: git cannot tell the commit: {message}")
-        return Tree(root, is_checkout=True, commit=head.stdout.decode().strip())
-    version_file = root / "torch" / "version.py"
-    try:
-        text = version_file.read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
+        commit = head.stdout.decode().strip()
+        return Tree(root, True, commit, _git_version(root / _VERSION_FILE))
+    version_file = root / _VERSION_FILE
+    if not version_file.exists():
         raise Refused(
             f"{root} is neither a git checkout nor an installed torch (no "
             f"{version_file}): its version cannot be told"
-        ) from None
+        )
+    version = _git_version(version_file)
+    if version is None:
+        raise Refused(f"{version_file} has no git_version: its commit cannot be told")
+    return Tree(root, is_checkout=False, commit=version)
+
+
+def _git_version(version_file: Path) -> str | None:
+    try:
+        text = version_file.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return None
     # Searched, never executed: it is not ours.
     found = _GIT_VERSION.search(text)
-    if found is None:
-        raise Refused(f"{version_file} has no git_version: its commit cannot be told")
-    return Tree(root, is_checkout=False, commit=found.group(1))
+    return found.group(1) if found else None
 
 
 def find_base(tree: Tree, bases: Sequence[Base]) -> Base | None:
     """The base of ``tree``, None if it is not a known one.
 
     In a checkout the user may have committed on top of the base: then the nearest
-    base among the ancestors is it, and the blob checks decide.
+    base among the ancestors is it, else the one that ``torch/version.py`` names; the
+    blob checks decide.
     """
     for base in bases:
         if base.commit == tree.commit:
             return base
-    candidates = [base for base in bases if tree.is_based_on(base.commit)]
+    candidates = [
+        base
+        for base in bases
+        if tree.is_checkout and _is_ancestor(tree.root, base.commit, tree.commit)
+    ]
     nearest = [
         base
         for base in candidates
@@ -84,7 +104,9 @@ def find_base(tree: Tree, bases: Sequence[Base]) -> Base | None:
     if len(nearest) > 1:
         tags = ", ".join(base.tag for base in nearest)
         raise Refused(f"{tree.root}: HEAD descends from several bases: {tags}")
-    return nearest[0] if nearest else None
+    if nearest:
+        return nearest[0]
+    return next((base for base in bases if base.commit == tree.built_from), None)
 
 
 def require_base(tree: Tree, bases: Sequence[Base]) -> Base:

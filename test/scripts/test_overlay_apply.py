@@ -198,6 +198,21 @@ class RefusalTest(OverlayTestCase):
         make_patch_set(self.patch_set, commit="2" * 40)
         self.assert_refused(self.apply, WHEEL_COMMIT, "not a known base", "2" * 40)
 
+    def test_a_repository_whose_history_does_not_tell(self) -> None:
+        """Made from a wheel, shallow, or a mirror: torch/version.py tells."""
+        (self.tree / "setup.py").write_text("# setup\n")
+        git(self.tree, "init", "-q")
+        commit_all(self.tree, "import")
+        self.pristine = snapshot(self.tree)
+        self.apply()
+        self.assertEqual(self.status().exit_code, 0)
+        commit_all(self.tree, "more")
+        self.assertEqual(self.status().exit_code, 0)
+        self.revert()
+        self.assert_pristine()
+        (self.tree / "torch/version.py").unlink()
+        self.assert_refused(self.apply, "not a known base")
+
     def test_a_wrong_blob(self) -> None:
         (self.tree / KERNEL).write_text("not the base's\n")
         self.assert_refused(self.apply, str(self.tree / KERNEL), "accepted:")
