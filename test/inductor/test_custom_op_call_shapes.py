@@ -453,6 +453,51 @@ class SizesTest(CallShapesTestCase):
                     torch._dynamo.mark_dynamic(arg, 0)
             self.check(op, impls, calls, dynamic=None, branches=[2])
 
+    def test_sizes_found_equal_are_timed_alike(self):
+        def impl(x, w, twice):
+            return x * w + (torch.cat([x, x]) + twice).sum()
+
+        op = make_op(
+            "(Tensor x, Tensor w, Tensor twice) -> Tensor",
+            impl,
+            lambda x, w, twice: torch.empty_like(x),
+        )
+        # Whichever of the equal symbols replaces the others.
+        for name in ("x", "w", "twice"):
+            torch._dynamo.reset()
+            shapes = []
+            with (
+                custom_op_autotuning(
+                    op,
+                    configs=[CustomOpConfig(impl)],
+                    dispatch_on={
+                        "tensor_name": name,
+                        "dim": 0,
+                        "range_upper_bound": 64,
+                    },
+                    split_points=[8],
+                    input_gen_fns={
+                        name: lambda like: shapes.append(like.shape[0]) or like
+                    },
+                ),
+                record_dispatches() as records,
+            ):
+                compiled = torch.compile(lambda *args: op(*args), fullgraph=True)
+                for n in (5, 9):
+                    args = (
+                        torch.randn(n, 50),
+                        torch.randn(n, 1),
+                        torch.randn(2 * n, 50),
+                    )
+                    for arg in args:
+                        torch._dynamo.mark_dynamic(arg, 0)
+                    due = impl(*args)
+                    self.assertEqual(compiled(*args), due, atol=1e-3, rtol=1e-4)
+            # Both candidates ran in both ranges: the other inputs followed.
+            timed = [len(r.milliseconds) for r in records[0].ranges]
+            self.assertEqual(timed, [2, 2])
+            self.assertEqual(shapes, [8, 64])
+
     def test_matmul_and_cat(self):
         op = make_op(
             "(Tensor x, Tensor w) -> Tensor",

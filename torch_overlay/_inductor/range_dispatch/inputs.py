@@ -154,6 +154,30 @@ def evaluate(expr: Any, values: Mapping[sympy.Symbol, int | None]) -> int:
     return int(expr.xreplace(values)) if isinstance(expr, sympy.Basic) else int(expr)
 
 
+def concrete(expr: Any, values: SymbolValues) -> int:
+    """The value of an operand's size, stride or symbol, as far as sizes are equal."""
+    if not isinstance(expr, sympy.Basic):
+        return int(expr)
+    expr = V.graph.sizevars.shape_env.replace(expr)
+    unknown = OrderedSet(s for s in expr.free_symbols if s not in values)
+    return evaluate(expr, {**hint_values(unknown), **values})
+
+
+def settled_values(task: RangeTask) -> SymbolValues:
+    """The task's values, with what tracing has found to be equal since.
+
+    A symbol of the dispatched size may now stand for an expression of another one,
+    which takes over its value.
+    """
+    values = dict(task.values)
+    for symbol in task.size.free_symbols if task.size is not None else ():
+        now = V.graph.sizevars.shape_env.replace(symbol)
+        for other in now.free_symbols - {symbol}:
+            others = hint_values(OrderedSet(now.free_symbols - {other}))
+            values[other] = largest_within(now, other, others, task.values[symbol])
+    return values
+
+
 def input_bytes(call: BoundCall, values: SymbolValues) -> int:
     """Bytes of memory that all tensor operands take at these sizes."""
     return sum(
@@ -174,13 +198,14 @@ def make_inputs(
     """
     with _disable_current_modes(), torch.no_grad():
         operands: list[Any] = [_random_tensor(node, values) for node in call.nodes]
-        examples = call.arguments([*operands, *(values[s] for s in call.symbols)])
+        symbols = [concrete(symbol, values) for symbol in call.symbols]
+        examples = call.arguments([*operands, *symbols])
         for name, generator in generators.items():
             example = examples[name]
             if isinstance(example, torch.Tensor):
                 position = next(i for i, x in enumerate(operands) if x is example)
                 operands[position] = _generated(call, name, generator(example), example)
-    return [*operands, *(values[symbol] for symbol in call.symbols)]
+    return [*operands, *symbols]
 
 
 def _generated(
@@ -205,8 +230,8 @@ def _concrete_layout(
     node: Any, values: SymbolValues
 ) -> tuple[Sequence[int], Sequence[int]]:
     return (
-        [evaluate(s, values) for s in node.get_size()],
-        [evaluate(s, values) for s in node.get_stride()],
+        [concrete(s, values) for s in node.get_size()],
+        [concrete(s, values) for s in node.get_stride()],
     )
 
 

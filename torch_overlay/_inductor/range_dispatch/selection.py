@@ -15,7 +15,12 @@ from torch._inductor import config
 from torch._inductor.range_dispatch import tuning
 from torch._inductor.range_dispatch.binding import BoundCall
 from torch._inductor.range_dispatch.candidates import Candidate, CandidatePool
-from torch._inductor.range_dispatch.inputs import evaluate, make_inputs, RangeTask
+from torch._inductor.range_dispatch.inputs import (
+    concrete,
+    make_inputs,
+    RangeTask,
+    settled_values,
+)
 from torch._inductor.range_dispatch.spec import (
     check_config_list,
     FALLBACK,
@@ -146,14 +151,14 @@ class _Selector:
         with V.fake_mode:
             tensors = [
                 torch.empty_strided(
-                    [evaluate(s, task.values) for s in node.get_size()],
-                    [evaluate(s, task.values) for s in node.get_stride()],
+                    [concrete(s, task.values) for s in node.get_size()],
+                    [concrete(s, task.values) for s in node.get_stride()],
                     dtype=node.get_dtype(),
                     device=node.get_device(),
                 )
                 for node in self._call.nodes
             ]
-            symbols = [task.values[s] for s in self._call.symbols]
+            symbols = [concrete(s, task.values) for s in self._call.symbols]
             named = self._call.tensors_by_name([*tensors, *symbols])
             generated = registration.config_generator(named)
         return check_config_list(registration.op, generated, "config_generator result")
@@ -199,7 +204,8 @@ class _Selector:
         """What the candidates that can be run on the task's sizes take."""
         registration = self._registration
         compiled = [c for t in usable if (c := self._compile(t)) is not None]
-        inputs = make_inputs(self._call, task.values, registration.input_gen_fns)
+        values = settled_values(task)
+        inputs = make_inputs(self._call, values, registration.input_gen_fns)
         timings = tuning.time_candidates(
             compiled,
             inputs,
