@@ -1095,6 +1095,29 @@ class ImplementationsTest(CallShapesTestCase):
             model=lambda op, x: op(torch.cat([x, x])),
         )
 
+    def test_range_decides_no_more_than_it_may(self):
+        """A size that a range leaves open must not be decided by it."""
+
+        def looks(x):
+            return x + (1.0 if x.shape[0] <= 60 else 2.0)
+
+        eighths = lambda op, x: op(x[: x.shape[0] // 8])  # noqa: E731
+        left = lambda op, x: op(torch.ones(200, 5)[x.shape[0] :])  # noqa: E731
+        for model, size_of in (
+            (eighths, lambda n: n // 8),
+            (left, lambda n: 200 - n),
+        ):
+            torch._dynamo.reset()
+            self.check(
+                self.op,
+                [looks, lambda x: x + 3.0],
+                [(size_of(n), (torch.randn(n, 5),), {}) for n in (160, 20, 190, 130)],
+                split_points=(100,),
+                model=model,
+                # The range leaves the answer open, so the op itself runs.
+                expected={0: lambda x: x + 100.0, 1: lambda x: x + 3.0},
+            )
+
     def test_same_graph_in_all_ranges_is_compiled_once(self):
         def looks(x):
             assert x.shape[0] >= 0

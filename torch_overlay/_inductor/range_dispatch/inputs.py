@@ -8,7 +8,7 @@ transposed, sliced or expanded input is timed as such.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -22,6 +22,7 @@ from torch._inductor.virtualized import V
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils._ordered_set import OrderedSet
 from torch.utils._python_dispatch import _disable_current_modes
+from torch.utils._sympy.functions import CleanDiv, FloorDiv, Max, Min
 
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,12 @@ MAX_INPUT_BYTES = 1 << 30
 
 # Integers are drawn from {0, 1}: valid as indices into any dimension of two or more.
 _INTEGER_LIMIT = 2
+
+# Values tried for a symbol on which a size depends in no simple way.
+_TRIALS = 4096
+
+# Larger than any size, and far from overflow.
+_HUGE = 1 << 48
 
 SymbolValues: TypeAlias = dict[sympy.Symbol, int]
 
@@ -104,19 +111,51 @@ def _fit_memory(
 def _solve(call: BoundCall, size: sympy.Expr, first: int, last: int) -> SymbolValues:
     """Symbol values with ``size`` in ``[first, last]``, as close to ``last`` as can be.
 
-    Sizes grow with their symbols, so one symbol is bisected while the others stay.
+    One symbol is varied while the others keep what was seen at compile time, or take
+    their smallest value. What was seen stands for a range that cannot be hit so.
     """
     hints = hint_values(OrderedSet([*call.size_symbols(), *size.free_symbols]))
     least = {s: max(bounds_of(s)[0], 1) for s in size.free_symbols}
-    best = hints
     for start in (hints, {**hints, **least}):
+        found: list[tuple[int, SymbolValues]] = []
         for symbol in sorted(size.free_symbols, key=lambda s: s.name):
-            largest = largest_within(size, symbol, start, last)
-            candidate = {**start, symbol: largest}
-            if first <= evaluate(size, candidate) <= last:
-                return candidate
-            best = candidate
-    return best
+            for value in _trial_values(size, symbol, start, last):
+                values = {**start, symbol: value}
+                found.append((evaluate(size, values), values))
+        inside = [one for one in found if first <= one[0] <= last]
+        if inside:
+            return max(inside, key=lambda one: one[0])[1]
+    return hints
+
+
+def _trial_values(
+    size: sympy.Expr, symbol: sympy.Symbol, others: SymbolValues, target: int
+) -> Iterable[int]:
+    if grows_with(size, symbol):
+        return [largest_within(size, symbol, others, target)]
+    low, upper = bounds_of(symbol)
+    return range(low, min(low + _TRIALS, low + _TRIALS if upper is None else upper + 1))
+
+
+def grows_with(size: sympy.Expr, symbol: sympy.Symbol) -> bool:
+    """Whether ``size`` surely never gets smaller when ``symbol`` gets larger."""
+    if symbol not in size.free_symbols or size == symbol:
+        return True
+    if isinstance(size, (FloorDiv, CleanDiv)):
+        return grows_with(size.args[0], symbol) and _is_positive(size.args[1])
+    if isinstance(size, (sympy.Add, sympy.Min, sympy.Max, Min, Max)):
+        return all(grows_with(part, symbol) for part in size.args)
+    if isinstance(size, sympy.Mul):
+        # Sizes are not negative, so the other factors do not turn it around.
+        return all(
+            _is_positive(part) or (not part.is_number and grows_with(part, symbol))
+            for part in size.args
+        )
+    return False
+
+
+def _is_positive(expr: sympy.Basic) -> bool:
+    return isinstance(expr, sympy.Integer) and expr > 0
 
 
 def largest_within(
@@ -126,18 +165,24 @@ def largest_within(
     target: int,
     shape_env: ShapeEnv | None = None,
 ) -> int:
-    """The largest value of ``symbol`` with ``size`` at most ``target``.
+    """The largest value of ``symbol`` with ``size``, which grows with it, at most
+    ``target``; the symbol's smallest value if there is none.
 
-    The symbol's smallest value if there is none; ``others`` are the other symbols.
+    ``others`` are the values of the other symbols.
     """
+
+    def fits(value: int) -> bool:
+        return evaluate(size, {**others, symbol: value}) <= target
+
     low, upper = bounds_of(symbol, shape_env)
-    # Sizes such as s // 2 and s - 1 are smaller than their symbol.
-    high = max(low, 4 * target + 64)
-    if upper is not None:
-        high = min(high, upper)
+    limit = _HUGE if upper is None else min(upper, _HUGE)
+    high = max(low, 1)
+    while high < limit and fits(high):
+        high *= 2
+    high = min(high, limit)
     while low < high:
         middle = (low + high + 1) // 2
-        if evaluate(size, {**others, symbol: middle}) <= target:
+        if fits(middle):
             low = middle
         else:
             high = middle - 1
@@ -173,8 +218,9 @@ def settled_values(task: RangeTask) -> SymbolValues:
     for symbol in task.size.free_symbols if task.size is not None else ():
         now = V.graph.sizevars.shape_env.replace(symbol)
         for other in now.free_symbols - {symbol}:
-            others = hint_values(OrderedSet(now.free_symbols - {other}))
-            values[other] = largest_within(now, other, others, task.values[symbol])
+            if grows_with(now, other):
+                others = hint_values(OrderedSet(now.free_symbols - {other}))
+                values[other] = largest_within(now, other, others, task.values[symbol])
     return values
 
 

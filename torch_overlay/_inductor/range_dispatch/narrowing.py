@@ -7,7 +7,11 @@ from collections.abc import Iterator
 
 import sympy
 
-from torch._inductor.range_dispatch.inputs import bounds_of, largest_within
+from torch._inductor.range_dispatch.inputs import (
+    bounds_of,
+    grows_with,
+    largest_within,
+)
 from torch._inductor.range_dispatch.ranges import SizeRange
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils._sympy.value_ranges import ValueRanges
@@ -22,7 +26,11 @@ def known_to_be_in(
     Nothing may be guarded on inside: what holds here does not hold for the graph.
     """
     before = {symbol: shape_env.var_to_range[symbol] for symbol in size.free_symbols}
-    narrowed = {s: _bounds(size, s, size_range, shape_env) for s in before}
+    narrowed = {
+        symbol: _bounds(size, symbol, size_range, shape_env)
+        for symbol in before
+        if all(grows_with(size, s) for s in size.free_symbols)
+    }
     shape_env.var_to_range.update(
         # A range that no value of the symbol hits decides nothing.
         {
@@ -43,13 +51,11 @@ def known_to_be_in(
 def _bounds(
     size: sympy.Expr, symbol: sympy.Symbol, size_range: SizeRange, shape_env: ShapeEnv
 ) -> ValueRanges[sympy.Expr]:
-    """What ``size`` in its range says of one symbol; sizes grow with their symbols."""
+    """What ``size`` in its range says of one symbol that it grows with."""
+    lower, upper = bounds_of(symbol, shape_env)
     least, most = {}, {}
     for other in size.free_symbols - {symbol}:
-        lower, upper = bounds_of(other, shape_env)
-        least[other] = lower
-        most[other] = upper
-    lower, upper = bounds_of(symbol, shape_env)
+        least[other], most[other] = bounds_of(other, shape_env)
     if size_range.end is not None:
         upper = largest_within(size, symbol, least, size_range.end, shape_env)
     if size_range.start > 0 and None not in most.values():
