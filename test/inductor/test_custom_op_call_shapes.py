@@ -5,6 +5,7 @@ chosen implementation, called eagerly with the same arguments, returns and does.
 import concurrent.futures
 import contextlib
 import itertools
+from unittest import mock
 
 import hypothesis
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from torch._dynamo.utils import counters
 from torch._inductor import config
 from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
+from torch._inductor.range_dispatch import selection, tuning
 from torch._inductor.range_dispatch.binding import arrange_arguments, bind_to_schema
 from torch._inductor.range_dispatch.records import record_dispatches
 from torch._inductor.test_case import run_tests, TestCase
@@ -211,6 +213,62 @@ class ArgumentsTest(CallShapesTestCase):
             [lambda xs, x, k=k: x + sum(xs) + k for k in (1.0, 2.0)],
             [(n, ([torch.randn(5), torch.randn(n, 5)], x), {}) for n, x in self.rows()],
         )
+
+    def test_input_gen_fns_of_lists_and_keyword_only_arguments(self):
+        op = make_op(
+            "(float a, Tensor[] xs, *, Tensor x) -> Tensor",
+            lambda a, xs, *, x: x + sum(xs) * a,
+            lambda a, xs, *, x: torch.empty_like(x),
+        )
+        made = []
+
+        def generate(like):
+            made.append(tuple(like.shape))
+            return torch.full_like(like, 3.0)
+
+        with (
+            custom_op_autotuning(
+                op,
+                configs=[CustomOpConfig(lambda a, xs, *, x: x + sum(xs) * a)],
+                dispatch_on={"tensor_name": "x", "dim": 0, "range_upper_bound": 20},
+                split_points=[8],
+                input_gen_fns={"xs": generate, "x": generate},
+            ),
+            mock.patch.object(
+                tuning, "time_candidates", wraps=tuning.time_candidates
+            ) as timed,
+        ):
+            compiled = torch.compile(lambda xs, x: op(2.0, xs, x=x), dynamic=True)
+            x, xs = torch.randn(4, 50), [torch.randn(50), torch.randn(4, 1)]
+            self.assertEqual(compiled(xs, x), x + sum(xs) * 2.0)
+        for call, size in zip(timed.call_args_list, (8, 20), strict=True):
+            tensors = [t for t in call.args[1] if isinstance(t, torch.Tensor)]
+            self.assertTrue(all((t == 3.0).all() for t in tensors))
+            self.assertEqual(
+                {tuple(t.shape) for t in tensors}, {(50,), (size, 1), (size, 50)}
+            )
+        self.assertEqual(len(made), 6)
+
+    def test_no_inputs_to_time_with_leaves_the_op(self):
+        op = make_op(
+            "(Tensor x) -> Tensor", lambda x: x + 9.0, lambda x: torch.empty_like(x)
+        )
+        with (
+            custom_op_autotuning(
+                op,
+                configs=[CustomOpConfig(lambda x: x + 1.0)],
+                dispatch_on={"tensor_name": "x", "dim": 0},
+                split_points=[8],
+            ),
+            mock.patch.object(
+                selection, "make_inputs", side_effect=RuntimeError("out of memory")
+            ),
+            self.assertLogs("torch._inductor.range_dispatch", "WARNING") as logs,
+        ):
+            x = torch.randn(4, 50)
+            compiled = torch.compile(lambda x: op(x), dynamic=True)
+            self.assertEqual(compiled(x), x + 9.0)
+        self.assertIn("out of memory", logs.output[0])
 
     def test_scalars_everywhere(self):
         op = make_op(

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import sympy
 
 import torch
+import torch.utils._pytree as pytree
 from torch._inductor.range_dispatch.binding import BoundCall
 from torch._inductor.range_dispatch.ranges import SizeRange
 from torch._inductor.range_dispatch.spec import InputGenerators
@@ -237,7 +238,8 @@ def make_inputs(
 ) -> list[Any]:
     """Real operands at these sizes: random tensors, then the symbols' values.
 
-    Generators get a real tensor of the argument's shape and return what to use.
+    Generators get a real tensor of the argument's shape, each of a list in turn, and
+    return what to use.
 
     Raises:
         ValueError: a generator returns another shape, dtype or device.
@@ -247,10 +249,11 @@ def make_inputs(
         symbols = [concrete(symbol, values) for symbol in call.symbols]
         examples = call.arguments([*operands, *symbols])
         for name, generator in generators.items():
-            example = examples[name]
-            if isinstance(example, torch.Tensor):
-                position = next(i for i, x in enumerate(operands) if x is example)
-                operands[position] = _generated(call, name, generator(example), example)
+            for example in pytree.tree_leaves(examples[name]):
+                if isinstance(example, torch.Tensor):
+                    position = next(i for i, x in enumerate(operands) if x is example)
+                    made = generator(example)
+                    operands[position] = _generated(call, name, made, example)
     return [*operands, *symbols]
 
 

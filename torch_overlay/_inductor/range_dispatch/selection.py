@@ -205,7 +205,18 @@ class _Selector:
         registration = self._registration
         compiled = [c for t in usable if (c := self._compile(t)) is not None]
         values = settled_values(task)
-        inputs = make_inputs(self._call, values, registration.input_gen_fns)
+        try:
+            inputs = make_inputs(self._call, values, registration.input_gen_fns)
+        except ValueError:
+            raise  # a generator's fault, which names the argument
+        except Exception as error:
+            log.warning(
+                "%s: no inputs to time range %s with, taking the op itself: %s",
+                self._call.op,
+                task.size_range,
+                error,
+            )
+            return {}
         timings = tuning.time_candidates(
             compiled,
             inputs,
