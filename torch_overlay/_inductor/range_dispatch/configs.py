@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
+
+import sympy
 
 import torch
 
@@ -72,7 +74,17 @@ class CustomOpConfig:
         return f"CustomOpConfig({', '.join([shown, *format_params(self.params)])})"
 
 
-_PLAIN = (int, str, bytes, type(None), torch.dtype, torch.device, torch.layout)
+_PLAIN = (
+    int,
+    str,
+    bytes,
+    type(None),
+    sympy.Basic,
+    torch.dtype,
+    torch.device,
+    torch.layout,
+    torch.memory_format,
+)
 
 ConfigGenerator: TypeAlias = Callable[
     [dict[str, torch.Tensor]], Sequence[CustomOpConfig]
@@ -105,7 +117,10 @@ def parameters_of(
 
 
 def structure_of(value: Any) -> Any:
-    """A hashable stand-in that differs when type or value does (1, 1.0 and True)."""
+    """A hashable stand-in that differs when type or value does (1, 1.0 and True).
+
+    Good for as long as ``value`` lives: what has no plain value goes by identity.
+    """
     if isinstance(value, dict):
         items = (
             (structure_of(k), structure_of(v))
@@ -116,8 +131,9 @@ def structure_of(value: Any) -> Any:
         return (type(value), tuple(map(structure_of, value)))
     if isinstance(value, float):
         return (float, repr(value))  # tells 0.0 from -0.0, and nan equals itself
-    if isinstance(value, Hashable) and (
-        dataclasses.is_dataclass(value) or isinstance(value, _PLAIN)
-    ):
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = (getattr(value, field.name) for field in dataclasses.fields(value))
+        return (type(value), tuple(map(structure_of, fields)))
+    if isinstance(value, _PLAIN):
         return (type(value), value)
     return (type(value), id(value))

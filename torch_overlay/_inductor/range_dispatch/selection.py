@@ -6,7 +6,7 @@ import logging
 import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import sympy
 
@@ -44,17 +44,17 @@ class RangeChoice:
     timings: tuning.Timings
 
 
-_selections: weakref.WeakKeyDictionary[ShapeEnv, dict[Any, Selection | None]] = (
-    weakref.WeakKeyDictionary()
-)
-
-
 @dataclass(frozen=True)
 class Selection:
     """The choices for one call, and the fake operands that its graphs are over."""
 
     choices: list[RangeChoice]
     fake_operands: Sequence[Any]
+
+
+# By compile and signature; the call stays with it, as signatures hold identities.
+_Known: TypeAlias = dict[Any, tuple[BoundCall, Selection | None]]
+_known: weakref.WeakKeyDictionary[ShapeEnv, _Known] = weakref.WeakKeyDictionary()
 
 
 def select_winners(
@@ -67,17 +67,16 @@ def select_winners(
 
     Calls that are alike are tuned once in a compile, and share their graphs.
     """
-    selections = _selections.setdefault(V.graph.sizevars.shape_env, {})
+    known = _known.setdefault(V.graph.sizevars.shape_env, {})
     # Sizes that depend on data have symbols of their own in each call.
     sizes = tuple(str(tuple(tensor.shape)) for tensor in expected)
     key = (registration, call.signature(), sizes)
-    if key not in selections:
+    if key not in known:
         selector = _Selector(registration, call, expected, tasks[0].size)
         choices = selector.choose(tasks)
-        selections[key] = (
-            None if choices is None else Selection(choices, selector.fake_operands)
-        )
-    return selections[key]
+        selection = choices and Selection(choices, selector.fake_operands)
+        known[key] = call, selection or None
+    return known[key][1]
 
 
 class _Selector:
