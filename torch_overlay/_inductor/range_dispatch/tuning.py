@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,9 +20,6 @@ from torch._inductor.runtime.benchmarking import benchmarker
 from torch._inductor.utils import is_gpu
 from torch._inductor.virtualized import V
 from torch.utils._python_dispatch import _disable_current_modes
-
-
-log = logging.getLogger(__name__)
 
 # On CPU candidates are timed in interleaved rounds, so that drift of the machine hits
 # all alike: at least MIN_ROUNDS, then until the range has used up its time. The best
