@@ -15,7 +15,7 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from torch._dynamo.utils import counters
 from torch._inductor import config
 from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
-from torch._inductor.range_dispatch import selection, tuning
+from torch._inductor.range_dispatch import selection, timing
 from torch._inductor.range_dispatch.binding import arrange_arguments, bind_to_schema
 from torch._inductor.range_dispatch.records import record_dispatches
 from torch._inductor.test_case import run_tests, TestCase
@@ -235,7 +235,7 @@ class ArgumentsTest(CallShapesTestCase):
                 input_gen_fns={"xs": generate, "x": generate},
             ),
             mock.patch.object(
-                tuning, "time_candidates", wraps=tuning.time_candidates
+                timing, "time_candidates", wraps=timing.time_candidates
             ) as timed,
         ):
             compiled = torch.compile(lambda xs, x: op(2.0, xs, x=x), dynamic=True)

@@ -28,8 +28,9 @@ from torch._inductor.kernel.custom_op import (
     unregister_custom_op_autotuning,
 )
 from torch._inductor.lowering import user_lowerings
-from torch._inductor.range_dispatch import inputs, tuning
+from torch._inductor.range_dispatch import inputs, modules, timing
 from torch._inductor.range_dispatch.candidates import Candidate
+from torch._inductor.range_dispatch.choosing import choose
 from torch._inductor.range_dispatch.cond_tree import count_conds
 from torch._inductor.range_dispatch.ranges import (
     decide,
@@ -114,13 +115,13 @@ def traced_shifts(count):
 def fake_timings(milliseconds):
     """Replaces timing: ``milliseconds(candidate name, inputs)``."""
 
-    def time_candidates(compiled, inputs, use_cudagraphs, on_failure):
+    def time_candidates(compiled, inputs, *_):
         return {
-            c.candidate: tuning.Timing(milliseconds(c.candidate.name, inputs))
+            c.candidate: timing.Timing(milliseconds(c.candidate.name, inputs))
             for c in compiled
         }
 
-    return mock.patch.object(tuning, "time_candidates", time_candidates)
+    return mock.patch.object(timing, "time_candidates", time_candidates)
 
 
 class RangeDispatchTestCase(TestCase):
@@ -498,15 +499,15 @@ class TuningTest(RangeDispatchTestCase):
     def test_one_compile_a_candidate(self):
         self.register(shift_configs(3), split_points=[8 * i for i in range(1, 16)])
         compiled = []
-        compile_to_module = GraphLowering.compile_to_module
+        codegen = GraphLowering.codegen
 
         def spy(graph):
             compiled.append(graph.name)
-            return compile_to_module(graph)
+            return codegen(graph)
 
         with (
             fake_timings(lambda name, inputs: 1.0 if "k=1.0" in name else 2.0),
-            mock.patch.object(GraphLowering, "compile_to_module", spy),
+            mock.patch.object(GraphLowering, "codegen", spy),
         ):
             ran, code, record = self.run_shift([8, 100])
         self.assertEqual(ran, {8: 1.0, 100: 1.0})
@@ -601,14 +602,14 @@ class TuningTest(RangeDispatchTestCase):
         x, weight = torch.randn(3, 16), torch.randn(16)
         before = (x.clone(), weight.clone(), torch.get_rng_state())
         seen = []
-        time_candidates = tuning.time_candidates
+        time_candidates = timing.time_candidates
 
         def spy(*args):
             timings = time_candidates(*args)
             seen.append(torch.equal(torch.get_rng_state(), before[2]))
             return timings
 
-        with mock.patch.object(tuning, "time_candidates", spy):
+        with mock.patch.object(timing, "time_candidates", spy):
             torch.compile(apply_shift, dynamic=True)(x, weight)
         self.assertEqual(seen, [True, True])
         self.assertTrue(torch.equal(x, before[0]))
@@ -663,23 +664,25 @@ class TuningTest(RangeDispatchTestCase):
             self.assertIn(reason, line)
 
     def test_a_candidate_that_cannot_be_run_loses_that_range(self):
-        compile_candidate = tuning.compile_candidate
+        compile_candidates = modules.compile_candidates
 
-        def fragile(traced, fake_operands):
-            compiled = compile_candidate(traced, fake_operands)
-            if "k=1.0" not in traced.candidate.name:
-                return compiled
+        def with_fragile(*args):
+            return [
+                fragile(one) if "k=1.0" in one.candidate.name else one
+                for one in compile_candidates(*args)
+            ]
 
+        def fragile(compiled):
             def call(args):
                 if args[-2].shape[1] == 8:
                     raise RuntimeError("too short for me")
                 return compiled.call(args)
 
-            return tuning.CompiledCandidate(traced, call)
+            return modules.CompiledCandidate(compiled.traced, call)
 
         self.register(shift_configs(2), split_points=[8])
         with (
-            mock.patch.object(tuning, "compile_candidate", fragile),
+            mock.patch.object(modules, "compile_candidates", with_fragile),
             self.assertLogs("torch._inductor.range_dispatch", "WARNING") as logs,
         ):
             _, _, record = self.run_shift([8])
@@ -711,8 +714,8 @@ class ChooseTest(TestCase):
 
     def choose(self, *ranges, threshold=1.0):
         """Each range is {candidate: (milliseconds, noise)}."""
-        timings = [{c: tuning.Timing(*t) for c, t in r.items()} for r in ranges]
-        return tuning.choose(timings, threshold)
+        timings = [{c: timing.Timing(*t) for c, t in r.items()} for r in ranges]
+        return choose(timings, threshold)
 
     def test_fastest(self):
         a, b = self.A, self.B
@@ -793,11 +796,11 @@ class KnobTest(RangeDispatchTestCase):
         )
         seen = []
 
-        def spy(compiled, inputs, use_cudagraphs, on_failure):
+        def spy(compiled, inputs, use_cudagraphs, *_):
             seen.append(use_cudagraphs)
-            return {c.candidate: tuning.Timing(1.0) for c in compiled}
+            return {c.candidate: timing.Timing(1.0) for c in compiled}
 
-        with mock.patch.object(tuning, "time_candidates", spy):
+        with mock.patch.object(timing, "time_candidates", spy):
             self.run_shift([8])
         self.assertEqual(seen, [True, True])
 

@@ -34,7 +34,7 @@ from torch._inductor.range_dispatch.configs import ConfigGenerator, CustomOpConf
 from torch._inductor.range_dispatch.inlining import (
     ConfigPatches,
     inline_graph,
-    unused_prefix,
+    subgraph_prefix,
 )
 from torch._inductor.range_dispatch.inputs import (
     bounds_of,
@@ -304,7 +304,7 @@ def _lower_winners(
         graph_module = graph_modules[0]
     else:
         graph_module = _build_torch_cond_dispatch(
-            unused_prefix(registration.name),
+            subgraph_prefix(registration.name, selection.number),
             graph_modules,
             [choice.task.size_range for choice in choices],
             selection.fake_operands,

@@ -2,6 +2,7 @@
 
 One thing a file, each importing only from those before it: ``ranges``, ``records``,
 ``configs``, ``spec``, ``binding``, ``promise``, ``candidates``, ``guards``,
-``tracing``, ``inputs``, ``narrowing``, ``variants``, ``tuning``, ``selection``,
-``cond_tree``, ``inlining``, ``identity``.
+``tracing``, ``inputs``, ``narrowing``, ``variants``, ``modules``, ``timing``,
+``identity``, ``tuning_cache``, ``choosing``, ``progress``, ``selection``,
+``cond_tree``, ``inlining``.
 """

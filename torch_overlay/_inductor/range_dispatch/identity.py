@@ -17,6 +17,8 @@ import uuid
 from collections.abc import Iterator
 from typing import Any
 
+import sympy
+
 import torch
 from torch._inductor.range_dispatch.configs import CustomOpConfig
 from torch.utils._ordered_set import OrderedSet
@@ -66,7 +68,9 @@ def _describe(value: Any, seen: OrderedSet[int]) -> Iterator[str]:
         return
     if isinstance(value, torch._library.custom_ops.CustomOpDef):
         value = value._opoverload
-    if isinstance(value, (torch._ops.OpOverload, torch._ops.OpOverloadPacket)):
+    if isinstance(
+        value, (torch._ops.OpOverload, torch._ops.OpOverloadPacket, sympy.Basic)
+    ):
         yield str(value)
         return
     if id(value) in seen:

@@ -16,16 +16,22 @@ from torch._inductor.virtualized import V
 ConfigPatches: TypeAlias = Mapping[torch.fx.GraphModule, dict[str, Any]]
 
 
-def unused_prefix(name: str) -> str:
-    """A prefix that no subgraph of the graph being lowered has yet.
+def subgraph_prefix(name: str, number: int) -> str:
+    """What the names of a dispatch's subgraphs start with.
 
-    Lowering finds subgraphs by attribute name, across all inlined graphs.
+    Lowering finds subgraphs by attribute name, across all inlined graphs: dispatches
+    with one number in a compile share their branches, and no others do.
     """
     stem = re.sub(r"\W", "_", name)
-    number = 0
-    while any(seen.startswith(f"{stem}_{number}_") for seen in V.graph.seen_subgraphs):
-        number += 1
-    return f"{stem}_{number}"
+    prefix = f"{stem}_{number}"
+    if V.graph.cpp_wrapper or V.graph.aot_mode:
+        # There a branch is no function but written where it is used, which can be done
+        # only once.
+        uses = 0
+        while any(seen.startswith(f"{prefix}_") for seen in V.graph.seen_subgraphs):
+            uses += 1
+            prefix = f"{stem}_{number}_use_{uses}"
+    return prefix
 
 
 def inline_graph(

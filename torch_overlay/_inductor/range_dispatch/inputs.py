@@ -233,6 +233,16 @@ def input_bytes(call: BoundCall, values: SymbolValues) -> int:
     )
 
 
+def operand_layouts(call: BoundCall, values: SymbolValues) -> list[tuple[Any, ...]]:
+    """Size, stride, dtype and device of each tensor operand at these sizes, then the
+    values of the symbols."""
+    tensors = [
+        (*_concrete_layout(node, values), str(node.get_dtype()), str(node.get_device()))
+        for node in call.nodes
+    ]
+    return [*tensors, tuple(concrete(symbol, values) for symbol in call.symbols)]
+
+
 def make_inputs(
     call: BoundCall, values: SymbolValues, generators: InputGenerators
 ) -> list[Any]:

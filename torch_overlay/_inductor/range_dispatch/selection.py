@@ -12,21 +12,25 @@ import sympy
 
 import torch
 from torch._inductor import config
-from torch._inductor.range_dispatch import tuning
+from torch._inductor.range_dispatch import modules, timing
 from torch._inductor.range_dispatch.binding import BoundCall
 from torch._inductor.range_dispatch.candidates import Candidate, CandidatePool
+from torch._inductor.range_dispatch.choosing import choose
 from torch._inductor.range_dispatch.inputs import (
     concrete,
     make_inputs,
     RangeTask,
     settled_values,
+    SymbolValues,
 )
+from torch._inductor.range_dispatch.progress import TuningProgress
 from torch._inductor.range_dispatch.spec import (
     check_config_list,
     FALLBACK,
     Registration,
 )
 from torch._inductor.range_dispatch.tracing import TracedCandidate
+from torch._inductor.range_dispatch.tuning_cache import TuningCache
 from torch._inductor.range_dispatch.variants import Variants, warn_dropped
 from torch._inductor.virtualized import V
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
@@ -41,15 +45,19 @@ class RangeChoice:
 
     task: RangeTask
     winner: TracedCandidate
-    timings: tuning.Timings
+    timings: timing.Timings
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The choices for one call, and the fake operands that its graphs are over."""
+    """The choices for one call, and the fake operands that its graphs are over.
+
+    ``number`` tells apart the selections of one compile.
+    """
 
     choices: list[RangeChoice]
     fake_operands: Sequence[Any]
+    number: int
 
 
 # By compile and signature; the call stays with it, as signatures hold identities.
@@ -74,9 +82,25 @@ def select_winners(
     if key not in known:
         selector = _Selector(registration, call, expected, tasks[0].size)
         choices = selector.choose(tasks)
-        selection = choices and Selection(choices, selector.fake_operands)
+        selection = choices and Selection(choices, selector.fake_operands, len(known))
         known[key] = call, selection or None
     return known[key][1]
+
+
+_Compiled: TypeAlias = dict[TracedCandidate, modules.CompiledCandidate]
+
+
+@dataclass(frozen=True)
+class _Contest:
+    """The candidates for a range, and the sizes to time them at."""
+
+    candidates: Sequence[TracedCandidate]
+    task: RangeTask
+    values: SymbolValues
+
+    def compiled_in(self, compiled: _Compiled) -> list[modules.CompiledCandidate]:
+        """The modules of the candidates that could be compiled."""
+        return [compiled[one] for one in self.candidates if one in compiled]
 
 
 class _Selector:
@@ -96,9 +120,9 @@ class _Selector:
         self._registration = registration
         self._call = call
         self._pool = CandidatePool(registration.op)
+        self._configured_for_all: Sequence[Candidate] | None = None
         is_given = registration.winners is not None
         self._variants = Variants(call, expected, size, is_given)
-        self._compiled: dict[TracedCandidate, tuning.CompiledCandidate | None] = {}
 
     @property
     def fake_operands(self) -> Sequence[Any]:
@@ -107,11 +131,8 @@ class _Selector:
 
     def choose(self, tasks: Sequence[RangeTask]) -> list[RangeChoice] | None:
         usable = [self._usable(task) for task in tasks]
-        timings = [
-            self._time(able, task) if len(able) > 1 else {}
-            for able, task in zip(usable, tasks)
-        ]
-        winners = tuning.choose(timings, self._registration.min_speedup_threshold)
+        timings = self._time_all(usable, tasks)
+        winners = choose(timings, self._registration.min_speedup_threshold)
         choices = []
         for task, able, times, winner in zip(tasks, usable, timings, winners):
             traced = next(
@@ -128,8 +149,7 @@ class _Selector:
 
     def _usable(self, task: RangeTask) -> list[TracedCandidate]:
         """The traced candidates that compete for a range; one if it is given."""
-        # Configs may collapse into one candidate, or into the fallback.
-        configured = [self._pool.add(one) for one in self._configs(task)]
+        configured = self._configured(task)
         fixed = self._fixed_winner(task, configured)
         if fixed is not None:
             competing = [fixed]
@@ -141,10 +161,20 @@ class _Selector:
         graphs = (self._variants.graph_for(candidate, task) for candidate in distinct)
         return [traced for traced in graphs if traced is not None]
 
-    def _configs(self, task: RangeTask) -> Sequence[Any]:
+    def _configured(self, task: RangeTask) -> Sequence[Candidate]:
+        """A candidate for each config of the range.
+
+        Configs may collapse into one candidate, or into the fallback.
+        """
+        if self._registration.configs is None:
+            return [self._pool.add(one) for one in self._generated_configs(task)]
+        if self._configured_for_all is None:
+            configs = self._registration.configs
+            self._configured_for_all = [self._pool.add(one) for one in configs]
+        return self._configured_for_all
+
+    def _generated_configs(self, task: RangeTask) -> Sequence[Any]:
         registration = self._registration
-        if registration.configs is not None:
-            return registration.configs
         assert registration.config_generator is not None
         # Static fake tensors: whatever the generator asks about sizes adds no guard.
         with V.fake_mode:
@@ -186,51 +216,94 @@ class _Selector:
             return self._pool.fallback
         return None
 
-    def _compile(self, traced: TracedCandidate) -> tuning.CompiledCandidate | None:
-        if traced not in self._compiled:
-            try:
-                compiled = tuning.compile_candidate(traced, self.fake_operands)
-            except Exception as error:
-                compiled = None
-                where = "for all ranges: it does not compile"
-                self._warn(traced.candidate, where, error)
-            self._compiled[traced] = compiled
-        return self._compiled[traced]
+    def _time_all(
+        self, usable: Sequence[Sequence[TracedCandidate]], tasks: Sequence[RangeTask]
+    ) -> list[timing.Timings]:
+        """What the candidates of each range take; nothing where there is no choice."""
+        contests = [
+            _Contest(able, task, settled_values(task))
+            for able, task in zip(usable, tasks)
+            if len(able) > 1
+        ]
+        if not contests:
+            return [{} for _ in tasks]
+        cache = TuningCache(self._registration, self._call)
+        taken: dict[int, timing.Timings] = {}
+        untimed = []
+        for contest in contests:
+            stored = cache.load(contest.candidates, contest.values)
+            if stored is None:
+                untimed.append(contest)
+            else:
+                taken[contest.task.index] = stored
+                self._log_timings(contest, stored, " (stored)")
+        compiled = self._compile(untimed)
+        runs = sum(len(contest.compiled_in(compiled)) for contest in untimed)
+        seconds_each = config.range_dispatch.tuning_seconds / max(runs, 1)
+        with TuningProgress(self._registration.name, len(untimed)) as progress:
+            for contest in untimed:
+                timings = self._time(contest, compiled, seconds_each)
+                if timings:
+                    cache.store(contest.candidates, contest.values, timings)
+                taken[contest.task.index] = timings
+                progress.advance()
+        return [taken.get(task.index, {}) for task in tasks]
+
+    def _compile(self, contests: Sequence[_Contest]) -> _Compiled:
+        """Every graph that competes somewhere, compiled once."""
+        distinct = dict.fromkeys(one for c in contests for one in c.candidates)
+        compiled = modules.compile_candidates(
+            list(distinct),
+            self.fake_operands,
+            lambda candidate, error: self._warn(
+                candidate, "for all ranges: it does not compile", error
+            ),
+        )
+        return {one.traced: one for one in compiled}
 
     def _time(
-        self, usable: Sequence[TracedCandidate], task: RangeTask
-    ) -> tuning.Timings:
-        """What the candidates that can be run on the task's sizes take."""
+        self, contest: _Contest, compiled: _Compiled, seconds_each: float
+    ) -> timing.Timings:
+        """What the candidates that can be run on the range's sizes take."""
         registration = self._registration
-        compiled = [c for t in usable if (c := self._compile(t)) is not None]
-        values = settled_values(task)
+        running = contest.compiled_in(compiled)
+        if not running:
+            return {}
+        where = f"for range {contest.task.size_range}"
         try:
-            inputs = make_inputs(self._call, values, registration.input_gen_fns)
+            inputs = make_inputs(self._call, contest.values, registration.input_gen_fns)
         except ValueError:
             raise  # a generator's fault, which names the argument
         except Exception as error:
             log.warning(
-                "%s: no inputs to time range %s with, taking the op itself: %s",
+                "%s: no inputs to time with %s, taking the op itself: %s",
                 self._call.op,
-                task.size_range,
+                where,
                 error,
             )
             return {}
-        timings = tuning.time_candidates(
-            compiled,
+        timings = timing.time_candidates(
+            running,
             inputs,
             registration.benchmark_with_cudagraphs,
+            seconds_each * len(running),
             lambda candidate, error: self._warn(
-                candidate, f"for range {task.size_range}: it does not run", error
+                candidate, f"{where}: it does not run", error
             ),
         )
+        self._log_timings(contest, timings)
+        return timings
+
+    def _log_timings(
+        self, contest: _Contest, timings: timing.Timings, note: str = ""
+    ) -> None:
         log.info(
-            "%s range %s: %s",
-            registration.name,
-            task.size_range,
+            "%s range %s%s: %s",
+            self._registration.name,
+            contest.task.size_range,
+            note,
             ", ".join(f"{c} {t.milliseconds:.4f} ms" for c, t in timings.items()),
         )
-        return timings
 
     def _warn(self, candidate: Candidate, where: str, reason: Exception) -> None:
         warn_dropped(self._call, candidate, where, reason)

@@ -340,7 +340,7 @@ def _check_winners(
 ) -> tuple[int, ...] | None:
     if winners is None:
         return None
-    if not isinstance(winners, (list, tuple)):
+    if not isinstance(winners, Sequence) or isinstance(winners, str):
         raise TypeError(f"winners must be a list of integers, got {winners!r}")
     count = 1 if dispatch is None else len(dispatch.split_points) + 1
     if len(winners) != count:

@@ -1,0 +1,66 @@
+"""Chooses the winner of each range from what its candidates took."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch._inductor.range_dispatch.candidates import Candidate
+from torch._inductor.range_dispatch.timing import Timings
+
+
+def choose(
+    timings: Sequence[Timings], min_speedup_threshold: float
+) -> list[Candidate | None]:
+    """The winner of each range, None where nothing was timed.
+
+    The op itself stays unless the fastest beats it by the threshold, a ratio. Where the
+    winner of a neighbouring range is as fast within the noise, it wins here too: noise
+    must not add branches.
+    """
+    winners = [_fastest(one, min_speedup_threshold) for one in timings]
+    for order in (range(1, len(winners)), range(len(winners) - 2, -1, -1)):
+        step = -order.step
+        for i in order:
+            neighbour = winners[i + step]
+            if i - step in range(len(winners)) and winners[i - step] is winners[i]:
+                continue  # already one with the range on the other side
+            if _ties(timings[i], winners[i], neighbour, min_speedup_threshold):
+                winners[i] = neighbour
+    return winners
+
+
+def _fastest(timings: Timings, min_speedup_threshold: float) -> Candidate | None:
+    if not timings:
+        return None
+    best = min(timings, key=lambda candidate: timings[candidate].milliseconds)
+    for candidate in timings:
+        if candidate.is_fallback and not _beats(
+            timings, best, candidate, min_speedup_threshold
+        ):
+            return candidate
+    return best
+
+
+def _beats(
+    timings: Timings, candidate: Candidate, fallback: Candidate, threshold: float
+) -> bool:
+    needed = timings[candidate].milliseconds * threshold
+    return timings[fallback].milliseconds >= needed
+
+
+def _ties(
+    timings: Timings,
+    winner: Candidate | None,
+    other: Candidate | None,
+    min_speedup_threshold: float,
+) -> bool:
+    """Whether ``other`` may take a range from its winner."""
+    if winner is other or winner not in timings or other not in timings:
+        return False
+    assert winner is not None and other is not None
+    for candidate in timings:
+        if candidate.is_fallback and candidate is not other:
+            if not _beats(timings, other, candidate, min_speedup_threshold):
+                return False
+    best, near = timings[winner], timings[other]
+    return near.milliseconds - best.milliseconds <= best.noise + near.noise

@@ -1,0 +1,139 @@
+"""Times compiled candidates on real inputs."""
+
+from __future__ import annotations
+
+import functools
+import math
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import torch
+from torch._dynamo.utils import counters
+from torch._inductor.range_dispatch.candidates import Candidate
+from torch._inductor.range_dispatch.modules import CompiledCandidate
+from torch._inductor.runtime.benchmarking import benchmarker
+from torch._inductor.utils import is_gpu
+from torch.utils._python_dispatch import _disable_current_modes
+
+
+# On CPU candidates are timed in interleaved rounds, so that drift of the machine hits
+# all alike: at least MIN_ROUNDS, then until the time for them is used up.
+MIN_ROUNDS = 3
+MAX_ROUNDS = 100
+
+# In a round a candidate is called as often as fits this time, and its best call counts:
+# whatever else runs on the machine only ever adds to a call, and may add milliseconds
+# to most of them where threads wait for each other.
+SECONDS_PER_ROUND = 1e-3
+MAX_CALLS_PER_ROUND = 10
+
+# After MIN_ROUNDS a candidate this much slower than the best is not timed further.
+HOPELESS_RATIO = 3.0
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Milliseconds of the median round, and by how much that may be off."""
+
+    milliseconds: float
+    noise: float = 0.0
+
+
+Timings: TypeAlias = dict[Candidate, Timing]
+Runs: TypeAlias = dict[Candidate, Callable[[], Any]]
+OnFailure: TypeAlias = Callable[[Candidate, Exception], None]
+
+
+def time_candidates(
+    compiled: Sequence[CompiledCandidate],
+    inputs: Sequence[Any],
+    use_cudagraphs: bool,
+    seconds: float,
+    on_failure: OnFailure,
+) -> Timings:
+    """What each candidate takes on these inputs, found out in about ``seconds``.
+
+    One that fails is reported to ``on_failure`` and left out.
+    """
+    device = next(x.device for x in inputs if isinstance(x, torch.Tensor))
+    devices = [device.index] if is_gpu(device.type) else []
+    with (
+        _disable_current_modes(),
+        torch.no_grad(),
+        torch.random.fork_rng(devices, device_type=device.type),
+    ):
+        runs: Runs = {c.candidate: functools.partial(_run, c, inputs) for c in compiled}
+        runs = _without_failures(runs, lambda run: run(), on_failure)[0]
+        counters["inductor"]["custom_op_candidates_timed"] += len(runs)
+        if device.type == "cpu":
+            return _time_interleaved(runs, seconds, on_failure)
+
+        def benchmark(run: Callable[[], Any]) -> Timing:
+            if use_cudagraphs:
+                return Timing(benchmarker.benchmark_gpu_with_cuda_graph(run))
+            return Timing(benchmarker.benchmark(run, device=device))
+
+        return _without_failures(runs, benchmark, on_failure)[1]
+
+
+def _run(compiled: CompiledCandidate, inputs: Sequence[Any]) -> Any:
+    return compiled.call([*inputs])  # the module empties the list that it gets
+
+
+def _without_failures(
+    runs: Runs, action: Callable[[Callable[[], Any]], Any], on_failure: OnFailure
+) -> tuple[Runs, dict[Candidate, Any]]:
+    """Those for which ``action`` did not raise, and what it returned for each."""
+    results = {}
+    for candidate, run in runs.items():
+        try:
+            results[candidate] = action(run)
+        except Exception as error:
+            on_failure(candidate, error)
+    return {candidate: runs[candidate] for candidate in results}, results
+
+
+def _time_interleaved(runs: Runs, seconds: float, on_failure: OnFailure) -> Timings:
+    deadline = time.perf_counter() + seconds
+    rounds: dict[Candidate, list[float]] = {candidate: [] for candidate in runs}
+    active = runs
+    for done in range(1, MAX_ROUNDS + 1):
+        running, taken = _without_failures(active, _milliseconds, on_failure)
+        for candidate in active:
+            if candidate in running:
+                rounds[candidate].append(taken[candidate])
+            else:
+                del rounds[candidate]
+        active = running
+        if done >= MIN_ROUNDS:
+            if time.perf_counter() > deadline:
+                break
+            medians = {c: statistics.median(rounds[c]) for c in active}
+            limit = HOPELESS_RATIO * min(medians.values(), default=0.0)
+            active = {c: run for c, run in active.items() if medians[c] <= limit}
+    return {candidate: _median_round(taken) for candidate, taken in rounds.items()}
+
+
+def _milliseconds(run: Callable[[], Any]) -> float:
+    """One round: the best of the calls that fit into it."""
+    best = math.inf
+    end_of_round = time.perf_counter() + SECONDS_PER_ROUND
+    for _ in range(MAX_CALLS_PER_ROUND):
+        start = time.perf_counter()
+        run()
+        now = time.perf_counter()
+        best = min(best, now - start)
+        if now > end_of_round:
+            break
+    return best * 1e3
+
+
+def _median_round(milliseconds: list[float]) -> Timing:
+    """The median round; the spread of the middle half tells how well it repeats."""
+    ordered = sorted(milliseconds)
+    quarter = len(ordered) // 4
+    spread = ordered[-1 - quarter] - ordered[quarter]
+    return Timing(statistics.median(ordered), spread / math.sqrt(len(ordered)))

@@ -1,0 +1,156 @@
+"""Keeps what candidates took, in Inductor's cache folder, for later compiles.
+
+One file for each range: a key that holds all that the times depend on, and the times.
+``config.autotune_local_cache`` and ``force_disable_caches`` turn it off, as they do
+for the base's own tuning results.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import platform
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch._dynamo.utils import counters
+from torch._inductor import config
+from torch._inductor.codecache import CacheBase, torch_key, write_atomic
+from torch._inductor.range_dispatch.binding import BoundCall
+from torch._inductor.range_dispatch.identity import digest
+from torch._inductor.range_dispatch.inputs import operand_layouts, SymbolValues
+from torch._inductor.range_dispatch.spec import Registration
+from torch._inductor.range_dispatch.timing import Timing, Timings
+from torch._inductor.range_dispatch.tracing import TracedCandidate
+from torch._inductor.runtime.cache_dir_utils import cache_dir
+from torch._library.custom_ops import OPDEFS
+
+
+log = logging.getLogger(__name__)
+
+# Symbols are named after where they came from; times do not depend on that.
+_SYMBOL = re.compile(r"\b[su]\d+\b")
+
+
+class TuningCache:
+    """What the candidates of one call took, by range."""
+
+    def __init__(self, registration: Registration, call: BoundCall) -> None:
+        self._call = call
+        self._is_on = config.autotune_local_cache and not config.force_disable_caches
+        self._texts: dict[TracedCandidate, str] = {}
+        if self._is_on:
+            self._environment = [
+                torch_key().hex(),
+                CacheBase.get_system()["hash"],
+                _machine(),
+                config.save_config_portable(ignore_private_configs=False),
+                str(call.op),
+                registration.benchmark_with_cudagraphs,
+                digest(registration.input_gen_fns),
+            ]
+
+    def load(
+        self, candidates: Sequence[TracedCandidate], values: SymbolValues
+    ) -> Timings | None:
+        """What was stored for these sizes, None if that is nothing.
+
+        Candidates that could not be run then are left out.
+        """
+        if not self._is_on:
+            return None
+        found = _read(self._path(candidates, values), candidates)
+        outcome = "miss" if found is None else "hit"
+        counters["inductor"][f"custom_op_tuning_cache_{outcome}"] += 1
+        return found
+
+    def store(
+        self,
+        candidates: Sequence[TracedCandidate],
+        values: SymbolValues,
+        timings: Timings,
+    ) -> None:
+        """Keep the times for later compiles, also of other processes."""
+        if not self._is_on:
+            return
+        taken = [timings.get(one.candidate) for one in candidates]
+        content = {
+            "candidates": [one.candidate.name for one in candidates],
+            "timings": [one and (one.milliseconds, one.noise) for one in taken],
+        }
+        path = self._path(candidates, values)
+        try:
+            write_atomic(path, json.dumps(content), make_dirs=True)
+        except OSError as error:
+            log.warning("tuning results are not kept: %r", error)
+
+    def _path(
+        self, candidates: Sequence[TracedCandidate], values: SymbolValues
+    ) -> str:
+        """Differs when what the candidates take at these sizes may differ."""
+        relevant = [
+            self._environment,
+            operand_layouts(self._call, values),
+            [self._text(one) for one in candidates],
+        ]
+        text = json.dumps(relevant, sort_keys=True, default=repr)
+        key = hashlib.sha256(text.encode()).hexdigest()
+        return os.path.join(cache_dir(), "range_dispatch", key[:2], f"{key}.json")
+
+    def _text(self, traced: TracedCandidate) -> str:
+        if traced not in self._texts:
+            self._texts[traced] = _candidate_text(traced)
+        return self._texts[traced]
+
+
+def _read(path: str, candidates: Sequence[TracedCandidate]) -> Timings | None:
+    try:
+        with open(path) as file:
+            rows = json.load(file)["timings"]
+        return {
+            one.candidate: Timing(float(row[0]), float(row[1]))
+            for one, row in zip(candidates, rows, strict=True)
+            if row is not None
+        }
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, KeyError, IndexError) as error:
+        log.warning("timing again, as stored times cannot be read: %r", error)
+        return None
+
+
+def _candidate_text(traced: TracedCandidate) -> str:
+    """The candidate's graph, and digests of what it was traced from."""
+    names: dict[str, str] = {}
+
+    def renamed(match: re.Match[str]) -> str:
+        return names.setdefault(match[0], f"size_{len(names)}")
+
+    candidate = traced.candidate
+    text = traced.graph_module.print_readable(print_output=False)
+    # What runs inside the op's own kernel is not in the graph.
+    kernels = OPDEFS.get(getattr(candidate.function, "_name", ""))
+    sources = (candidate.function, candidate.params, candidate.config_patches)
+    kernel = kernels and (kernels._init_fn, kernels._backend_fns)
+    return f"{_SYMBOL.sub(renamed, text)} {digest(sources)} {digest(kernel)}"
+
+
+def _machine() -> list[Any]:
+    """The processor and the threads on it; of a GPU the base's key tells."""
+    model = platform.processor()
+    try:
+        with open("/proc/cpuinfo") as file:
+            model = next(line for line in file if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    return [
+        platform.machine(),
+        model.strip(),
+        torch.backends.cpu.get_cpu_capability(),
+        os.cpu_count(),
+        torch.get_num_threads(),
+    ]
