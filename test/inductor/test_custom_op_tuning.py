@@ -199,7 +199,10 @@ class DispatchCostTest(TuningTestCase):
             seen = []
             for rows in (8, 9, 17):
                 watched.clear(), alive.clear(), allocations.clear()
-                module.call([rows, 7, 5, *linear_inputs(rows)])
+                x, weight, bias = linear_inputs(rows)
+                given = [rows, 7, x, 5, weight, bias]
+                del x, weight, bias
+                module.call(given)
                 seen.append((len(watched), alive[:], allocations[:]))
             return seen
 
