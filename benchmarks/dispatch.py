@@ -179,6 +179,7 @@ class Round:
                 "peer": peer.name,
                 "branches": self._branches,
                 "visit": [*range(self._branches)] if peer.visits_all else timed,
+                "timed": timed,
                 "rows": [*self._rows.values()],
             },
             self._options.compile_timeout,
@@ -212,7 +213,10 @@ class Round:
             "milliseconds": self._options.milliseconds,
         }
 
+        microseconds: dict[str, list[float]] = {name: [] for name in self._workers}
+
         def measure(name: str) -> float:
+            """The ratio to the reference in the same process at the same time."""
             if name not in self._workers:
                 return math.nan  # it has failed in an earlier repeat
             answer = self._workers[name].ask(request, 60 + self._options.milliseconds)
@@ -221,23 +225,22 @@ class Round:
                 return math.nan
             # More graphs than expected: it was compiled anew while the clock ran.
             self.peers[name]["graphs"] = answer["graphs"]
-            return answer["microseconds"]
+            microseconds[name].append(answer["microseconds"])
+            return answer["microseconds"] / answer["reference"]
 
-        measured = interleaved(
+        ratios = interleaved(
             {name: partial(measure, name) for name in self._workers},
             self._options.repeats,
         )
-        measured = {name: measured[name] for name in self._workers}
         self._reporter.advance()
-        reference = measured[REFERENCE]
         figures: dict[str, Any] = {}
-        for name, microseconds in measured.items():
+        for name in self._workers:
             figures[name] = {
-                "microseconds": summary(microseconds),
-                "ratio": summary(paired_ratios(microseconds, reference)),
+                "microseconds": summary(microseconds[name]),
+                "ratio": summary(ratios[name]),
             }
-            if OURS in measured and name != OURS:
-                ours_to_it = paired_ratios(measured[OURS], microseconds)
+            if OURS in self._workers and name != OURS:
+                ours_to_it = paired_ratios(ratios[OURS], ratios[name])
                 figures[name]["ratio_of_ours"] = summary(ours_to_it)
         return {
             "input": input_name,

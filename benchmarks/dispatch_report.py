@@ -23,7 +23,8 @@ def print_report(data: Mapping[str, Any]) -> list[dict[str, Any]]:
     console.print(machine_line(data["machine"]))
     console.print(
         f"one thread, medians of {arguments['repeats']} interleaved repeats of about "
-        f"{arguments['milliseconds']} ms; ratios are to (a) in the same repeat"
+        f"{arguments['milliseconds']} ms; ratios are to (a) in the same process and "
+        "repeat, that of (a) is to itself"
     )
     for input_name in ("small", "large"):
         console.print(_table(data, input_name))

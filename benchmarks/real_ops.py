@@ -59,6 +59,14 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         "(default: %(default)s)",
     )
     parser.add_argument(
+        "--tuning-seconds",
+        type=integer_in(1, 10_000),
+        default=20,
+        metavar="S",
+        help="budget to tune an operator with, config.range_dispatch.tuning_seconds "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
         "--threads",
         type=integer_in(1, len(os.sched_getaffinity(0))),
         default=1,
@@ -80,6 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import torch
     from crossover import measure, steps_for, WrongResult
     from crossover_report import draw, goals_of, means_table, sweep_table
+    from torch._inductor import config as inductor_config
 
     torch.set_num_threads(options.threads)
     keeps_memory = keep_freed_memory()
@@ -94,7 +103,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     steps = sum(steps_for(one, options.repeats) for one in chosen)
     results = []
     try:
-        with progress(steps) as reporter:
+        tuning = {"range_dispatch.tuning_seconds": float(options.tuning_seconds)}
+        with progress(steps) as reporter, inductor_config.patch(tuning):
             for operator in chosen:
                 result = measure(
                     operator, options.repeats, options.milliseconds, reporter

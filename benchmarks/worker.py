@@ -19,6 +19,7 @@ from typing import Any, TextIO
 import torch
 from dispatch_peers import build, inductor
 from failures import describe
+from peers import REFERENCE
 from workload import branch_that_ran, Implementation, make_inputs, size_for
 
 PARTS = 10
@@ -27,45 +28,75 @@ part goes before, untimed, as the processor's caches have been another worker's.
 
 
 class Worker:
-    """The peer's function, and the calls to it."""
+    """The peer's function, the one that all are compared with, and calls to both.
+
+    Where a process has its code and data in memory makes a tenth of its speed. So each
+    worker has the reference, too: the implementation of a branch, compiled alone.
+    """
 
     def __init__(self) -> None:
         self._function: Implementation
+        self._reference: Implementation
+        self._reference_graphs = 0
         self._calls: dict[tuple[int, int], int] = {}
 
     def compile(
-        self, peer: str, branches: int, visit: list[int], rows: list[int]
+        self,
+        peer: str,
+        branches: int,
+        visit: list[int],
+        timed: list[int],
+        rows: list[int],
     ) -> dict[str, Any]:
         """Call the peer with every branch and number of rows; check what ran."""
         started = time.perf_counter()
         self._function = build(peer, branches)
-        for count in rows:
-            for branch in visit:
-                x, weight = make_inputs(count, size_for(branch))
-                ran = branch_that_ran(self._function(x, weight), x, weight)
-                if ran != branch:
-                    raise AssertionError(f"branch {branch} was due, {ran} ran")
+        check(self._function, visit, rows)
         seconds = time.perf_counter() - started
-        return {"seconds": seconds, "graphs": inductor.frame_count}
+        graphs = inductor.frame_count
+        self._reference = build(REFERENCE, branches)
+        check(self._reference, timed, rows)
+        self._reference_graphs = inductor.frame_count - graphs
+        return {"seconds": seconds, "graphs": graphs}
 
     def time(self, branch: int, rows: int, milliseconds: float) -> dict[str, Any]:
-        """Microseconds a call, over about this many milliseconds of calls."""
+        """Microseconds a call of the peer and of the reference, in turn, over about
+        this many milliseconds of calls each."""
         size = size_for(branch)
         x, weight = make_inputs(rows, size)
-        function = self._function
-        for_size = getattr(function, "for_size", None)
-        if for_size is not None:
-            function = for_size(size)
+        function = chosen(self._function, size)
+        reference = chosen(self._reference, size)
         key = branch, rows
         if key not in self._calls:
-            self._calls[key] = _calls_in(milliseconds / PARTS, function, x, weight)
+            self._calls[key] = _calls_in(milliseconds / PARTS, reference, x, weight)
         calls = self._calls[key]
-        _seconds(function, x, weight, calls)
-        parts = [_seconds(function, x, weight, calls) for _ in range(PARTS)]
+        parts: dict[Implementation, list[float]] = {function: [], reference: []}
+        for part in range(PARTS + 1):
+            for one in (function, reference) if part % 2 else (reference, function):
+                seconds = _seconds(one, x, weight, calls)
+                if part:
+                    parts[one].append(seconds / calls * 1e6)
         return {
-            "microseconds": statistics.median(parts) / calls * 1e6,
-            "graphs": inductor.frame_count,
+            "microseconds": statistics.median(parts[function]),
+            "reference": statistics.median(parts[reference]),
+            "graphs": inductor.frame_count - self._reference_graphs,
         }
+
+
+def check(function: Implementation, visit: list[int], rows: list[int]) -> None:
+    """Call it with a size of each branch; raises if another branch ran."""
+    for count in rows:
+        for branch in visit:
+            x, weight = make_inputs(count, size_for(branch))
+            ran = branch_that_ran(function(x, weight), x, weight)
+            if ran != branch:
+                raise AssertionError(f"branch {branch} was due, {ran} ran")
+
+
+def chosen(function: Implementation, size: int) -> Implementation:
+    """The function to call at this size, if the choice shall not be timed."""
+    for_size = getattr(function, "for_size", None)
+    return function if for_size is None else for_size(size)
 
 
 def _calls_in(

@@ -8,7 +8,7 @@ in chunks that stay in cache, as PyTorch's own kernel does.
 from __future__ import annotations
 
 import torch
-from operators.specification import half_octaves, middles, RealOperator
+from operators.specification import fine_split_points, RealOperator, sweep_sizes
 
 BATCH = 32
 HEADS = 8
@@ -57,8 +57,6 @@ def make_inputs(length: int) -> tuple[torch.Tensor, ...]:
     return (torch.randn(3, BATCH, HEADS, length, HEAD_SIZE, generator=generator),)
 
 
-SPLIT_POINTS = half_octaves(4, 256)
-
 OPERATOR = RealOperator(
     name="attention",
     title=f"Attention of [{BATCH}, {HEADS}, length, {HEAD_SIZE}]",
@@ -69,9 +67,9 @@ OPERATOR = RealOperator(
     eager=flash,
     tensor_name="packed",
     dim=3,
-    split_points=SPLIT_POINTS,
+    split_points=fine_split_points(4, 256),
     open_size=512,
-    sizes=middles(SPLIT_POINTS),
+    sizes=sweep_sizes(4, 256),
     first_size=48,
     make_inputs=make_inputs,
 )

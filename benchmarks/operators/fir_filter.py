@@ -9,7 +9,7 @@ depends on their number.
 from __future__ import annotations
 
 import torch
-from operators.specification import half_octaves, middles, RealOperator
+from operators.specification import fine_split_points, RealOperator, sweep_sizes
 
 CHANNELS = 16
 LENGTH = 16384  # samples of a channel
@@ -102,8 +102,6 @@ def make_inputs(taps: int) -> tuple[torch.Tensor, ...]:
     return signal, torch.randn(taps, generator=generator) / taps**0.5
 
 
-SPLIT_POINTS = half_octaves(4, 512)
-
 OPERATOR = RealOperator(
     name="fir_filter",
     title=f"FIR filter of [{CHANNELS}, {LENGTH}]",
@@ -114,9 +112,9 @@ OPERATOR = RealOperator(
     eager=banded_matmul,
     tensor_name="taps",
     dim=0,
-    split_points=SPLIT_POINTS,
+    split_points=fine_split_points(4, 512),
     open_size=1024,
-    sizes=middles(SPLIT_POINTS),
+    sizes=sweep_sizes(4, 512),
     first_size=48,
     make_inputs=make_inputs,
 )

@@ -7,7 +7,7 @@ without a branch. Sorting takes n log n steps, each of them slow.
 from __future__ import annotations
 
 import torch
-from operators.specification import half_octaves, middles, RealOperator
+from operators.specification import fine_split_points, RealOperator, sweep_sizes
 
 ROWS = 2000
 
@@ -56,8 +56,6 @@ def make_inputs(length: int) -> tuple[torch.Tensor, ...]:
     return (torch.randn(ROWS, length, generator=generator),)
 
 
-SPLIT_POINTS = half_octaves(8, 512)
-
 OPERATOR = RealOperator(
     name="rank_transform",
     title=f"Ranks in rows of [{ROWS}, length]",
@@ -68,9 +66,9 @@ OPERATOR = RealOperator(
     eager=sorting,
     tensor_name="values",
     dim=1,
-    split_points=SPLIT_POINTS,
+    split_points=fine_split_points(8, 512),
     open_size=1024,
-    sizes=middles(SPLIT_POINTS),
+    sizes=sweep_sizes(8, 512),
     first_size=48,
     make_inputs=make_inputs,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -68,18 +69,23 @@ class RealOperator:
         return None
 
 
-def half_octaves(first: int, last: int) -> list[int]:
-    """Powers of two from ``first``, and between each two of them the middle."""
-    points = [first]
-    while points[-1] * 2 <= last:
-        points += [points[-1] + points[-1] // 2, points[-1] * 2]
-    return points
+def geometric(first: int, last: int, by_octave: int) -> list[int]:
+    """Whole numbers from ``first`` to ``last``, so many each time the size doubles.
 
-
-def middles(points: Sequence[int]) -> list[int]:
-    """The sizes half way between neighbouring points.
-
-    For a sweep over sizes that no range is tuned at, if the points are those between
-    ranges: a range is tuned at its end.
+    Neighbours that round to the same number are one.
     """
+    count = round(math.log2(last / first) * by_octave)
+    steps = (first * 2 ** (step / by_octave) for step in range(count + 1))
+    return sorted({round(size) for size in steps})
+
+
+def fine_split_points(first: int, last: int) -> list[int]:
+    """Eight ranges an octave: a range costs next to nothing, as times are shared by
+    all and neighbours with one winner are one branch."""
+    return geometric(first, last, by_octave=8)
+
+
+def sweep_sizes(first: int, last: int) -> list[int]:
+    """Two sizes an octave, half way between powers of two and their middles."""
+    points = geometric(first, last, by_octave=2)
     return [(one + other) // 2 for one, other in zip(points, points[1:])]

@@ -16,7 +16,7 @@ import real_ops  # noqa: E402
 from crossover import Branch, DISPATCH, OperatorResult, SizeResult  # noqa: E402
 from crossover_report import goals_of  # noqa: E402
 from operators import attention, fir_filter, rank_transform  # noqa: E402
-from operators.specification import half_octaves, middles  # noqa: E402
+from operators.specification import geometric, sweep_sizes  # noqa: E402
 from torch._inductor.range_dispatch.ranges import SizeRange  # noqa: E402
 
 SIZES = (1, 2, 3, 5, 17, 48, 65, 100, 129)
@@ -159,8 +159,10 @@ class TestReport(TestCase):
             self.assertEqual([goal.met for goal in goals], expected)
 
     def test_sizes(self) -> None:
-        self.assertEqual(half_octaves(4, 16), [4, 6, 8, 12, 16])
-        self.assertEqual(middles([4, 6, 8, 12, 16]), [5, 7, 10, 14])
+        self.assertEqual(geometric(4, 16, by_octave=1), [4, 8, 16])
+        self.assertEqual(geometric(4, 16, by_octave=2), [4, 6, 8, 11, 16])
+        self.assertEqual(geometric(4, 8, by_octave=8), [4, 5, 6, 7, 8])
+        self.assertEqual(sweep_sizes(4, 16), [5, 7, 9, 13])
 
 
 class TestArguments(TestCase):

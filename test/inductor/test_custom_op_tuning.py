@@ -360,7 +360,10 @@ class TuningCacheTest(TuningTestCase):
                     CustomOpConfig(with_beta, beta=1, config_patches={"debug": True}),
                 ]
             ),
-            "sizes": dict(split_points=[9, 17]),
+            "sizes": dict(
+                dispatch_on={"tensor_name": "x", "dim": 0, "range_upper_bound": 98},
+                split_points=[9, 17],
+            ),
             "size of the open range": dict(
                 dispatch_on={"tensor_name": "x", "dim": 0, "range_upper_bound": 99},
                 split_points=[2, 5],

@@ -3,7 +3,7 @@
 An op's call arrives as IR nodes, symbolic expressions and plain values, positional
 or by keyword. Bound by name, it can be repeated with any implementation and with any
 stand-ins (fake tensors for tracing, real ones for timing) for its *operands*: the
-distinct tensors, then the size symbols that a graph cannot read off those tensors.
+distinct tensors, then symbols of their sizes and of the scalars.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import torch.utils._pytree as pytree
 from torch._inductor import ir
 from torch._inductor.range_dispatch.configs import callable_name, structure_of
 from torch._inductor.utils import convert_to_symint
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 from torch.utils._ordered_set import OrderedSet
 from torch.utils._sympy.interp import sympy_interp
 from torch.utils._sympy.reference import PythonReferenceAnalysis
@@ -299,12 +300,13 @@ def _free_symbols(exprs: Iterable[Any]) -> OrderedSet[sympy.Symbol]:
 def _symbol_operands(
     nodes: Sequence[ir.IRNode], scalars: Sequence[sympy.Expr]
 ) -> tuple[sympy.Symbol, ...]:
-    """Symbols that a graph of these tensors cannot read off a size or a stride.
+    """The symbols of all sizes, strides and scalars.
 
-    A graph's code defines a symbol from an input dimension that is exactly that
-    symbol; one that occurs in compound sizes only must come as an operand of its own.
+    A branch's code would have to read them off its inputs, and cannot if a symbol
+    occurs in compound sizes only. Unbacked ones are read if they can: a graph that
+    gets one asserts all over again what is known of it.
     """
     dims = [d for node in nodes for d in [*node.get_size(), *node.get_stride()]]
-    plain = OrderedSet(d for d in dims if isinstance(d, sympy.Symbol))
-    missing = (_free_symbols(dims) - plain) | _free_symbols(scalars)
-    return tuple(sorted(missing, key=lambda symbol: symbol.name))
+    read = OrderedSet(d for d in dims if d in free_unbacked_symbols(d))
+    symbols = (_free_symbols(dims) - read) | _free_symbols(scalars)
+    return tuple(sorted(symbols, key=lambda symbol: symbol.name))

@@ -27,7 +27,7 @@ MAX_ROUNDS = 100
 # In a round a candidate is called as often as fits this time, and its best call counts:
 # whatever else runs on the machine only ever adds to a call, and may add milliseconds
 # to most of them where threads wait for each other.
-SECONDS_PER_ROUND = 1e-3
+SECONDS_PER_ROUND = 5e-3
 MAX_CALLS_PER_ROUND = 10
 
 # After MIN_ROUNDS a candidate this much slower than the best is not timed further.
