@@ -12,26 +12,23 @@ import sympy
 
 import torch
 from torch._inductor import config
-from torch._inductor.range_dispatch import modules, timing
 from torch._inductor.range_dispatch.binding import BoundCall
 from torch._inductor.range_dispatch.candidates import Candidate, CandidatePool
 from torch._inductor.range_dispatch.choosing import choose
 from torch._inductor.range_dispatch.inputs import (
     concrete,
-    make_inputs,
     RangeTask,
     settled_values,
-    SymbolValues,
 )
-from torch._inductor.range_dispatch.progress import TuningProgress
 from torch._inductor.range_dispatch.spec import (
     check_config_list,
     FALLBACK,
     Registration,
 )
+from torch._inductor.range_dispatch.timing import Timings
 from torch._inductor.range_dispatch.tracing import TracedCandidate
-from torch._inductor.range_dispatch.tuning_cache import TuningCache
-from torch._inductor.range_dispatch.variants import Variants, warn_dropped
+from torch._inductor.range_dispatch.tuning import Contest, tune
+from torch._inductor.range_dispatch.variants import Variants
 from torch._inductor.virtualized import V
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
@@ -45,7 +42,7 @@ class RangeChoice:
 
     task: RangeTask
     winner: TracedCandidate
-    timings: timing.Timings
+    timings: Timings
 
 
 @dataclass(frozen=True)
@@ -87,28 +84,8 @@ def select_winners(
     return known[key][1]
 
 
-_Compiled: TypeAlias = dict[TracedCandidate, modules.CompiledCandidate]
-
-
-@dataclass(frozen=True)
-class _Contest:
-    """The candidates for a range, and the sizes to time them at."""
-
-    candidates: Sequence[TracedCandidate]
-    task: RangeTask
-    values: SymbolValues
-
-    def compiled_in(self, compiled: _Compiled) -> list[modules.CompiledCandidate]:
-        """The modules of the candidates that could be compiled."""
-        return [compiled[one] for one in self.candidates if one in compiled]
-
-
 class _Selector:
-    """Finds the winners for one bound call.
-
-    Each distinct graph of a candidate is compiled at most once, whatever the number of
-    ranges, and only if there is something to compare it with.
-    """
+    """Finds the winners for one bound call."""
 
     def __init__(
         self,
@@ -131,7 +108,13 @@ class _Selector:
 
     def choose(self, tasks: Sequence[RangeTask]) -> list[RangeChoice] | None:
         usable = [self._usable(task) for task in tasks]
-        timings = self._time_all(usable, tasks)
+        contests = [
+            Contest(able, task, settled_values(task))
+            for able, task in zip(usable, tasks)
+            if len(able) > 1
+        ]
+        tuned = tune(self._registration, self._call, self.fake_operands, contests)
+        timings = [tuned.get(task.index, {}) for task in tasks]
         winners = choose(timings, self._registration.min_speedup_threshold)
         choices = []
         for task, able, times, winner in zip(tasks, usable, timings, winners):
@@ -154,7 +137,7 @@ class _Selector:
         if fixed is not None:
             competing = [fixed]
         elif config.test_configs.force_custom_op_decomposition:
-            competing = configured
+            competing = [*configured]
         else:
             competing = [*configured, self._pool.fallback]
         distinct = dict.fromkeys(competing)
@@ -215,95 +198,3 @@ class _Selector:
             log.info("%s: deterministic mode, taking the op itself", self._call.op)
             return self._pool.fallback
         return None
-
-    def _time_all(
-        self, usable: Sequence[Sequence[TracedCandidate]], tasks: Sequence[RangeTask]
-    ) -> list[timing.Timings]:
-        """What the candidates of each range take; nothing where there is no choice."""
-        contests = [
-            _Contest(able, task, settled_values(task))
-            for able, task in zip(usable, tasks)
-            if len(able) > 1
-        ]
-        if not contests:
-            return [{} for _ in tasks]
-        cache = TuningCache(self._registration, self._call)
-        taken: dict[int, timing.Timings] = {}
-        untimed = []
-        for contest in contests:
-            stored = cache.load(contest.candidates, contest.values)
-            if stored is None:
-                untimed.append(contest)
-            else:
-                taken[contest.task.index] = stored
-                self._log_timings(contest, stored, " (stored)")
-        compiled = self._compile(untimed)
-        runs = sum(len(contest.compiled_in(compiled)) for contest in untimed)
-        seconds_each = config.range_dispatch.tuning_seconds / max(runs, 1)
-        with TuningProgress(self._registration.name, len(untimed)) as progress:
-            for contest in untimed:
-                timings = self._time(contest, compiled, seconds_each)
-                if timings:
-                    cache.store(contest.candidates, contest.values, timings)
-                taken[contest.task.index] = timings
-                progress.advance()
-        return [taken.get(task.index, {}) for task in tasks]
-
-    def _compile(self, contests: Sequence[_Contest]) -> _Compiled:
-        """Every graph that competes somewhere, compiled once."""
-        distinct = dict.fromkeys(one for c in contests for one in c.candidates)
-        compiled = modules.compile_candidates(
-            list(distinct),
-            self.fake_operands,
-            lambda candidate, error: self._warn(
-                candidate, "for all ranges: it does not compile", error
-            ),
-        )
-        return {one.traced: one for one in compiled}
-
-    def _time(
-        self, contest: _Contest, compiled: _Compiled, seconds_each: float
-    ) -> timing.Timings:
-        """What the candidates that can be run on the range's sizes take."""
-        registration = self._registration
-        running = contest.compiled_in(compiled)
-        if not running:
-            return {}
-        where = f"for range {contest.task.size_range}"
-        try:
-            inputs = make_inputs(self._call, contest.values, registration.input_gen_fns)
-        except ValueError:
-            raise  # a generator's fault, which names the argument
-        except Exception as error:
-            log.warning(
-                "%s: no inputs to time with %s, taking the op itself: %s",
-                self._call.op,
-                where,
-                error,
-            )
-            return {}
-        timings = timing.time_candidates(
-            running,
-            inputs,
-            registration.benchmark_with_cudagraphs,
-            seconds_each * len(running),
-            lambda candidate, error: self._warn(
-                candidate, f"{where}: it does not run", error
-            ),
-        )
-        self._log_timings(contest, timings)
-        return timings
-
-    def _log_timings(
-        self, contest: _Contest, timings: timing.Timings, note: str = ""
-    ) -> None:
-        log.info(
-            "%s range %s%s: %s",
-            self._registration.name,
-            contest.task.size_range,
-            note,
-            ", ".join(f"{c} {t.milliseconds:.4f} ms" for c, t in timings.items()),
-        )
-
-    def _warn(self, candidate: Candidate, where: str, reason: Exception) -> None:
-        warn_dropped(self._call, candidate, where, reason)

@@ -88,9 +88,7 @@ class TuningCache:
         except OSError as error:
             log.warning("tuning results are not kept: %r", error)
 
-    def _path(
-        self, candidates: Sequence[TracedCandidate], values: SymbolValues
-    ) -> str:
+    def _path(self, candidates: Sequence[TracedCandidate], values: SymbolValues) -> str:
         """Differs when what the candidates take at these sizes may differ."""
         relevant = [
             self._environment,
