@@ -335,11 +335,20 @@ class TuningCacheTest(TuningTestCase):
     def test_names_of_sizes_do_not_matter(self):
         self.assertEqual(self.tune(), (3, 9, 0, 3))
 
-        def other(unused, bias, weight, x):
-            return linear(x, weight, bias), unused + 1
+        def backwards(bias, weight, x):
+            return linear(x, weight, bias)
 
-        inputs = (torch.randn(11, 2), *reversed(linear_inputs(3)))
-        self.assertEqual(self.tune(function=other, inputs=inputs), (0, 0, 3, 0))
+        def among_others(one, x, two, weight, three, bias):
+            return linear(x, weight, bias), one + 1, two + 1, three + 1
+
+        x, weight, bias = linear_inputs(3)
+        one, two, three = torch.randn(11, 2), torch.randn(13), torch.randn(17)
+        for function, inputs in (
+            (backwards, (bias, weight, x)),
+            (among_others, (one, x, two, weight, three, bias)),
+        ):
+            found = self.tune(function=function, inputs=inputs)
+            self.assertEqual(found, (0, 0, 3, 0))
 
     def test_what_times_depend_on(self):
         def halved(x, weight, bias, beta):

@@ -132,6 +132,9 @@ def register_custom_op_autotuning(
     op's own implementation (the fallback). Registering an op again replaces what was
     registered before.
 
+    Timing takes about ``config.range_dispatch.tuning_seconds`` for a call, however
+    many ranges it has. What was timed is kept in Inductor's cache folder.
+
     Args:
         custom_op: a ``@torch.library.custom_op`` or an overload such as
             ``torch.ops.aten.mm.default``.

@@ -291,16 +291,17 @@ def _realize(node: ir.IRNode) -> ir.IRNode:
 
 
 def _free_symbols(exprs: Iterable[Any]) -> OrderedSet[sympy.Symbol]:
+    """In the order of their first occurrence."""
     found: OrderedSet[sympy.Symbol] = OrderedSet()
     for expr in exprs:
-        found |= getattr(expr, "free_symbols", ())
+        found |= sorted(getattr(expr, "free_symbols", ()), key=lambda s: s.name)
     return found
 
 
 def _symbol_operands(
     nodes: Sequence[ir.IRNode], scalars: Sequence[sympy.Expr]
 ) -> tuple[sympy.Symbol, ...]:
-    """The symbols of all sizes, strides and scalars.
+    """The symbols of all sizes, strides and scalars, in a call's own order.
 
     A branch's code would have to read them off its inputs, and cannot if a symbol
     occurs in compound sizes only. Unbacked ones are read if they can: a graph that
@@ -308,5 +309,4 @@ def _symbol_operands(
     """
     dims = [d for node in nodes for d in [*node.get_size(), *node.get_stride()]]
     read = OrderedSet(d for d in dims if d in free_unbacked_symbols(d))
-    symbols = (_free_symbols(dims) - read) | _free_symbols(scalars)
-    return tuple(sorted(symbols, key=lambda symbol: symbol.name))
+    return tuple((_free_symbols(dims) - read) | _free_symbols(scalars))

@@ -22,7 +22,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 # On CPU candidates are timed in interleaved rounds, so that drift of the machine hits
 # all alike: at least MIN_ROUNDS, then until the time for them is used up.
 MIN_ROUNDS = 3
-MAX_ROUNDS = 100
+MAX_ROUNDS = 30
 
 # In a round a candidate is called as often as fits this time, and its best call counts:
 # whatever else runs on the machine only ever adds to a call, and may add milliseconds
