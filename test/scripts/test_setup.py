@@ -268,6 +268,10 @@ class TestInterruptions(FakeRepository):
         self.assertEqual(len(self.calls("pip install")), 1)
 
     def test_control_c_ends_with_one_line(self) -> None:
+        # Run in the background of a shell, the test ignores Ctrl-C, and so would its
+        # child.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        self.addCleanup(signal.signal, signal.SIGINT, before)
         process = self.start_setup_and_wait_for_pip()
         os.killpg(process.pid, signal.SIGINT)
         output, _ = process.communicate(timeout=PATIENCE)

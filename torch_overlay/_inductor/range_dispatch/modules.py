@@ -19,6 +19,10 @@ from torch._inductor.range_dispatch.tracing import TracedCandidate
 from torch._inductor.virtualized import V
 
 
+# Threads that wait for the compile workers; there may be hundreds of candidates.
+MAX_WAITING = 32
+
+
 @dataclass(frozen=True, eq=False)
 class CompiledCandidate:
     """A traced candidate with the compiled module that is timed."""
@@ -60,7 +64,7 @@ def compile_candidates(
     """
     if not candidates:
         return []
-    threads = len(candidates) if get_compile_threads() > 1 else 1
+    threads = min(len(candidates), MAX_WAITING) if get_compile_threads() > 1 else 1
     compiled = []
     with ThreadPoolExecutor(threads) as pool:
         started: list[tuple[TracedCandidate, Future[Callable[[list[Any]], Any]]]] = []
