@@ -42,9 +42,9 @@ class TuningCache:
     def __init__(self, registration: Registration, call: BoundCall) -> None:
         self._call = call
         self._is_on = config.autotune_local_cache and not config.force_disable_caches
-        self._texts: dict[TracedCandidate, str] = {}
+        self._hashes: dict[TracedCandidate, str] = {}
         if self._is_on:
-            self._environment = [
+            self._environment = _hash(
                 torch_key().hex(),
                 CacheBase.get_system()["hash"],
                 _machine(),
@@ -52,7 +52,7 @@ class TuningCache:
                 str(call.op),
                 registration.benchmark_with_cudagraphs,
                 digest(registration.input_gen_fns),
-            ]
+            )
 
     def load(
         self, candidates: Sequence[TracedCandidate], values: SymbolValues
@@ -90,19 +90,19 @@ class TuningCache:
 
     def _path(self, candidates: Sequence[TracedCandidate], values: SymbolValues) -> str:
         """Differs when what the candidates take at these sizes may differ."""
-        relevant = [
-            self._environment,
-            operand_layouts(self._call, values),
-            [self._text(one) for one in candidates],
-        ]
-        text = json.dumps(relevant, sort_keys=True, default=repr)
-        key = hashlib.sha256(text.encode()).hexdigest()
+        layouts = operand_layouts(self._call, values)
+        key = _hash(self._environment, layouts, [self._hash_of(c) for c in candidates])
         return os.path.join(cache_dir(), "range_dispatch", key[:2], f"{key}.json")
 
-    def _text(self, traced: TracedCandidate) -> str:
-        if traced not in self._texts:
-            self._texts[traced] = _candidate_text(traced)
-        return self._texts[traced]
+    def _hash_of(self, traced: TracedCandidate) -> str:
+        if traced not in self._hashes:
+            self._hashes[traced] = _hash(_candidate_text(traced))
+        return self._hashes[traced]
+
+
+def _hash(*parts: Any) -> str:
+    text = json.dumps(parts, sort_keys=True, default=repr)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _read(path: str, candidates: Sequence[TracedCandidate]) -> Timings | None:
