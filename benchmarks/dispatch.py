@@ -2,7 +2,7 @@
 
 Each peer runs in a process of its own; one at a time is asked to call its function for
 a few milliseconds, in an order that rotates. Ratios are medians over the repeats of
-(microseconds a call) / (those of the winner compiled alone, in the same repeat).
+(microseconds a call) / (those of the winner compiled alone, in the same process).
 """
 
 from __future__ import annotations

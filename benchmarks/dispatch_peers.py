@@ -150,7 +150,6 @@ BUILDERS: dict[str, Callable[[Sequence[Implementation]], Implementation]] = {
     "python_if": python_if,
     "nested_cond": nested_cond,
     "eager": if_chain,
-    "plain_base": plain,
     "python_bisect": python_bisect,
     "nested_cond_patched": nested_cond,
 }

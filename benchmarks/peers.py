@@ -50,7 +50,6 @@ PEERS = {
         Peer("python_if", "e", "if outside, compiled ranges"),
         Peer("nested_cond", "f", "torch.cond by hand, pristine", pristine=True),
         Peer("eager", "g", "if, eager"),
-        Peer("plain_base", "a'", "(a), pristine", pristine=True, visits_all=False),
         Peer("python_bisect", "e'", "(e), bisect for if", visits_all=False),
         Peer("nested_cond_patched", "f'", "(f), patched"),
     )
