@@ -46,7 +46,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument(
         "--repeats",
         type=integer_in(1),
-        default=21,
+        default=41,
         metavar="N",
         help="timings of each implementation and size (default: %(default)s)",
     )

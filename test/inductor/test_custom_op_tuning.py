@@ -32,9 +32,7 @@ from torch.testing._internal.common_utils import (
 
 
 @torch.library.custom_op("tuning_test::linear", mutates_args=())
-def linear(
-    x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor
-) -> torch.Tensor:
+def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
     return torch.addmm(bias, x, weight, beta=-1)
 
 
@@ -193,9 +191,9 @@ class DispatchCostTest(TuningTestCase):
             module = PyCodeCache.load(code)
             allocations = []
             allocate = module.empty_strided_cpu
-            module.empty_strided_cpu = lambda *args: allocations.append(
-                args
-            ) or allocate(*args)
+            module.empty_strided_cpu = lambda *args: (
+                allocations.append(args) or allocate(*args)
+            )
             seen = []
             for rows in (8, 9, 17):
                 watched.clear(), alive.clear(), allocations.clear()
@@ -583,6 +581,20 @@ class BudgetTest(TuningTestCase):
                 self.compile(configs=betas(2), split_points=splits)
             self.assertEqual(len(seconds), ranges)
             self.assertEqual(round(sum(seconds), 6), 6.0)
+
+    def test_aten_calls_are_timed_as_they_will_run(self):
+        """The Python dispatcher, on during a compile, made them several times slower
+        and let candidates win that call none."""
+        dispatcher = torch._C.DispatchKey.PythonDispatcher
+        is_on = []
+
+        def spy(runs, seconds, on_failure):
+            is_on.append(torch._C._dispatch_tls_is_dispatch_key_included(dispatcher))
+            return {candidate: timing.Timing(1.0) for candidate in runs}
+
+        with mock.patch.object(timing, "_time_interleaved", spy):
+            self.compile(configs=betas(2), split_points=[4])
+        self.assertEqual(is_on, [False, False])
 
 
 class ProgressTest(TestCase):

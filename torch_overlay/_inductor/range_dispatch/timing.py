@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
+from torch._dispatch.python import no_python_dispatcher
 from torch._dynamo.utils import counters
 from torch._inductor.range_dispatch.candidates import Candidate
 from torch._inductor.range_dispatch.modules import CompiledCandidate
@@ -62,6 +63,8 @@ def time_candidates(
     devices = [device.index] if is_gpu(device.type) else []
     with (
         _disable_current_modes(),
+        # In force while a graph is compiled, where it would hold up every ATen call.
+        no_python_dispatcher(),
         torch.no_grad(),
         torch.random.fork_rng(devices, device_type=device.type),
     ):
