@@ -1124,6 +1124,19 @@ class ImplementationsTest(CallShapesTestCase):
             )
         self.assertIn("mutates its input 'x'", logs.output[0])
 
+    def test_guards_on_data_are_dropped(self):
+        def guards(x):
+            first = (x > 100).sum().item()
+            return x[first : first + 1] + x
+
+        with self.assertLogs("torch._inductor.range_dispatch", "WARNING") as logs:
+            self.check_impls(
+                guards,
+                lambda x: x + 2.0,
+                expected={0: lambda x: x + 100.0, 1: lambda x: x + 2.0},
+            )
+        self.assertIn("dropped candidate guards", logs.output[0])
+
     def test_range_decides_a_branch(self):
         def asserts(x):
             assert x.shape[0] <= 8

@@ -16,7 +16,11 @@ from types import FrameType
 
 import sympy
 
-from torch.fx.experimental.symbolic_shapes import _ShapeEnvGuardError, ShapeEnv
+from torch.fx.experimental.symbolic_shapes import (
+    _ShapeEnvGuardError,
+    free_unbacked_symbols,
+    ShapeEnv,
+)
 from torch.utils._ordered_set import OrderedSet
 
 
@@ -50,6 +54,11 @@ class Guard:
         """Whether it says that two sizes are equal, neither of them a constant."""
         return bool(self.equates) and all(s.free_symbols for s in self.equates or ())
 
+    @property
+    def depends_on_data(self) -> bool:
+        """Whether it is decided when the graph runs, so that nothing can be guarded."""
+        return bool(free_unbacked_symbols(self.expr))
+
 
 class NeedsGuard(Exception):
     """Tracing needs an admitted guard, to be installed before it is done again."""
@@ -71,7 +80,7 @@ def is_guard_error(error: Exception) -> bool:
 def admitting_guards(
     shape_env: ShapeEnv | None, admits: Callable[[Guard], bool]
 ) -> Iterator[None]:
-    """Raise on new guards: NeedsGuard on those that ``admits`` takes."""
+    """Raise on new guards: NeedsGuard on those that can be kept, and ``admits`` takes."""
     if shape_env is None:
         yield
         return
@@ -88,8 +97,10 @@ def admitting_guards(
         try:
             yield
         except Exception as error:
-            if refused and is_guard_error(error) and admits(refused[-1]):
-                raise NeedsGuard(refused[-1]) from error
+            if refused and is_guard_error(error):
+                guard = refused[-1]
+                if not guard.depends_on_data and admits(guard):
+                    raise NeedsGuard(guard) from error
             raise
         finally:
             del vars(shape_env)["_check_frozen"]
