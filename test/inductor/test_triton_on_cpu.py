@@ -8,9 +8,9 @@ import re
 import unittest
 from operator import attrgetter
 
-import _triton_on_cpu
 import torch
 import torch.nn.functional as F
+from _triton_libdevice import libdevice_function
 from _triton_on_cpu import (
     DEVICE,
     HAS_TRITON,
@@ -34,6 +34,7 @@ from torch.testing._internal.common_utils import (
 if HAS_TRITON:
     import triton
     import triton.language as tl
+    from _triton_interpreter import interpretable
     from torch._inductor.runtime import triton_helpers, triton_heuristics
     from triton.language.extra import libdevice
     from triton.runtime import interpreter
@@ -186,7 +187,7 @@ class PointwiseTest(TritonTestCase):
         for name in names.intersection(known_to_triton):
             definition = inspect.getsource(known_to_triton[name])
             for symbol in re.findall(r'"(__nv_\w+)"', definition):
-                _triton_on_cpu._libdevice_function(symbol)
+                libdevice_function(symbol)
 
     @parametrize("name", BINARY)
     def test_binary(self, name):
@@ -799,7 +800,7 @@ def state():
         "backends": identities_of_backends(),
         # On a GPU, Inductor itself chooses the driver when it first needs one.
         "driver": triton.runtime.driver._active if DEVICE == "cpu" else None,
-        "rewritten_kernels": _triton_on_cpu._interpretable.cache_info().currsize,
+        "rewritten_kernels": interpretable.cache_info().currsize,
         "has_triton": torch.utils._triton.has_triton(),
         "config": config.get_config_copy(),
         "patched": {repr(owner): identities(owner) for owner in owners},

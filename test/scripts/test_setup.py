@@ -367,9 +367,7 @@ class TestCommands(FakeRepository):
         with mock.patch.dict(os.environ, CI="true"):
             with testing.variables_for_tests("g++", fast=False) as variables:
                 self.assertNotIn("CI", variables)
-                self.assertEqual(
-                    variables["PYTORCH_HYPOTHESIS_PROFILE"], "pytorch_ci"
-                )
+                self.assertEqual(variables["PYTORCH_HYPOTHESIS_PROFILE"], "pytorch_ci")
 
     def test_main_job_gets_all_arguments_and_the_environment_s_python(self) -> None:
         self.call("run", "--json", "a b")

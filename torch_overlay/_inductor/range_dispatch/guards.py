@@ -80,7 +80,10 @@ def is_guard_error(error: Exception) -> bool:
 def admitting_guards(
     shape_env: ShapeEnv | None, admits: Callable[[Guard], bool]
 ) -> Iterator[None]:
-    """Raise on new guards: NeedsGuard on those that can be kept, and ``admits`` takes."""
+    """Raise on new guards: NeedsGuard on those that ``admits`` takes.
+
+    One that is decided when the graph runs cannot be kept, whoever would take it.
+    """
     if shape_env is None:
         yield
         return
