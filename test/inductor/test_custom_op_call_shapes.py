@@ -1112,30 +1112,28 @@ class ImplementationsTest(CallShapesTestCase):
         # Three candidates of the op, two of the inner one.
         self.assertEqual(counters["inductor"]["custom_op_candidates_compiled"], 5)
 
+    def check_is_dropped(self, implementation, reason):
+        """It alone, for its range; the op itself takes its place."""
+        with self.assertLogs("torch._inductor.range_dispatch", "WARNING") as logs:
+            self.check_impls(
+                implementation,
+                lambda x: x + 2.0,
+                expected={0: lambda x: x + 100.0, 1: lambda x: x + 2.0},
+            )
+        self.assertIn(reason, logs.output[0])
+
     def test_mutating_the_input_is_dropped(self):
         def mutates(x):
             return x.add_(1.0)
 
-        with self.assertLogs("torch._inductor.range_dispatch", "WARNING") as logs:
-            self.check_impls(
-                mutates,
-                lambda x: x + 2.0,
-                expected={0: lambda x: x + 100.0, 1: lambda x: x + 2.0},
-            )
-        self.assertIn("mutates its input 'x'", logs.output[0])
+        self.check_is_dropped(mutates, "mutates its input 'x'")
 
     def test_guards_on_data_are_dropped(self):
         def guards(x):
             first = (x > 100).sum().item()
             return x[first : first + 1] + x
 
-        with self.assertLogs("torch._inductor.range_dispatch", "WARNING") as logs:
-            self.check_impls(
-                guards,
-                lambda x: x + 2.0,
-                expected={0: lambda x: x + 100.0, 1: lambda x: x + 2.0},
-            )
-        self.assertIn("dropped candidate guards", logs.output[0])
+        self.check_is_dropped(guards, "dropped candidate guards")
 
     def test_range_decides_a_branch(self):
         def asserts(x):
