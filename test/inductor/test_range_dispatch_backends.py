@@ -1,0 +1,69 @@
+# Owner(s): ["module: inductor"]
+"""Dispatched models under every backend of Inductor and every neighbouring feature.
+
+One test a cell of the matrix of docs/backends.md, which scripts/backends.py makes from
+the results of this file.
+"""
+
+import os
+import shutil
+import tempfile
+from unittest import mock
+
+import _backend_rows_wrappers
+import torch
+from _backend_rows import Vehicle
+from _dispatched_models import MODELS
+from _triton_on_cpu import HAS_TRITON, SKIP_REASON, triton_kernels
+from torch._functorch import config as functorch_config
+from torch._inductor import config
+from torch._inductor.test_case import run_tests, TestCase
+from torch.testing._internal.common_utils import (
+    instantiate_parametrized_tests,
+    parametrize,
+    subtest,
+)
+
+
+ROWS = [
+    *_backend_rows_wrappers.ROWS,
+]
+
+
+class RangeDispatchBackendsTest(TestCase):
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.kernels = tempfile.mkdtemp()
+        cls.addClassCleanup(shutil.rmtree, cls.kernels, ignore_errors=True)
+
+    def setUp(self):
+        super().setUp()
+        # Kernels that earlier tests compiled may serve; every graph is lowered anew.
+        environment = {"TORCHINDUCTOR_CACHE_DIR": self.kernels}
+        for context in (
+            mock.patch.dict(os.environ, environment),
+            config.patch(fx_graph_cache=False),
+            functorch_config.patch(enable_autograd_cache=False),
+            torch._dynamo.config.patch(specialize_float=True),
+        ):
+            self.enterContext(context)
+        torch.manual_seed(0)
+
+    @parametrize("row", [subtest(row, name=row.name) for row in ROWS])
+    @parametrize("model", [subtest(model, name=model.name) for model in MODELS])
+    def test(self, row, model):
+        if row.vehicle is Vehicle.GPU and not torch.cuda.is_available():
+            self.skipTest("no GPU")
+        if row.vehicle is Vehicle.TRITON_ON_CPU:
+            if not HAS_TRITON:
+                self.skipTest(SKIP_REASON)
+            self.recorder = self.enterContext(triton_kernels())
+        row.check(self, model)
+
+
+instantiate_parametrized_tests(RangeDispatchBackendsTest)
+
+
+if __name__ == "__main__":
+    run_tests()
