@@ -10,8 +10,10 @@ import torch
 from torch._higher_order_ops.passes import inline_invoke_subgraph
 from torch._inductor import config, ir
 from torch._inductor.codecache import PyCodeCache
+from torch._inductor.compile_fx import compile_fx_inner
 from torch._inductor.test_case import run_tests, TestCase
 from torch._inductor.utils import run_and_get_code
+from torch.fx.experimental.proxy_tensor import make_fx
 
 
 @torch.library.custom_op("cond_branches_test::watch", mutates_args=())
@@ -242,6 +244,61 @@ class CondBranchesTest(TestCase):
         self.assertEqual(compiled(torch.ones(5, 30)), torch.ones(5, 30).cos())
         with self.assertRaisesRegex(AssertionError, "expected size"):
             compiled(torch.ones(4, 30))
+
+    def check_operand_that_is_written_later(self, control_flow):
+        def model(x):
+            temporary = x + 1
+            (before,) = control_flow(x, temporary)
+            (of_a_view,) = control_flow(x, temporary[1:].permute(1, 0))
+            temporary.copy_(x * 2)
+            return before, of_a_view, temporary
+
+        x = torch.randn(4, 5)
+        # What Dynamo would hand over has no such copy_; lowerings may write in place.
+        graph = make_fx(model, tracing_mode="fake")(x)
+        compiled = compile_fx_inner(graph, [x])
+        self.assertEqual(compiled([x]), model(x))
+
+    def test_operand_of_cond_that_is_written_later(self):
+        self.check_operand_that_is_written_later(
+            lambda x, operand: torch.ops.higher_order.cond(
+                x.sum() > 0, lambda o: (o.sin(),), lambda o: (o.cos(),), (operand,)
+            )
+        )
+
+    def test_operand_of_invoke_subgraph_that_is_written_later(self):
+        def control_flow(x, operand):
+            region = make_fx(lambda o: (o.sin() + o.sum(),))(operand)
+            return torch.ops.higher_order.invoke_subgraph(region, "region", operand)
+
+        self.check_operand_that_is_written_later(control_flow)
+
+    def test_predicate_that_is_written_later(self):
+        def model(x):
+            positive = x.sum() > 0
+            (y,) = torch.ops.higher_order.cond(
+                positive, lambda x: (x.sin(),), lambda x: (x.cos(),), (x,)
+            )
+            positive.copy_(x.sum() <= 0)
+            return y, positive
+
+        x = torch.randn(4, 5)
+        compiled = compile_fx_inner(make_fx(model, tracing_mode="fake")(x), [x])
+        self.assertEqual(compiled([x]), model(x))
+
+    def test_temporary_that_kernels_read_and_write_as_views(self):
+        def model(x):
+            temporary = x + 1
+            first = temporary.permute(1, 0) @ x
+            temporary[:, 1:].copy_(x[:, 1:])
+            second = temporary.permute(1, 0) @ x
+            temporary.copy_(x * 2)
+            temporary[:, 2:].copy_(x[:, 2:])
+            return first, second, temporary
+
+        x = torch.randn(4, 5)
+        compiled = compile_fx_inner(make_fx(model, tracing_mode="fake")(x), [x])
+        self.assertEqual(compiled([x]), model(x))
 
     def test_nested_subgraphs_are_visited_once(self):
         depth = 12

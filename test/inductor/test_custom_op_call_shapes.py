@@ -880,6 +880,33 @@ class OutputsTest(CallShapesTestCase):
             model=lambda op, x: op(x[1:], x[:-1].clone()) + x[1:],
         )
 
+    def test_mutated_temporary_between_calls_that_read_it(self):
+        op = make_op(
+            "(Tensor(a!) x, Tensor y) -> Tensor",
+            lambda x, y: x.add_(y).clone(),
+            lambda x, y: torch.empty_like(x),
+        )
+
+        def impl(x, y, k):
+            x.mul_(k)
+            return x + y
+
+        def model(op, x):
+            temporary = x + 1
+            first = op(temporary, x)
+            second = op(temporary[:, 1:], first[:, 1:])
+            read = op(x.clone(), temporary)
+            op(temporary, read)
+            return first, second, read, temporary * 2
+
+        self.check(
+            op,
+            [impl, impl],
+            [(n, (torch.randn(n, 50),), {}) for n in (4, 8, 9, 20)],
+            params=[{"k": 2.0}, {"k": 3.0}],
+            model=model,
+        )
+
 
 class ImplementationsTest(CallShapesTestCase):
     def setUp(self):
