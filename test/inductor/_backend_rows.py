@@ -40,6 +40,10 @@ class Row:
     vehicle: Vehicle = Vehicle.CPU
     refusals: Mapping[str, str] = field(default_factory=dict)
 
+    def test_name(self, model: str) -> str:
+        """The name of the test of this row and the model of that name."""
+        return f"test_{self.name}_{model}"
+
 
 @dataclass
 class Compiled:

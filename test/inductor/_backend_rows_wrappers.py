@@ -12,7 +12,9 @@ ROWS = Rows()
 WRAPPERS = "Wrappers"
 
 
-@ROWS.row("python", WRAPPERS, acted="the wrapper is Python code with a function a branch")
+@ROWS.row(
+    "python", WRAPPERS, acted="the wrapper is Python code with a function a branch"
+)
 def python(case: unittest.TestCase, model: DispatchedModel) -> None:
     result = compile_and_check(case, model)
     case.assertIn("def call(", result.source)

@@ -77,6 +77,7 @@ class DispatchedModel:
     function: Callable[..., Any]
     shapes: Callable[[int], Sequence[Sequence[int]]] = lambda size: [(size, WIDTH)]
     varying: int = 1
+    description: str = ""
 
     @property
     def sizes(self) -> list[int]:
@@ -261,12 +262,16 @@ def _two_calls(ops: Sequence[Callable[..., Any]], x: Tensor) -> Tensor:
 
 MODELS = [
     DispatchedModel(
-        "two", [_unary("one_of_two", [_sin, _tanh], [8], [0, 1])], _between_kernels
+        "two",
+        [_unary("one_of_two", [_sin, _tanh], [8], [0, 1])],
+        _between_kernels,
+        description="two winners",
     ),
     DispatchedModel(
         "three",
         [_unary("one_of_three", [_sin, _tanh, _relu], [8, 100], [0, 1, 2])],
         _between_kernels,
+        description="three winners",
     ),
     DispatchedModel(
         "five",
@@ -279,23 +284,31 @@ MODELS = [
             )
         ],
         _between_kernels,
+        description="five winners",
     ),
-    DispatchedModel("seventeen", [_one_of_seventeen()], _between_kernels),
+    DispatchedModel(
+        "seventeen",
+        [_one_of_seventeen()],
+        _between_kernels,
+        description="seventeen winners",
+    ),
     DispatchedModel(
         "apart",
         [_unary("apart", [_sin, _tanh, _relu], [8, 16, 40, 100], [0, 1, 0, 2, 1])],
         _between_kernels,
+        description="ranges with one winner that are not adjacent",
     ),
     DispatchedModel(
-        "fallback", [_unary("own", [_sin, _tanh], [8, 100], [0, -1, 1])], _between_kernels
+        "fallback",
+        [_unary("own", [_sin, _tanh], [8, 100], [0, -1, 1])],
+        _between_kernels,
+        description="the op itself among the winners",
     ),
     DispatchedModel(
         "unbacked",
         [
             DispatchedOp(
-                _define(
-                    "positive", "(Tensor x) -> Tensor", _positive, _positive_fake
-                ),
+                _define("positive", "(Tensor x) -> Tensor", _positive, _positive_fake),
                 _positive,
                 [_positive, _positive_doubled, _positive_of_flat],
                 [8, 100],
@@ -303,6 +316,7 @@ MODELS = [
             )
         ],
         _between_kernels,
+        description="an output of unbacked size",
     ),
     DispatchedModel(
         "outputs",
@@ -321,6 +335,7 @@ MODELS = [
             )
         ],
         _several_outputs,
+        description="two outputs",
     ),
     DispatchedModel(
         "mutation",
@@ -339,6 +354,7 @@ MODELS = [
             )
         ],
         _mutates,
+        description="an op that writes its argument",
     ),
     DispatchedModel(
         "matmul",
@@ -358,14 +374,18 @@ MODELS = [
         ],
         _matmul,
         lambda size: [(size, 16), (16, 12)],
+        description="matrix products",
     ),
     DispatchedModel(
         "two_ops",
         [
             _unary("first_of_two_ops", [_sin, _tanh], [8], [0, 1]),
-            _unary("second_of_two_ops", [_relu, _sigmoid, _square], [8, 100], [2, 1, 0]),
+            _unary(
+                "second_of_two_ops", [_relu, _sigmoid, _square], [8, 100], [2, 1, 0]
+            ),
         ],
         _two_calls,
+        description="two dispatched ops in one graph",
     ),
 ]
 MODEL_BY_NAME = {model.name: model for model in MODELS}
