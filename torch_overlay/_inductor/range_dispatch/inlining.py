@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import torch
+from torch._inductor import config
 from torch._inductor.codegen.subgraph import inline_subgraph_to_ir_nodes
 from torch._inductor.range_dispatch.binding import BoundCall
+from torch._inductor.utils import get_first_incompatible_cudagraph_node, get_op_names
 from torch._inductor.virtualized import V
 
 
@@ -47,11 +49,38 @@ def inline_graph(
     first_new = len(V.graph.operations)
     # A graph is inlined once only, and a candidate's may be wanted again.
     copied = torch.fx.GraphModule(graph_module, copy.deepcopy(graph_module.graph))
-    results = inline_subgraph_to_ir_nodes(copied, call.operands, name)
+    results = list(inline_subgraph_to_ir_nodes(copied, call.operands, name))
+    if _is_partitioned_on(call.op):
+        for result in results:
+            result.realize()
+        for operation in V.graph.operations[first_new:]:
+            operation.lowered_from = call.op
+    _forbid_unsafe_capture(name, graph_module)
     _apply_config_patches(
         V.graph.operations[first_new:], patches.get(graph_module, {}), patches
     )
-    return list(results)
+    return results
+
+
+def _is_partitioned_on(op: torch._ops.OpOverload) -> bool:
+    """Whether the user wants the op out of the captured parts of a graph."""
+    return torch.Tag.cudagraph_unsafe in op.tags or any(
+        name in config.custom_should_partition_ops for name in get_op_names(op)
+    )
+
+
+def _forbid_unsafe_capture(name: str, graph_module: torch.fx.GraphModule) -> None:
+    """Without partitions a graph is captured as a whole, or not at all.
+
+    Inductor looks for what cannot be captured in the graph that was given to it.
+    """
+    if config.graph_partition:
+        return
+    if unsafe := get_first_incompatible_cudagraph_node(graph_module):
+        V.graph.disable_cudagraphs_reason = (
+            f"disabling cudagraphs due to incompatible op {unsafe.target} in an "
+            f"implementation of {name}"
+        )
 
 
 def _apply_config_patches(
