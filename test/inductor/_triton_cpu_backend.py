@@ -12,6 +12,7 @@ import triton
 import triton.backends
 from _kernel_launches import record_launch
 from _triton_interpreter import interpretable, InterpretedKernel
+from torch._dynamo.device_interface import CpuInterface
 from torch._inductor import config
 from torch._inductor.runtime.triton_heuristics import CachingAutotuner
 from triton.backends.compiler import GPUTarget
@@ -110,8 +111,6 @@ class _CpuDriver(DriverBase):
         return torch.device("cpu")
 
     def get_device_interface(self) -> Any:
-        from torch._dynamo.device_interface import CpuInterface
-
         return CpuInterface
 
     def map_python_to_cpp_type(self, ty: str) -> str:
@@ -135,6 +134,12 @@ class _CpuDriver(DriverBase):
 def _mark_as_saved(tuner: CachingAutotuner, launcher: object) -> None:
     """The FX wrapper wants each kernel saved; a CPU's must be a shared library."""
     tuner.cpu_kernel_saved = True
+
+
+@contextlib.contextmanager
+def _no_device_to_enter(device: object) -> Iterator[None]:
+    """Inductor enters the device on which it benchmarks generated modules."""
+    yield
 
 
 def _equally_fast(tuner: CachingAutotuner, *args: Any, **kwargs: Any) -> float:
@@ -163,6 +168,8 @@ def cpu_backend(architecture: int) -> Iterator[None]:
         _active_driver(_CpuDriver(architecture)),
         mock.patch.object(CachingAutotuner, "save_cpu_kernel", _mark_as_saved),
         mock.patch.object(CachingAutotuner, "bench", _equally_fast),
+        mock.patch.object(CpuInterface, "device", _no_device_to_enter),
+        mock.patch.object(torch.accelerator, "empty_cache"),
         config.patch(cpu_backend="triton"),
     ):
         try:

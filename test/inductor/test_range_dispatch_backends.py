@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from unittest import mock
 
+import _backend_rows_codegen
 import _backend_rows_memory
 import _backend_rows_wrappers
 import torch
@@ -29,6 +30,7 @@ from torch.testing._internal.common_utils import (
 ROWS = [
     *_backend_rows_wrappers.ROWS,
     *_backend_rows_memory.ROWS,
+    *_backend_rows_codegen.ROWS,
 ]
 
 

@@ -44,21 +44,25 @@ def inline_graph(
 ) -> list[Any]:
     """Lower a graph over the call's operands into the current graph.
 
-    ``patches`` are the config patches for the operations of each candidate's graph.
+    ``patches`` are the config patches for the operations of each candidate's graph:
+    they are in force while it is lowered and while its kernels are generated, as they
+    were when it was timed.
     """
     first_new = len(V.graph.operations)
+    for branch, of_branch in patches.items():
+        branch.meta["inductor_config_patches"] = of_branch
+    own = patches.get(graph_module, {})
     # A graph is inlined once only, and a candidate's may be wanted again.
     copied = torch.fx.GraphModule(graph_module, copy.deepcopy(graph_module.graph))
-    results = list(inline_subgraph_to_ir_nodes(copied, call.operands, name))
+    with config.patch(own):
+        results = list(inline_subgraph_to_ir_nodes(copied, call.operands, name))
     if _is_partitioned_on(call.op):
         for result in results:
             result.realize()
         for operation in V.graph.operations[first_new:]:
             operation.lowered_from = call.op
     _forbid_unsafe_capture(name, graph_module)
-    _apply_config_patches(
-        V.graph.operations[first_new:], patches.get(graph_module, {}), patches
-    )
+    _apply_config_patches(V.graph.operations[first_new:], own, patches)
     return results
 
 

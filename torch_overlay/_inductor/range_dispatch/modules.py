@@ -103,6 +103,9 @@ def generate_code(
         "pipeline_max_autotune_gemm": False,
         # Timed from Python, whatever the wrapper of the graph that is compiled.
         "triton.autotune_at_compile_time": False,
+        # Nor do its kernels belong to what is said about that graph.
+        "trace.enabled": False,
+        "trace.provenance_tracking_level": 0,
         **traced.candidate.config_patches,
     }
     shape_env = V.graph.sizevars.shape_env
