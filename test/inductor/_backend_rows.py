@@ -5,7 +5,7 @@ import contextlib
 import enum
 import itertools
 import unittest
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
@@ -126,9 +126,10 @@ def check_sizes(
     compiled: Callable[..., Any],
     due: Callable[..., Any],
     device: str = "cpu",
+    more_sizes: Sequence[int] = (),
 ) -> None:
     """What ``compiled`` returns, and does to its arguments, at every boundary size."""
-    for size in itertools.chain([FIRST_SIZE], model.sizes):
+    for size in itertools.chain([FIRST_SIZE], model.sizes, more_sizes):
         given = model.inputs(size, device)
         arguments = model.inputs(size, device)
         expected = due(*arguments)
