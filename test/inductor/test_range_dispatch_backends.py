@@ -11,6 +11,7 @@ import tempfile
 from unittest import mock
 
 import _backend_rows_codegen
+import _backend_rows_distributed
 import _backend_rows_memory
 import _backend_rows_wrappers
 import torch
@@ -31,6 +32,7 @@ ROWS = [
     *_backend_rows_wrappers.ROWS,
     *_backend_rows_memory.ROWS,
     *_backend_rows_codegen.ROWS,
+    *_backend_rows_distributed.ROWS,
 ]
 
 

@@ -103,6 +103,14 @@ class BoundCall:
         slot = self._by_name()[name]
         return slot.index if isinstance(slot, _TensorSlot) else None
 
+    def scalars(self) -> list[Any]:
+        """What is passed beside tensors: expressions of symbols, and plain values."""
+        return [
+            slot.expr if isinstance(slot, _SymbolicSlot) else slot
+            for slot in self._slots
+            if not isinstance(slot, _TensorSlot)
+        ]
+
     def signature(self) -> Hashable:
         """Equal for calls of the op that trace and tune alike."""
         layouts = tuple(

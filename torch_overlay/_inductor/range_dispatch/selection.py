@@ -12,6 +12,13 @@ import sympy
 
 import torch
 from torch._inductor import config
+from torch._inductor.range_dispatch.agreement import (
+    agree,
+    decided,
+    Decision,
+    Matter,
+    remember,
+)
 from torch._inductor.range_dispatch.binding import BoundCall
 from torch._inductor.range_dispatch.candidates import Candidate, CandidatePool
 from torch._inductor.range_dispatch.choosing import choose
@@ -20,6 +27,7 @@ from torch._inductor.range_dispatch.inputs import (
     RangeTask,
     settled_values,
 )
+from torch._inductor.range_dispatch.ranks import AgreementError
 from torch._inductor.range_dispatch.spec import (
     check_config_list,
     FALLBACK,
@@ -49,12 +57,14 @@ class RangeChoice:
 class Selection:
     """The choices for one call, and the fake operands that its graphs are over.
 
-    ``number`` tells apart the selections of one compile.
+    ``number`` tells apart the selections of one compile. ``decision`` is what ranks
+    agreed on, None if the winners were given.
     """
 
     choices: list[RangeChoice]
     fake_operands: Sequence[Any]
     number: int
+    decision: Decision | None
 
 
 # By compile and signature; the call stays with it, as signatures hold identities.
@@ -79,9 +89,14 @@ def select_winners(
     if key not in known:
         selector = _Selector(registration, call, expected, tasks[0].size)
         choices = selector.choose(tasks)
-        selection = choices and Selection(choices, selector.fake_operands, len(known))
+        selection = choices and Selection(
+            choices, selector.fake_operands, len(known), selector.decision
+        )
         known[key] = call, selection or None
-    return known[key][1]
+    selection = known[key][1]
+    if selection is not None and selection.decision is not None:
+        remember(selection.decision)
+    return selection
 
 
 class _Selector:
@@ -98,8 +113,10 @@ class _Selector:
         self._call = call
         self._pool = CandidatePool(registration.op)
         self._configured_for_all: Sequence[Candidate] | None = None
+        self._configured_by_range: dict[int, Sequence[Candidate]] = {}
         is_given = registration.winners is not None
         self._variants = Variants(call, expected, size, is_given)
+        self.decision: Decision | None = None
 
     @property
     def fake_operands(self) -> Sequence[Any]:
@@ -113,9 +130,17 @@ class _Selector:
             for able, task in zip(usable, tasks)
             if len(able) > 1
         ]
-        tuned = tune(self._registration, self._call, self.fake_operands, contests)
-        timings = [tuned.get(task.index, {}) for task in tasks]
-        winners = choose(timings, self._registration.min_speedup_threshold)
+        matter = self._matter()
+        known = None
+        if matter is not None:
+            known = decided(matter, [task.index for task in tasks])
+        if known is None:
+            tuned = tune(self._registration, self._call, self.fake_operands, contests)
+            timings = [tuned.get(task.index, {}) for task in tasks]
+            winners = choose(timings, self._registration.min_speedup_threshold)
+        else:
+            timings = [{} for _ in tasks]
+            winners = [self._candidate(t, known.winners[t.index]) for t in tasks]
         choices = []
         for task, able, times, winner in zip(tasks, usable, timings, winners):
             traced = next(
@@ -128,7 +153,54 @@ class _Selector:
             if traced is None:
                 return None
             choices.append(RangeChoice(task, traced, times))
-        return choices
+        if matter is None:
+            return choices
+        found = {c.task.index: self._number(c.task, c.winner) for c in choices}
+        self.decision = known or agree(Decision(matter, found))
+        return [
+            self._agreed(choice, able, self.decision.winners[choice.task.index])
+            for choice, able in zip(choices, usable)
+        ]
+
+    def _matter(self) -> Matter | None:
+        """What ranks have to agree on, None if timing decides nothing."""
+        force_configs = config.test_configs.force_custom_op_decomposition
+        is_given = self._registration.winners is not None or force_configs is False
+        if is_given or (config.deterministic and force_configs is None):
+            return None
+        return Matter.of(self._registration, self._call)
+
+    def _number(self, task: RangeTask, winner: TracedCandidate) -> int:
+        """A winner as it would be registered."""
+        if winner.candidate.is_fallback:
+            return FALLBACK
+        return [*self._configured(task)].index(winner.candidate)
+
+    def _candidate(self, task: RangeTask, number: int) -> Candidate | None:
+        """The inverse of ``_number``, None if this rank has no such candidate."""
+        if number == FALLBACK:
+            return self._pool.fallback
+        configured = self._configured(task)
+        return configured[number] if number < len(configured) else None
+
+    def _agreed(
+        self, found: RangeChoice, able: Sequence[TracedCandidate], number: int
+    ) -> RangeChoice:
+        """This rank's own choice, or in its place the one that all ranks take."""
+        task = found.task
+        if self._number(task, found.winner) == number:
+            return found
+        candidate = self._candidate(task, number)
+        traced = next((one for one in able if one.candidate is candidate), None)
+        if traced is None and candidate is self._pool.fallback:
+            traced = self._variants.graph_for(candidate, task)
+        if traced is None:
+            raise AgreementError(
+                f"all ranks take {candidate or number} for range {task.size_range} of "
+                f"{self._call.op}, which this rank cannot: it was dropped, as the log "
+                "says. Register the op with winners=[...] that every rank can run"
+            )
+        return RangeChoice(task, traced, found.timings)
 
     def _usable(self, task: RangeTask) -> list[TracedCandidate]:
         """The traced candidates that compete for a range; one if it is given."""
@@ -150,7 +222,13 @@ class _Selector:
         Configs may collapse into one candidate, or into the fallback.
         """
         if self._registration.configs is None:
-            return [self._pool.add(one) for one in self._generated_configs(task)]
+            # What a generator makes anew each time would be other candidates.
+            if task.index not in self._configured_by_range:
+                generated = self._generated_configs(task)
+                self._configured_by_range[task.index] = [
+                    self._pool.add(one) for one in generated
+                ]
+            return self._configured_by_range[task.index]
         if self._configured_for_all is None:
             configs = self._registration.configs
             self._configured_for_all = [self._pool.add(one) for one in configs]

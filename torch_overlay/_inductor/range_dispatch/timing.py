@@ -14,6 +14,7 @@ import torch
 from torch._dispatch.python import no_python_dispatcher
 from torch._dynamo.utils import counters
 from torch._inductor.range_dispatch.candidates import Candidate
+from torch._inductor.range_dispatch.in_step import Meeting, time_in_step
 from torch._inductor.range_dispatch.modules import CompiledCandidate
 from torch._inductor.runtime.benchmarking import benchmarker
 from torch._inductor.utils import is_gpu
@@ -54,10 +55,12 @@ def time_candidates(
     use_cudagraphs: bool,
     seconds: float,
     on_failure: OnFailure,
+    meeting: Meeting | None = None,
 ) -> Timings:
     """What each candidate takes on these inputs, found out in about ``seconds``.
 
-    One that fails is reported to ``on_failure`` and left out.
+    One that fails is reported to ``on_failure`` and left out. At a ``meeting`` they
+    are timed with all ranks in step.
     """
     device = next(x.device for x in inputs if isinstance(x, torch.Tensor))
     devices = [device.index] if is_gpu(device.type) else []
@@ -69,6 +72,8 @@ def time_candidates(
         torch.random.fork_rng(devices, device_type=device.type),
     ):
         runs: Runs = {c.candidate: functools.partial(_run, c, inputs) for c in compiled}
+        if meeting is not None:
+            return _time_at(meeting, runs, device, seconds, on_failure)
         runs = _without_failures(runs, lambda run: run(), on_failure)[0]
         counters["inductor"]["custom_op_candidates_timed"] += len(runs)
         if device.type == "cpu":
@@ -97,6 +102,25 @@ def _without_failures(
         except Exception as error:
             on_failure(candidate, error)
     return {candidate: runs[candidate] for candidate in results}, results
+
+
+def _time_at(
+    meeting: Meeting,
+    runs: Runs,
+    device: torch.device,
+    seconds: float,
+    on_failure: OnFailure,
+) -> Timings:
+    seconds_each = seconds / max(len(runs), 1)
+    results = time_in_step(meeting, [*runs.values()], device, seconds_each)
+    timings = {}
+    for candidate, result in zip(runs, results):
+        if isinstance(result, Exception):
+            on_failure(candidate, result)
+        else:
+            timings[candidate] = Timing(result)
+    counters["inductor"]["custom_op_candidates_timed"] += len(timings)
+    return timings
 
 
 def _time_interleaved(runs: Runs, seconds: float, on_failure: OnFailure) -> Timings:

@@ -9,10 +9,18 @@ from typing import Any, TypeAlias
 
 from torch._inductor import config
 from torch._inductor.range_dispatch import modules, timing
+from torch._inductor.range_dispatch.agreement import describe_registration
 from torch._inductor.range_dispatch.binding import BoundCall
 from torch._inductor.range_dispatch.candidates import Candidate
-from torch._inductor.range_dispatch.inputs import make_inputs, RangeTask, SymbolValues
+from torch._inductor.range_dispatch.in_step import communicates, Meeting
+from torch._inductor.range_dispatch.inputs import (
+    make_inputs,
+    operand_layouts,
+    RangeTask,
+    SymbolValues,
+)
 from torch._inductor.range_dispatch.progress import TuningProgress
+from torch._inductor.range_dispatch.ranks import find_peers, Peers
 from torch._inductor.range_dispatch.spec import Registration
 from torch._inductor.range_dispatch.tracing import TracedCandidate
 from torch._inductor.range_dispatch.tuning_cache import TuningCache
@@ -36,6 +44,12 @@ class Contest:
         """The modules of the candidates that could be compiled."""
         return [compiled[one] for one in self.candidates if one in compiled]
 
+    def peers(self) -> Peers | None:
+        """Those to time the candidates together with, None if this rank alone can."""
+        if any(communicates(one.graph_module) for one in self.candidates):
+            return find_peers()
+        return None
+
 
 def tune(
     registration: Registration,
@@ -52,7 +66,12 @@ def tune(
     if not contests:
         return {}
     cache = TuningCache(registration, call)
-    found = {c.task.index: cache.load(c.candidates, c.values) for c in contests}
+    peers = {contest.task.index: contest.peers() for contest in contests}
+    found = {
+        contest.task.index: cache.load(contest.candidates, contest.values)
+        for contest in contests
+        if peers[contest.task.index] is None  # others may have nothing stored
+    }
     taken = {index: timings for index, timings in found.items() if timings is not None}
     for contest in contests:
         if contest.task.index in taken:
@@ -64,11 +83,15 @@ def tune(
     with TuningProgress(registration.name, len(untimed)) as progress:
         for contest in untimed:
             running = contest.compiled_in(compiled)
-            timings = _time(registration, call, contest, running, seconds_each)
+            index = contest.task.index
+            timings = _time(
+                registration, call, contest, running, seconds_each, peers[index]
+            )
             if timings:
-                cache.store(contest.candidates, contest.values, timings)
+                if peers[index] is None:
+                    cache.store(contest.candidates, contest.values, timings)
                 _log(registration, contest, timings)
-            taken[contest.task.index] = timings
+            taken[index] = timings
             progress.advance()
     return taken
 
@@ -89,10 +112,16 @@ def _time(
     contest: Contest,
     running: Sequence[modules.CompiledCandidate],
     seconds_each: float,
+    peers: Peers | None,
 ) -> timing.Timings:
     """What the candidates that can be run on the range's sizes take."""
     if not running:
         return {}
+    meeting = None
+    if peers is not None:
+        meeting = _meet(peers, registration, call, contest, running)
+        if meeting is None:
+            return {}
     size_range = contest.task.size_range
     try:
         inputs = make_inputs(call, contest.values, registration.input_gen_fns)
@@ -106,13 +135,39 @@ def _time(
             error,
         )
         return {}
+    together = {} if meeting is None else {"meeting": meeting}
     return timing.time_candidates(
         running,
         inputs,
         registration.benchmark_with_cudagraphs,
         seconds_each * len(running),
         _dropping(call, f"for range {size_range}: it does not run"),
+        **together,
     )
+
+
+def _meet(
+    peers: Peers,
+    registration: Registration,
+    call: BoundCall,
+    contest: Contest,
+    running: Sequence[modules.CompiledCandidate],
+) -> Meeting | None:
+    """All ranks at this contest, None and a warning if one is at another."""
+    *tensors, symbols = operand_layouts(call, contest.values)
+    layouts = [layout[:-1] for layout in tensors]  # devices differ
+    indices = [one.candidate.index for one in running]
+    plan = f"{contest.task.size_range} {layouts} {symbols} {indices}"
+    meeting = Meeting.call(peers, describe_registration(registration), plan)
+    if meeting is None:
+        log.warning(
+            "%s: candidates with collectives can be timed only by all ranks together, "
+            "with the same sizes. Taking the op itself for range %s; register it with "
+            "winners=[...] to choose",
+            call.op,
+            contest.task.size_range,
+        )
+    return meeting
 
 
 def _dropping(call: BoundCall, where: str) -> Callable[[Candidate, Exception], None]:

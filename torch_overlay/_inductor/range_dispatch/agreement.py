@@ -1,0 +1,273 @@
+"""Makes all ranks of a distributed job run the same winners.
+
+Each rank compiles for itself and may have measured other winners; rank 0's are
+everyone's. A winner is decided once, for calls that are alike and a range of them, and
+stands for as long as the default process group lives: a later compile takes it, and a
+cached graph serves only if it has it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import logging
+import re
+import weakref
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import sympy
+
+import torch
+from torch._inductor import config
+from torch._inductor.range_dispatch.binding import BoundCall
+from torch._inductor.range_dispatch.configs import callable_name, format_params
+from torch._inductor.range_dispatch.inputs import evaluate, hint_values
+from torch._inductor.range_dispatch.ranks import (
+    AgreementError,
+    find_peers,
+    Peers,
+    wait_until,
+)
+from torch._inductor.range_dispatch.spec import FALLBACK, Registration
+from torch._inductor.virtualized import V
+from torch.utils._ordered_set import OrderedSet
+
+
+log = logging.getLogger(__name__)
+
+# Seconds to wait for rank 0 where it has tuned the op, but may never do so for these
+# sizes.
+PATIENCE = 30.0
+
+_ADDRESS = re.compile(r"0x[0-9a-f]+")
+_PLAIN = (bool, int, float, complex, str, type(None), torch.dtype)
+
+
+@dataclass(frozen=True)
+class Matter:
+    """What is decided on, in words that all ranks share: a call of a registered op.
+
+    Symbols and addresses, which may have other names elsewhere, are not in it.
+    """
+
+    op: str
+    registration: str
+    call: str
+    ranges: int
+
+    @classmethod
+    def of(cls, registration: Registration, call: BoundCall) -> Matter:
+        """Calls of one registration with the same sizes and layouts are alike.
+
+        The dispatched size is left out: ranks that see other sizes decide alike.
+        """
+        return cls(
+            str(registration.op),
+            describe_registration(registration),
+            _hash(_describe_call(registration, call)),
+            len(registration.ranges),
+        )
+
+    def key(self, index: int) -> str:
+        """Where the winner of a range is kept."""
+        return f"{self.registration}/{self.call}/{index}"
+
+    @property
+    def count_key(self) -> str:
+        """Where rank 0 keeps how many winners of the registration are decided."""
+        return f"{self.registration}/decided"
+
+
+@dataclass(frozen=True)
+class Decision:
+    """The winners of a call by range, numbered as in ``winners``."""
+
+    matter: Matter
+    winners: dict[int, int]
+
+    def __str__(self) -> str:
+        """As it would be registered; the op itself for ranges that cannot occur."""
+        ranges = range(self.matter.ranges)
+        return f"winners={[self.winners.get(i, FALLBACK) for i in ranges]}"
+
+
+def decided(matter: Matter, ranges: Iterable[int]) -> Decision | None:
+    """What the ranks have decided on before, None if that leaves out a range."""
+    peers = _agreeing_peers()
+    if peers is None:
+        return None
+    winners = {}
+    for index in ranges:
+        winner = peers.read(matter.key(index))
+        if winner is None:
+            return None
+        winners[index] = int(winner)
+    _count(peers, matter, winners)
+    return Decision(matter, winners)
+
+
+def agree(found: Decision) -> Decision:
+    """Rank 0's decision, given the one that this rank came to.
+
+    Where rank 0 calls the op with other sizes, the first rank to come decides.
+
+    Raises:
+        AgreementError: rank 0 does not tune the op in time.
+    """
+    peers = _agreeing_peers()
+    if peers is None:
+        return found
+    matter = found.matter
+    if peers.rank != 0:
+        _wait_for_rank_0(peers, found)
+    winners = {
+        index: int(peers.decide(matter.key(index), str(winner)))
+        for index, winner in found.winners.items()
+    }
+    _count(peers, matter, winners)
+    agreed = dataclasses.replace(found, winners=winners)
+    if agreed != found:
+        log.info("%s: this rank found %s, all take %s", matter.op, found, agreed)
+    return agreed
+
+
+def may_serve(entry: Any) -> bool:
+    """Whether the ranks agree on the winners in a compiled graph from a cache.
+
+    An entry of AOTAutograd's cache may hold several graphs.
+    """
+    parts = [getattr(entry, name, None) for name in ("compiled_fw", "compiled_bw")]
+    graphs = [entry, *(getattr(part, "result", None) for part in parts)]
+    return all(
+        agree(decision) == decision
+        for graph in graphs
+        for decision in getattr(graph, "range_dispatch_decisions", ())
+    )
+
+
+# What was decided on in the lowering of a graph, for the cache to keep with it.
+_decisions: weakref.WeakKeyDictionary[Any, list[Decision]] = weakref.WeakKeyDictionary()
+
+
+def remember(decision: Decision) -> None:
+    """Note what the graph that is being lowered depends on."""
+    from torch._inductor.graph import SubgraphLowering
+
+    graph = V.graph
+    while isinstance(graph, SubgraphLowering):
+        graph = graph.parent
+    _decisions.setdefault(graph, []).append(decision)
+
+
+def decisions_of(graph: Any) -> list[Decision]:
+    """What was decided on in a lowering, a ``GraphLowering``."""
+    return _decisions.get(graph, [])
+
+
+def _agreeing_peers() -> Peers | None:
+    return find_peers() if config.range_dispatch.agree_on_winners else None
+
+
+def _count(peers: Peers, matter: Matter, ranges: Iterable[int]) -> None:
+    """Note what is decided; rank 0 tells the others how far it is."""
+    met = _met(peers, matter)
+    met.update(matter.key(index) for index in ranges)
+    if peers.rank == 0:
+        peers.store.set(matter.count_key, str(len(met)))
+
+
+def _met(peers: Peers, matter: Matter) -> OrderedSet[str]:
+    return peers.met.setdefault(matter.registration, OrderedSet())
+
+
+def _wait_for_rank_0(peers: Peers, found: Decision) -> None:
+    """Until rank 0 has decided, or has decided on as many others of the op's calls.
+
+    In the latter case it calls the op with other sizes, and need not come to these.
+    """
+    matter = found.matter
+    keys = [matter.key(index) for index in found.winners]
+    place = len(_met(peers, matter) | OrderedSet(keys))
+    timeout = config.range_dispatch.agreement_timeout_seconds
+
+    def rank_0_count() -> int:
+        return int(peers.read(matter.count_key) or 0)
+
+    def is_settled() -> bool:
+        return peers.has_all(keys) or rank_0_count() >= place
+
+    if not wait_until(lambda: is_settled() or rank_0_count() > 0, timeout):
+        raise AgreementError(
+            f"rank {peers.rank} has tuned a call of {matter.op}, but rank 0, whose "
+            f"choice is every rank's, has not tuned it within {timeout:g} seconds. "
+            "Register the op with the winners, so that nothing is tuned (this rank "
+            f"found {found}), or give rank 0 more time by torch._inductor.config."
+            "range_dispatch.agreement_timeout_seconds, or set agree_on_winners = "
+            "False there to let each rank choose for itself"
+        )
+    if not wait_until(is_settled, min(timeout, PATIENCE)):
+        log.warning(
+            "rank 0 has not tuned %s for the sizes that rank %d calls it with; the "
+            "first rank to come decides. Register %s to wait for nothing",
+            matter.op,
+            peers.rank,
+            found,
+        )
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(_ADDRESS.sub("", text).encode()).hexdigest()[:32]
+
+
+def describe_registration(registration: Registration) -> str:
+    """The same for all ranks, and hardly for anything else that is registered."""
+    configs = [
+        (
+            callable_name(one.get_decomposition(registration.op)),
+            format_params(one.params),
+            sorted(one.config_patches),
+        )
+        for one in registration.configs or ()
+    ]
+    return _hash(f"{registration.op} {registration.dispatch} {configs}")
+
+
+def _describe_call(registration: Registration, call: BoundCall) -> str:
+    names: dict[sympy.Basic, sympy.Basic] = {}
+    dispatched = _dispatched_size(registration, call)
+
+    def neutral(size: Any) -> str:
+        if dispatched is not None and size == dispatched:
+            return "dispatched"
+        if not isinstance(size, sympy.Basic):
+            return str(size)
+        for symbol in sorted(size.free_symbols, key=lambda s: s.name):
+            names.setdefault(symbol, sympy.Symbol(f"size_{len(names)}"))
+        return str(size.xreplace(names))
+
+    values = hint_values(call.size_symbols())
+    parts: list[Any] = []
+    for node in call.nodes:
+        strides = [evaluate(stride, values) for stride in node.get_stride()]
+        order = sorted(range(len(strides)), key=lambda i: (strides[i], -i))
+        sizes = [neutral(size) for size in node.get_size()]
+        parts.append((sizes, order, node.get_dtype(), node.get_device_or_error().type))
+    scalars = [
+        neutral(scalar)
+        if isinstance(scalar, (*_PLAIN, sympy.Basic))
+        else type(scalar).__name__
+        for scalar in call.scalars()
+    ]
+    return f"{parts} {scalars}"
+
+
+def _dispatched_size(registration: Registration, call: BoundCall) -> Any:
+    dispatch = registration.dispatch
+    if dispatch is None:
+        return None
+    position = call.position(dispatch.tensor_name)
+    if position is None:
+        return None
+    return call.nodes[position].get_size()[dispatch.dim]
