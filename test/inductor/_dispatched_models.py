@@ -33,7 +33,7 @@ class DispatchedOp:
     own: Callable[..., Any]
     implementations: Sequence[Callable[..., Any]]
     split_points: Sequence[int]
-    winners: Sequence[int]
+    winners: Sequence[int] | None
     tensor_name: str = "x"
     params: Sequence[dict[str, Any]] = ()
 
@@ -49,13 +49,14 @@ class DispatchedOp:
             ],
             dispatch_on={"tensor_name": self.tensor_name, "dim": 0},
             split_points=list(self.split_points),
-            winners=list(self.winners),
+            winners=None if self.winners is None else list(self.winners),
         )
 
     def due(self, *args: Any) -> Any:
         """Calls what the size of this call asks for, eagerly."""
         names = [argument.name for argument in self.op._schema.arguments]
         size = args[names.index(self.tensor_name)].shape[0]
+        assert self.winners is not None
         winner = self.winners[sum(size > point for point in self.split_points)]
         if winner == -1:
             return self.own(*args)

@@ -12,7 +12,10 @@ from unittest import mock
 
 import _backend_rows_codegen
 import _backend_rows_distributed
+import _backend_rows_export
 import _backend_rows_memory
+import _backend_rows_semantics
+import _backend_rows_training
 import _backend_rows_wrappers
 import torch
 from _backend_rows import Vehicle
@@ -32,6 +35,9 @@ ROWS = [
     *_backend_rows_wrappers.ROWS,
     *_backend_rows_memory.ROWS,
     *_backend_rows_codegen.ROWS,
+    *_backend_rows_training.ROWS,
+    *_backend_rows_semantics.ROWS,
+    *_backend_rows_export.ROWS,
     *_backend_rows_distributed.ROWS,
 ]
 

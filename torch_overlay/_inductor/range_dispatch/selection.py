@@ -166,7 +166,7 @@ class _Selector:
         """What ranks have to agree on, None if timing decides nothing."""
         force_configs = config.test_configs.force_custom_op_decomposition
         is_given = self._registration.winners is not None or force_configs is False
-        if is_given or (config.deterministic and force_configs is None):
+        if is_given or _is_deterministic():
             return None
         return Matter.of(self._registration, self._call)
 
@@ -214,7 +214,9 @@ class _Selector:
             competing = [*configured, self._pool.fallback]
         distinct = dict.fromkeys(competing)
         graphs = (self._variants.graph_for(candidate, task) for candidate in distinct)
-        return [traced for traced in graphs if traced is not None]
+        usable = [traced for traced in graphs if traced is not None]
+        # Which candidate is fastest may differ from run to run: the first one wins.
+        return usable[:1] if _is_deterministic() else usable
 
     def _configured(self, task: RangeTask) -> Sequence[Candidate]:
         """A candidate for each config of the range.
@@ -271,8 +273,12 @@ class _Selector:
                     f"{task.size_range}"
                 )
             return configured[index]
-        if config.deterministic and force_configs is None:
-            # Which candidate is fastest may differ from run to run.
+        if _is_deterministic() and force_configs is None:
             log.info("%s: deterministic mode, taking the op itself", self._call.op)
             return self._pool.fallback
         return None
+
+
+def _is_deterministic() -> bool:
+    """Whether nothing may be decided by timing."""
+    return config.deterministic or config.batch_invariant

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +20,7 @@ from torch._functorch._aot_autograd.functional_utils import (
     has_metadata_mutation,
     to_fun,
 )
+from torch._inductor import config
 from torch._inductor.range_dispatch.binding import BoundCall
 from torch._inductor.range_dispatch.candidates import Candidate
 from torch._inductor.range_dispatch.guards import (
@@ -32,6 +35,9 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import statically_known_true, sym_eq
 from torch.utils._ordered_set import OrderedSet
 from torch.utils._sympy.symbol import symbol_is_type, SymT
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,8 +119,7 @@ def _trace(
             decomposition_table=select_decomp_table(),
             tracing_mode="symbolic",
         )(*fake_operands)
-    _as_inductor_expects(graph_module)
-    return graph_module
+    return _as_inductor_expects(graph_module)
 
 
 @contextlib.contextmanager
@@ -179,14 +184,14 @@ def _own_outputs(outputs: Sequence[Any], operands: Sequence[Any]) -> list[torch.
     return owned
 
 
-def _as_inductor_expects(graph_module: torch.fx.GraphModule) -> None:
-    """Do to a candidate's graph what was done to the graphs that Inductor compiles.
+def _as_inductor_expects(graph_module: torch.fx.GraphModule) -> torch.fx.GraphModule:
+    """What is done to the graphs that Inductor compiles, before they come to lowering.
 
-    Functionalized mutating ops become a copy and the op on the copy, random numbers
-    come from Inductor's seeds.
+    Functionalized mutating ops become a copy and the op on the copy; with freezing,
+    what is computed of constants becomes a constant.
     """
+    from torch._inductor.constant_folding import constant_fold
     from torch._inductor.fx_passes.post_grad import decompose_auto_functionalized
-    from torch._inductor.fx_passes.replace_random import replace_random_passes
 
     functional = (
         torch.ops.higher_order.auto_functionalized,
@@ -195,7 +200,29 @@ def _as_inductor_expects(graph_module: torch.fx.GraphModule) -> None:
     if any(node.target in functional for node in graph_module.graph.nodes):
         decompose_auto_functionalized(graph_module.graph)
         graph_module.recompile()
+    if config.freezing and V.graph.is_inference:
+        constant_fold(graph_module)
+    return _after_joint_passes(graph_module)
+
+
+def _after_joint_passes(graph_module: torch.fx.GraphModule) -> torch.fx.GraphModule:
+    """Run the passes over joint graphs, as far as they add no guards.
+
+    They fold constants and let random numbers come from Inductor's seeds.
+    """
+    from torch._inductor.compile_fx import _recursive_joint_graph_passes
+    from torch._inductor.fx_passes.replace_random import replace_random_passes
+
+    copied = torch.fx.GraphModule(graph_module, copy.deepcopy(graph_module.graph))
+    try:
+        with V.graph.sizevars.shape_env.error_on_new_guards():
+            return _recursive_joint_graph_passes(copied)
+    except Exception as error:
+        if not is_guard_error(error):
+            raise
+        log.info("joint graph passes are left out for a candidate: %s", error)
     replace_random_passes(graph_module)
+    return graph_module
 
 
 def _check_outputs(
