@@ -1,4 +1,4 @@
-"""Writes docs/backends.md, the matrix of backends and models, from results of its tests.
+"""Writes docs/backends.md, the matrix of backends and models, from test results.
 
     .venv/bin/python scripts/backends.py                       runs the tests first
     .venv/bin/python scripts/backends.py --results FILE.xml    takes what pytest wrote
@@ -62,7 +62,14 @@ def run_tests(arguments: Sequence[str]) -> dict[str, str]:
     """Run the matrix under pytest; what it prints is seen while it runs."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "results.xml"
-        command = [sys.executable, "-m", "pytest", "-q", TESTS, f"--junitxml={file}"]
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            f"{TESTS}",
+            f"--junitxml={file}",
+        ]
         subprocess.run([*command, *arguments], cwd=PROJECT)
         if not file.exists():
             sys.exit("scripts/backends.py: pytest wrote no results")
@@ -106,8 +113,8 @@ def refusals(rows: Sequence[Row]) -> Iterator[str]:
 
 def page(outcomes: Mapping[str, str], torch_version: str) -> str:
     """The whole page, as Markdown."""
+    from _backend_matrix import ROWS
     from _dispatched_models import MODELS
-    from test_range_dispatch_backends import ROWS
 
     models = [model.name for model in MODELS]
     described = "; ".join(f"`{model.name}`, {model.description}" for model in MODELS)
@@ -131,8 +138,8 @@ def main(arguments: Sequence[str]) -> int:
     if options.results is not None and not options.results.is_file():
         parser.error(f"--results: there is no file {options.results}")
     sys.path.insert(0, str(TESTS.parent))
+    from _backend_matrix import ROWS
     from _dispatched_models import MODELS
-    from test_range_dispatch_backends import ROWS
 
     outcomes = (
         read_results(options.results) if options.results else run_tests(for_pytest)

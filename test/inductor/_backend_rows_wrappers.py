@@ -186,7 +186,7 @@ def fx_aot(case: unittest.TestCase, model: DispatchedModel) -> None:
         record_dispatches() as records,
         converted_graphs() as graphs,
     ):
-        compiled = torch._inductor.aot_compile(
+        compiled: Any = torch._inductor.aot_compile(
             _aoti_packages.export(model, DEVICE).module(),
             inputs,
             options={"fx_wrapper": True},

@@ -6,23 +6,16 @@ the results of this file.
 """
 
 import os
-import shutil
-import tempfile
 from unittest import mock
 
-import _backend_rows_codegen
-import _backend_rows_distributed
-import _backend_rows_export
-import _backend_rows_memory
-import _backend_rows_semantics
-import _backend_rows_training
-import _backend_rows_wrappers
 import torch
+from _backend_matrix import ROWS
 from _backend_rows import Vehicle
 from _dispatched_models import MODELS
 from _triton_on_cpu import HAS_TRITON, SKIP_REASON, triton_kernels
 from torch._functorch import config as functorch_config
 from torch._inductor import config
+from torch._inductor.runtime.cache_dir_utils import cache_dir
 from torch._inductor.test_case import run_tests, TestCase
 from torch.testing._internal.common_utils import (
     instantiate_parametrized_tests,
@@ -31,31 +24,17 @@ from torch.testing._internal.common_utils import (
 )
 
 
-ROWS = [
-    *_backend_rows_wrappers.ROWS,
-    *_backend_rows_memory.ROWS,
-    *_backend_rows_codegen.ROWS,
-    *_backend_rows_training.ROWS,
-    *_backend_rows_semantics.ROWS,
-    *_backend_rows_export.ROWS,
-    *_backend_rows_distributed.ROWS,
-]
+KERNELS = cache_dir()
 
 
 class RangeDispatchBackendsTest(TestCase):
-    @classmethod
-    def setUpClass(cls):
-        super().setUpClass()
-        cls.kernels = tempfile.mkdtemp()
-        cls.addClassCleanup(shutil.rmtree, cls.kernels, ignore_errors=True)
-
     def setUp(self):
         super().setUp()
-        # Kernels that earlier tests compiled may serve; every graph is lowered anew.
-        environment = {"TORCHINDUCTOR_CACHE_DIR": self.kernels}
+        # Kernels that were compiled before may serve; every graph is lowered anew.
+        environment = {"TORCHINDUCTOR_CACHE_DIR": KERNELS}
         for context in (
             mock.patch.dict(os.environ, environment),
-            config.patch(fx_graph_cache=False),
+            config.patch(fx_graph_cache=False, autotune_local_cache=False),
             functorch_config.patch(enable_autograd_cache=False),
             torch._dynamo.config.patch(specialize_float=True),
         ):

@@ -14,9 +14,9 @@ for folder in ("scripts", "test/inductor"):
     sys.path.insert(0, str(PROJECT / folder))
 
 import backends  # noqa: E402
+from _backend_matrix import ROWS  # noqa: E402
 from _backend_rows import Vehicle  # noqa: E402
 from _dispatched_models import MODELS  # noqa: E402
-from test_range_dispatch_backends import ROWS  # noqa: E402
 
 
 def results(outcomes: dict[str, str]) -> str:
