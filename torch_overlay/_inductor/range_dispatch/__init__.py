@@ -3,6 +3,6 @@
 One thing a file, each importing only from those before it: ``ranges``, ``records``,
 ``configs``, ``spec``, ``binding``, ``promise``, ``candidates``, ``guards``,
 ``tracing``, ``inputs``, ``narrowing``, ``variants``, ``modules``, ``timing``,
-``identity``, ``tuning_cache``, ``progress``, ``tuning``, ``choosing``,
-``selection``, ``cond_tree``, ``inlining``.
+``code_names``, ``identity``, ``tuning_cache``, ``progress``, ``tuning``,
+``choosing``, ``selection``, ``cond_tree``, ``inlining``.
 """

@@ -21,7 +21,7 @@ from torch._dynamo.utils import counters
 from torch._inductor import config
 from torch._inductor.codecache import CacheBase, torch_key, write_atomic
 from torch._inductor.range_dispatch.binding import BoundCall
-from torch._inductor.range_dispatch.identity import digest
+from torch._inductor.range_dispatch.identity import digest, Indescribable
 from torch._inductor.range_dispatch.inputs import operand_layouts, SymbolValues
 from torch._inductor.range_dispatch.spec import Registration
 from torch._inductor.range_dispatch.timing import Timing, Timings
@@ -44,15 +44,15 @@ class TuningCache:
         self._is_on = config.autotune_local_cache and not config.force_disable_caches
         self._hashes: dict[TracedCandidate, str] = {}
         if self._is_on:
-            self._environment = _hash(
+            self._environment = [
                 torch_key().hex(),
                 CacheBase.get_system()["hash"],
                 _machine(),
                 config.save_config_portable(ignore_private_configs=False),
                 str(call.op),
                 registration.benchmark_with_cudagraphs,
-                digest(registration.input_gen_fns),
-            )
+            ]
+            self._generators = registration.input_gen_fns
 
     def load(
         self, candidates: Sequence[TracedCandidate], values: SymbolValues
@@ -61,9 +61,10 @@ class TuningCache:
 
         Candidates that could not be run then are left out.
         """
-        if not self._is_on:
+        path = self._path(candidates, values)
+        if path is None:
             return None
-        found = _read(self._path(candidates, values), candidates)
+        found = _read(path, candidates)
         outcome = "miss" if found is None else "hit"
         counters["inductor"][f"custom_op_tuning_cache_{outcome}"] += 1
         return found
@@ -75,23 +76,36 @@ class TuningCache:
         timings: Timings,
     ) -> None:
         """Keep the times for later compiles, also of other processes."""
-        if not self._is_on:
+        path = self._path(candidates, values)
+        if path is None:
             return
         taken = [timings.get(one.candidate) for one in candidates]
         content = {
             "candidates": [one.candidate.name for one in candidates],
             "timings": [one and (one.milliseconds, one.noise) for one in taken],
         }
-        path = self._path(candidates, values)
         try:
             write_atomic(path, json.dumps(content), make_dirs=True)
         except OSError as error:
             log.warning("tuning results are not kept: %r", error)
 
-    def _path(self, candidates: Sequence[TracedCandidate], values: SymbolValues) -> str:
-        """Differs when what the candidates take at these sizes may differ."""
+    def _path(
+        self, candidates: Sequence[TracedCandidate], values: SymbolValues
+    ) -> str | None:
+        """Differs when what the candidates take at these sizes may differ.
+
+        None if nothing can be kept.
+        """
+        if not self._is_on:
+            return None
+        try:
+            generators = digest(self._generators)
+            hashes = [self._hash_of(candidate) for candidate in candidates]
+        except Indescribable as reason:
+            log.info("%s: tuning results are not kept: %s", self._call.op, reason)
+            return None
         layouts = operand_layouts(self._call, values)
-        key = _hash(self._environment, layouts, [self._hash_of(c) for c in candidates])
+        key = _hash(self._environment, generators, layouts, hashes)
         return os.path.join(cache_dir(), "range_dispatch", key[:2], f"{key}.json")
 
     def _hash_of(self, traced: TracedCandidate) -> str:
