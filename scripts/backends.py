@@ -3,7 +3,8 @@
     .venv/bin/python scripts/backends.py                       runs the tests first
     .venv/bin/python scripts/backends.py --results FILE.xml    takes what pytest wrote
 
-FILE.xml is what ``scripts/test --junitxml=FILE.xml`` leaves. Ends non-zero, and writes
+FILE.xml is what ``scripts/test --junitxml=FILE.xml`` leaves; of several, a later one's
+results replace an earlier one's. Ends non-zero, and writes
 nothing, if the results lack a test of the matrix, or if one failed.
 """
 
@@ -133,17 +134,20 @@ def main(arguments: Sequence[str]) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--results", type=Path, metavar="FILE.xml")
+    parser.add_argument("--results", type=Path, nargs="+", metavar="FILE.xml")
     options, for_pytest = parser.parse_known_args(arguments)
-    if options.results is not None and not options.results.is_file():
-        parser.error(f"--results: there is no file {options.results}")
+    for file in options.results or ():
+        if not file.is_file():
+            parser.error(f"--results: there is no file {file}")
     sys.path.insert(0, str(TESTS.parent))
     from _backend_matrix import ROWS
     from _dispatched_models import MODELS
 
-    outcomes = (
-        read_results(options.results) if options.results else run_tests(for_pytest)
-    )
+    outcomes: dict[str, str] = {}
+    for file in options.results or ():
+        outcomes |= read_results(file)
+    if not options.results:
+        outcomes = run_tests(for_pytest)
     names = [row.test_name(model.name) for row in ROWS for model in MODELS]
     found = list(holes(names, outcomes))
     if found:

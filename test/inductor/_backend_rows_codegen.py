@@ -210,8 +210,7 @@ def max_autotune(case: Any, model: DispatchedModel) -> None:
     ):
         result = compile_and_check(case, model, around=_after_product)
     _check_templates(case, model, result)
-    # Two branches of the matmuls have the same one to tune.
-    case.assertEqual(len(tuned), 3 if model.name == "matmul" else 1)
+    case.assertEqual(len(tuned), 4 if model.name == "matmul" else 1)
 
 
 @ROWS.row(
@@ -498,8 +497,11 @@ def _check_provenance(
         for kernel in called_in(body, result):
             case.assertIn(kernel, kernels)
         for handle in inside:
-            case.assertTrue(any(node.startswith(names) for node in nodes_of[handle]))
-            for node in nodes_of[handle]:
+            nodes = nodes_of[handle]
+            # A kernel that is not generated has the node of the implementation alone.
+            is_from_op = any(node.startswith(names) for node in nodes)
+            case.assertTrue(is_from_op if "fused" in handle else nodes, handle)
+            for node in nodes:
                 case.assertIn(handle, mapping["postToCppCode"][node])
     case.assertTrue(in_branches)
 
@@ -597,5 +599,6 @@ def profiler_mark(case: unittest.TestCase, model: DispatchedModel) -> None:
     events = seen.events()
     assert events is not None
     marks = {event.name for event in events if "wrapper_call" in event.name}
-    case.assertEqual(len(marks), 1)
-    case.assertIn(marks.pop(), result.source)
+    case.assertEqual(len([mark for mark in marks if "graph_None" not in mark]), 1)
+    for mark in marks:  # the branches' graphs have no number
+        case.assertIn(mark, result.source)

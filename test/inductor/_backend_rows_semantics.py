@@ -156,7 +156,8 @@ def constant_folding(case: unittest.TestCase, model: DispatchedModel) -> None:
 )
 @config.patch(fallback_random=True)
 def fallback_random(case: unittest.TestCase, model: DispatchedModel) -> None:
-    noisy = with_term(model, torch.rand_like)
+    # Not rand_like: it fills memory in the order of a layout that Inductor chooses.
+    noisy = with_term(model, lambda x: torch.rand(x.shape))
 
     def around(call: Call) -> Call:
         def run(x: torch.Tensor, *rest: torch.Tensor) -> Any:
@@ -227,7 +228,7 @@ def deterministic(case: unittest.TestCase, model: DispatchedModel) -> None:
         result = compile_and_check(case, model)
     case.assertGreater(len(branch_code(result.source)), 1)
     untuned = dataclasses.replace(
-        model, ops=[dataclasses.replace(op, winners=None) for op in model.ops]
+        model, ops=[dataclasses.replace(op, is_tuned=True) for op in model.ops]
     )
     given = model.inputs(FIRST_SIZE)
     due = model.function([op.own for op in model.ops], *given)
@@ -433,9 +434,8 @@ def nested_region(case: unittest.TestCase, model: DispatchedModel) -> None:
     result = compile_and_check(case, model, around=around)
     names = re.findall(r"^def (\w*subgraph\w*)\(args\):", result.source, re.M)
     case.assertEqual(len(result.records), len(model.ops))
-    regions = [name for name in names if "branch" not in name]
-    case.assertEqual(len(regions), 1)
-    case.assertEqual(len(re.findall(rf"= {regions[0]}\(", result.source)), 2)
+    (region,) = [name for name in names if re.fullmatch(r"\w*subgraph\d+", name)]
+    case.assertEqual(len(re.findall(rf"= {region}\(", result.source)), 2)
 
 
 @ROWS.row(

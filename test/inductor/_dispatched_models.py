@@ -26,16 +26,18 @@ class DispatchedOp:
     """An op, its implementations, and which of them each range is to run.
 
     ``winners`` holds an index into ``implementations`` for each range, -1 for the op's
-    own. ``params`` are the keyword arguments of each config.
+    own. ``params`` are the keyword arguments of each config. With ``is_tuned`` the
+    winners are not given but found.
     """
 
     op: torch._ops.OpOverload
     own: Callable[..., Any]
     implementations: Sequence[Callable[..., Any]]
     split_points: Sequence[int]
-    winners: Sequence[int] | None
+    winners: Sequence[int]
     tensor_name: str = "x"
     params: Sequence[dict[str, Any]] = ()
+    is_tuned: bool = False
 
     def register(self) -> contextlib.AbstractContextManager[None]:
         params = self.params or [{} for _ in self.implementations]
@@ -49,7 +51,7 @@ class DispatchedOp:
             ],
             dispatch_on={"tensor_name": self.tensor_name, "dim": 0},
             split_points=list(self.split_points),
-            winners=None if self.winners is None else list(self.winners),
+            winners=None if self.is_tuned else list(self.winners),
         )
 
     def due(self, *args: Any) -> Any:

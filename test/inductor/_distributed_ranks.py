@@ -17,7 +17,7 @@ import torch.distributed as dist
 
 WORLD_SIZE = 2
 # Ranks that wait for each other for ever are killed after this many seconds.
-PATIENCE = 600
+PATIENCE = 300
 
 
 def run_ranks(function: Callable[..., Any], *args: Any) -> list[Any]:
