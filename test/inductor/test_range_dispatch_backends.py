@@ -11,6 +11,7 @@ from unittest import mock
 import torch
 from _backend_matrix import ROWS
 from _backend_rows import Vehicle
+from _backend_rows_caches import CACHES
 from _dispatched_models import MODELS
 from _triton_on_cpu import HAS_TRITON, SKIP_REASON, triton_kernels
 from torch._functorch import config as functorch_config
@@ -25,6 +26,8 @@ from torch.testing._internal.common_utils import (
 
 
 KERNELS = cache_dir()
+# The rows of caches remove graphs, which must not be another test process's.
+OWN_GRAPHS = os.path.join(KERNELS, f"process_{os.getpid()}")
 
 
 class RangeDispatchBackendsTest(TestCase):
@@ -50,6 +53,9 @@ class RangeDispatchBackendsTest(TestCase):
             if not HAS_TRITON:
                 self.skipTest(SKIP_REASON)
             self.recorder = self.enterContext(triton_kernels())
+        if row.section == CACHES:
+            environment = {"TORCHINDUCTOR_CACHE_DIR": OWN_GRAPHS}
+            self.enterContext(mock.patch.dict(os.environ, environment))
         row.check(self, model)
 
 

@@ -382,6 +382,6 @@ def _tensor_text(tensor: torch.Tensor) -> str:
         if plain.nbytes > _MAX_TENSOR_BYTES:
             raise Indescribable(f"a tensor of {plain.nbytes} bytes")
         flat = plain.cpu().contiguous().flatten().view(torch.uint8)
-        content = hashlib.sha256(flat.numpy()).hexdigest()
+        content = hashlib.sha256(flat.numpy().data).hexdigest()
     about = (tuple(plain.shape), plain.stride(), plain.dtype, plain.device)
     return f"{about} {tensor.requires_grad} {content}"
