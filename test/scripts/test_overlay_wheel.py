@@ -14,7 +14,12 @@ from overlay_tool import commands
 from overlay_tool.patch_set import load_patch_set
 from overlay_tool.trees import find_base, identify
 
-COPIED = ("torch/_inductor", "torch/_higher_order_ops", ".torch_overlay")
+COPIED = (
+    "torch/_dynamo",
+    "torch/_higher_order_ops",
+    "torch/_inductor",
+    ".torch_overlay",
+)
 COPIED_FILES = ("torch/version.py", ".torch_overlay.json")
 
 

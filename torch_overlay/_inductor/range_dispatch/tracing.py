@@ -193,6 +193,10 @@ def _as_inductor_expects(graph_module: torch.fx.GraphModule) -> torch.fx.GraphMo
     from torch._inductor.constant_folding import constant_fold
     from torch._inductor.fx_passes.post_grad import decompose_auto_functionalized
 
+    if config.freezing and V.graph.is_inference:
+        constant_fold(graph_module)
+    # They take a copy for what it copies, so nothing may be written in place yet.
+    graph_module = _after_joint_passes(graph_module)
     functional = (
         torch.ops.higher_order.auto_functionalized,
         torch.ops.higher_order.auto_functionalized_v2,
@@ -200,9 +204,7 @@ def _as_inductor_expects(graph_module: torch.fx.GraphModule) -> torch.fx.GraphMo
     if any(node.target in functional for node in graph_module.graph.nodes):
         decompose_auto_functionalized(graph_module.graph)
         graph_module.recompile()
-    if config.freezing and V.graph.is_inference:
-        constant_fold(graph_module)
-    return _after_joint_passes(graph_module)
+    return graph_module
 
 
 def _after_joint_passes(graph_module: torch.fx.GraphModule) -> torch.fx.GraphModule:
