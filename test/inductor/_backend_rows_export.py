@@ -71,6 +71,16 @@ def check_compiled(
     case.assertGreater(min(record.branches for record in records), 1)
 
 
+def check_program(
+    case: unittest.TestCase,
+    model: DispatchedModel,
+    program: torch.export.ExportedProgram,
+) -> None:
+    """The program has the op as one node, its module compiled dispatches."""
+    check_opaque(case, model, program.graph)
+    check_compiled(case, model, program.module())
+
+
 @ROWS.row(
     "export",
     EXPORT,
@@ -78,9 +88,7 @@ def check_compiled(
 )
 def export_row(case: unittest.TestCase, model: DispatchedModel) -> None:
     with model.registered():
-        program = exported(model)
-        check_opaque(case, model, program.graph)
-        check_compiled(case, model, program.module())
+        check_program(case, model, exported(model))
 
 
 @ROWS.row(
@@ -90,9 +98,7 @@ def export_row(case: unittest.TestCase, model: DispatchedModel) -> None:
 )
 def export_strict(case: unittest.TestCase, model: DispatchedModel) -> None:
     with model.registered():
-        program = exported(model, strict=True)
-        check_opaque(case, model, program.graph)
-        check_compiled(case, model, program.module())
+        check_program(case, model, exported(model, strict=True))
 
 
 @ROWS.row(
@@ -105,9 +111,7 @@ def export_saved(case: unittest.TestCase, model: DispatchedModel) -> None:
         file = io.BytesIO()
         torch.export.save(exported(model), file)
         file.seek(0)
-        program = torch.export.load(file)
-        check_opaque(case, model, program.graph)
-        check_compiled(case, model, program.module())
+        check_program(case, model, torch.export.load(file))
 
 
 @ROWS.row(
@@ -117,9 +121,7 @@ def export_saved(case: unittest.TestCase, model: DispatchedModel) -> None:
 )
 def export_decompositions(case: unittest.TestCase, model: DispatchedModel) -> None:
     with model.registered():
-        program = exported(model).run_decompositions()
-        check_opaque(case, model, program.graph)
-        check_compiled(case, model, program.module())
+        check_program(case, model, exported(model).run_decompositions())
 
 
 @ROWS.row(

@@ -861,7 +861,8 @@ class OutputsTest(CallShapesTestCase):
             model=lambda op, x: op(x)[1],
         )
 
-    def test_mutation_of_a_view(self):
+    def op_that_scales_its_argument(self):
+        """An op that writes its argument and returns a result, and an implementation."""
         op = make_op(
             "(Tensor(a!) x, Tensor y) -> Tensor",
             lambda x, y: x.add_(y).clone(),
@@ -872,6 +873,10 @@ class OutputsTest(CallShapesTestCase):
             x.mul_(k)
             return x + y
 
+        return op, impl
+
+    def test_mutation_of_a_view(self):
+        op, impl = self.op_that_scales_its_argument()
         self.check(
             op,
             [impl, impl],
@@ -881,15 +886,7 @@ class OutputsTest(CallShapesTestCase):
         )
 
     def test_mutated_temporary_between_calls_that_read_it(self):
-        op = make_op(
-            "(Tensor(a!) x, Tensor y) -> Tensor",
-            lambda x, y: x.add_(y).clone(),
-            lambda x, y: torch.empty_like(x),
-        )
-
-        def impl(x, y, k):
-            x.mul_(k)
-            return x + y
+        op, impl = self.op_that_scales_its_argument()
 
         def model(op, x):
             temporary = x + 1
