@@ -115,7 +115,10 @@ def counted(report: Report) -> Iterator[None]:
 def caches(autograd: bool = False) -> contextlib.ExitStack:
     """The cache of graphs is on, and that of AOTAutograd if asked for."""
     stack = contextlib.ExitStack()
-    stack.enter_context(config.patch(fx_graph_cache=True))
+    # AOTInductor notes what it compiled for in this dict, which is part of the key: a
+    # process that made a package would never hit what another process cached.
+    changes = {"fx_graph_cache": True, "aot_inductor.metadata": {}}
+    stack.enter_context(config.patch(changes))
     stack.enter_context(functorch_config.patch(enable_autograd_cache=autograd))
     stack.enter_context(torch._dynamo.config.patch(specialize_float=True))
     return stack
