@@ -10,6 +10,7 @@ from unittest import mock
 import hypothesis
 from hypothesis import strategies as st
 
+import pytest
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._dynamo.utils import counters
@@ -483,6 +484,7 @@ class SizesTest(CallShapesTestCase):
             lambda op, x: op(x), (7, 8, 9, 16, 17), lambda n: n, dynamic=None, graphs=2
         )
 
+    @pytest.mark.slow
     def test_zero_one_and_large(self):
         for sizes, graphs in (((1, 9, 0, 20, 8), 3), ((8, 1, 0, 30), 3), ((0, 9), 2)):
             with self.subTest(sizes):
@@ -1257,6 +1259,7 @@ class DtypesTest(CallShapesTestCase):
     # The base generates no CPU code for these: only the op itself is left.
     NOT_COMPILED = (torch.float8_e8m0fnu, torch.float4_e2m1fn_x2)
 
+    @pytest.mark.slow
     def test_every_dtype_is_benchmarked(self):
         op = make_op(
             "(Tensor x) -> Tensor",

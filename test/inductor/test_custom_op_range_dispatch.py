@@ -12,6 +12,7 @@ from unittest import mock
 import hypothesis
 from hypothesis import strategies as st
 
+import pytest
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._dynamo.utils import counters
@@ -1014,6 +1015,7 @@ print(*(compiled(torch.full((n, 5), 7.0))[0, 0].item() for n in (4, 9)))
 print(counters["aot_autograd"]["autograd_cache_hit"])
 """
 
+    @pytest.mark.slow
     def test_caches_of_other_processes(self):
         """A fresh process with the same registration hits, with another it does not."""
 

@@ -14,6 +14,7 @@ import threading
 import weakref
 from unittest import mock
 
+import pytest
 import torch
 from torch._dynamo.utils import counters
 from torch._inductor import config
@@ -145,6 +146,7 @@ class DispatchCostTest(TuningTestCase):
         self.assertNotIn("assert_size_stride(", functions.split("async_compile =")[1])
         self.assertEqual(body.count("assert_size_stride("), 3)
 
+    @pytest.mark.slow
     def test_256_branches(self):
         """Neither a recursion limit nor a pass that is exponential in depth."""
         count = 256
@@ -471,6 +473,7 @@ torch.compile(lambda x: stored(x), dynamic=True)(torch.randn(3, 5))
 print(json.dumps({k: v for k, v in counters["inductor"].items() if "custom_op" in k}))
 """
 
+    @pytest.mark.slow
     def test_other_processes(self):
         """A fresh process compiles and times nothing, unless something differs."""
 

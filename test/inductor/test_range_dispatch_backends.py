@@ -8,11 +8,12 @@ the results of this file.
 import os
 from unittest import mock
 
+import pytest
 import torch
 from _backend_matrix import ROWS
 from _backend_rows import Vehicle
 from _backend_rows_caches import CACHES
-from _dispatched_models import MODELS
+from _dispatched_models import DispatchedModel, MODELS
 from _triton_on_cpu import HAS_TRITON, SKIP_REASON, triton_kernels
 from torch._functorch import config as functorch_config
 from torch._inductor import config
@@ -30,6 +31,15 @@ KERNELS = cache_dir()
 OWN_GRAPHS = os.path.join(KERNELS, f"process_{os.getpid()}")
 
 
+# With `scripts/test --fast` this one stands for all.
+FAST_MODEL = "three"
+
+
+def _case(model: DispatchedModel) -> subtest:
+    decorators = [] if model.name == FAST_MODEL else [pytest.mark.slow]
+    return subtest(model, name=model.name, decorators=decorators)
+
+
 class RangeDispatchBackendsTest(TestCase):
     def setUp(self):
         super().setUp()
@@ -45,7 +55,7 @@ class RangeDispatchBackendsTest(TestCase):
         torch.manual_seed(0)
 
     @parametrize("row", [subtest(row, name=row.name) for row in ROWS])
-    @parametrize("model", [subtest(model, name=model.name) for model in MODELS])
+    @parametrize("model", map(_case, MODELS))
     def test(self, row, model):
         if row.vehicle is Vehicle.GPU and not torch.cuda.is_available():
             self.skipTest("no GPU")

@@ -10,6 +10,7 @@ import threading
 import types
 from unittest import mock
 
+import pytest
 import torch
 from _cache_process import caches, counted, OtherProcess
 from _dispatched_models import MODEL_BY_NAME
@@ -383,6 +384,7 @@ class CachesTest(TestCase):
         (output,) = loaded(torch.ones(4, 5))
         self.assertEqual(output[0, 0].item() / 2, SIN)
 
+    @pytest.mark.slow
     def test_tuned_winners_in_a_fresh_process(self):
         report = self.other_process().run("run_tuned", THREE)
         self.assertGreater(report["custom_op_candidates_timed"], 0)

@@ -8,6 +8,7 @@ import tempfile
 import traceback
 from unittest import mock
 
+import pytest
 import torch
 import torch.distributed as dist
 from _distributed_ranks import run_ranks
@@ -421,6 +422,7 @@ class AgreementTest(TestCase):
         self.assertEqual(hits, 0)
         self.assertEqual(hits_1, 3)
 
+    @pytest.mark.slow
     def test_cached_graph_serves_only_with_the_agreed_winners(self):
         mine, other = self.seen(warm_graph_cache)
         found, names, hits, later, later_hits = mine
