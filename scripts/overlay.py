@@ -20,8 +20,9 @@ from typing import Any
 if sys.version_info < (3, 11):  # noqa: UP036
     sys.exit("overlay: error: Python 3.11 or newer is needed to run this tool")
 
-from overlay_tool import commands
+from overlay_tool import checking, commands
 from overlay_tool.errors import EnvironmentFailure, OverlayError
+from overlay_tool.report import Report
 
 _DESCRIPTION = """\
 Lays the overlay (whole files) and the patches of this repository over a PyTorch
@@ -44,6 +45,7 @@ exit status:
   12  status: edited: files were edited or deleted since apply; they are listed
   13  status: interrupted: a command was killed; the next apply or revert recovers
   14  status: in progress: another process is changing the tree
+  15  check: something does not fit; the hunks are shown
   128+N  stopped by signal N; the change was undone
 
 in the tree, while applied:
@@ -85,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return report.exit_code
 
 
-def _run(options: argparse.Namespace) -> commands.Report:
+def _run(options: argparse.Namespace) -> Report:
     # Absolute at once; links in it are resolved later.
     tree = Path(os.path.abspath(options.tree))
     patch_set = Path(os.path.abspath(options.patch_set))
@@ -96,6 +98,8 @@ def _run(options: argparse.Namespace) -> commands.Report:
 
     if options.command == "status":
         return commands.status(tree, patch_set)
+    if options.command == "check":
+        return checking.check(tree, patch_set, options.base)
     if options.command == "apply":
         return commands.apply(tree, patch_set, on_wait)
     if options.command == "revert":
@@ -136,6 +140,7 @@ def _parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, text in (
         ("status", "say whether it is applied, and current; changes nothing"),
+        ("check", "say of each file and patch whether it fits; changes nothing"),
         ("apply", "apply it, or bring what is applied up to date"),
         ("revert", "take it off: every file byte for byte as it was"),
         ("pin", "for maintainers: note a pristine tree's blob ids in bases.toml"),
@@ -148,6 +153,13 @@ def _parser() -> argparse.ArgumentParser:
             epilog=_EPILOG,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
+        if name == "check":
+            command.add_argument(
+                "--base",
+                metavar="TAG",
+                help="the patches of this base are meant (default: those of the "
+                "tree's own, or if it is none that is known, those that fit best)",
+            )
         if name == "pin":
             command.add_argument(
                 "--keep",
@@ -178,7 +190,7 @@ def _explain(error: OSError) -> str:
     )
 
 
-def _print(options: argparse.Namespace, report: commands.Report) -> None:
+def _print(options: argparse.Namespace, report: Report) -> None:
     if options.json:
         _print_json(
             {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from .bases import Base, save_bases
@@ -14,6 +13,7 @@ from .patch_set import BASES_NAME, PatchSet, load_patch_set
 from .paths import read_blob
 from .plan import Plan, check_overlap, plan_apply, plan_revert, touched_by_series
 from .receipt import Receipt, load_receipt
+from .report import Report
 from .state import State
 from .transaction import recover, run
 from .trees import Tree, find_base, identify, require_base
@@ -27,17 +27,6 @@ STATES: Mapping[str, int] = {
     "interrupted": 13,
     "in progress": 14,
 }
-
-
-@dataclass(frozen=True)
-class Report:
-    """What a command has to say: one line, more lines, and the same as data."""
-
-    summary: str
-    exit_code: int = 0
-    lines: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-    details: Mapping[str, object] = field(default_factory=dict)
 
 
 def status(tree_path: Path, patch_set_root: Path) -> Report:

@@ -75,14 +75,7 @@ def apply_series(
     with tempfile.TemporaryDirectory(prefix="torch_overlay_") as folder:
         # The real path, so that git sees where its search must end.
         scratch = Path(os.path.realpath(folder), "scratch")
-        scratch.mkdir()
-        for path, file in pristine.items():
-            if file is not None:
-                place = scratch / path
-                place.parent.mkdir(parents=True, exist_ok=True)
-                with naming(place):
-                    place.write_bytes(file.content)
-                place.chmod(0o755 if file.executable else 0o644)
+        write_scratch(scratch, pristine)
         for patch in patches:
             arguments = ["apply", "-v", "--whitespace=nowarn", "-p1", "-"]
             result = git_isolated(arguments, scratch, patch.content)
@@ -96,6 +89,18 @@ def apply_series(
             {path: _read_scratch(scratch / path) for path in pristine},
             tuple(notes),
         )
+
+
+def write_scratch(scratch: Path, files: Mapping[str, ScratchFile | None]) -> None:
+    """Makes the folder ``scratch`` with those of the ``files`` that there are."""
+    scratch.mkdir()
+    for path, file in files.items():
+        if file is not None:
+            place = scratch / path
+            place.parent.mkdir(parents=True, exist_ok=True)
+            with naming(place):
+                place.write_bytes(file.content)
+            place.chmod(0o755 if file.executable else 0o644)
 
 
 def _check_scratch(

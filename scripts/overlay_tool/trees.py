@@ -68,6 +68,16 @@ def identify(root: Path) -> Tree:
     return Tree(root, is_checkout=False, commit=version)
 
 
+def identify_any(root: Path) -> Tree:
+    """Like ``identify``; a tree of unknown commit, whose files may fit, has none."""
+    try:
+        return identify(root)
+    except Refused:
+        if not (root / "torch" / "_inductor").is_dir():
+            raise
+    return Tree(Path(os.path.realpath(root)), is_checkout=False, commit="")
+
+
 def _git_version(version_file: Path) -> str | None:
     try:
         text = version_file.read_text(encoding="utf-8", errors="replace")

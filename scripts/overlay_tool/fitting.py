@@ -1,0 +1,161 @@
+"""Says how each patch of a series would fit files that may be anybody's.
+
+Unlike ``patching`` it goes on after a patch that does not fit: the hunks of it that do
+are kept, so that the patches after it are judged as they would be once it was mended.
+Works in a scratch folder.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from .git import git_isolated
+from .patch_set import Patch
+from .patching import ScratchFile, touched_paths, write_scratch
+
+APPLIES = "applies"
+UPSTREAM = "already upstream"
+OFFSET = "fits with offset"
+CONFLICT = "conflict"
+
+_OFFSET = re.compile(r"^Hunk #\d+ succeeded at \d+ \(offset (-?\d+) lines?\)", re.M)
+
+
+@dataclass(frozen=True)
+class Hunk:
+    """A hunk that does not fit. ``upstream``: because the file has the change already.
+
+    ``text`` starts with its line of @@.
+    """
+
+    path: str
+    text: str
+    upstream: bool
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a patch fits: ``kind`` is one of the four above.
+
+    ``offsets`` are in lines, one for each hunk that matched elsewhere than it says.
+    ``missing`` are files that the patch changes and the tree does not have.
+    """
+
+    patch: str
+    kind: str
+    offsets: tuple[int, ...] = ()
+    hunks: tuple[Hunk, ...] = ()
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Try:
+    """What git says of a patch in one direction; ``offsets`` None: does not fit."""
+
+    offsets: tuple[int, ...] | None
+
+    @property
+    def moved(self) -> float:
+        """How many lines all hunks are away from where they should be."""
+        if self.offsets is None:
+            return float("inf")
+        return sum(map(abs, self.offsets))
+
+
+def fit_series(
+    patches: Sequence[Patch], files: Mapping[str, ScratchFile | None]
+) -> tuple[Fit, ...]:
+    """How ``patches`` fit ``files``, one after the other.
+
+    Args:
+        files: what the tree has at each path that a patch touches.
+    """
+    with tempfile.TemporaryDirectory(prefix="torch_overlay_") as folder:
+        # The real path, so that git sees where its search must end.
+        scratch = Path(os.path.realpath(folder), "scratch")
+        write_scratch(scratch, files)
+        upstream = _take_off_upstream(patches, scratch)
+        return tuple(_fit(patch, scratch, patch.name in upstream) for patch in patches)
+
+
+def _take_off_upstream(patches: Sequence[Patch], scratch: Path) -> set[str]:
+    """Takes off the patches that the files have; the names of those.
+
+    From the last to the first, as a later one may change what an earlier one wrote.
+    """
+    upstream = set()
+    for patch in reversed(patches):
+        forward = _try(patch.content, scratch)
+        reverse = _try(patch.content, scratch, "--reverse")
+        # With a line of context a hunk may also match where it has no business, in
+        # either direction: what moves least is meant.
+        if reverse.moved < forward.moved:
+            _git(patch.content, scratch, "--reverse").check_returncode()
+            upstream.add(patch.name)
+    return upstream
+
+
+def _fit(patch: Patch, scratch: Path, upstream: bool) -> Fit:
+    attempt = _try(patch.content, scratch)
+    if attempt.offsets is None:
+        return _fit_in_part(patch, scratch)
+    _git(patch.content, scratch).check_returncode()
+    if upstream:
+        return Fit(patch.name, UPSTREAM)
+    kind = OFFSET if attempt.offsets else APPLIES
+    return Fit(patch.name, kind, offsets=attempt.offsets)
+
+
+def _try(content: bytes, scratch: Path, *options: str) -> _Try:
+    result = _git(content, scratch, "--check", *options)
+    if result.returncode != 0:
+        return _Try(None)
+    messages = result.stderr.decode("utf-8", "replace")
+    return _Try(tuple(map(int, _OFFSET.findall(messages))))
+
+
+def _fit_in_part(patch: Patch, scratch: Path) -> Fit:
+    """Applies the hunks that fit; those that do not are in the result."""
+    paths = touched_paths(patch)
+    here = {path for path in paths if (scratch / path).is_file()}
+    for section in _sections(patch.content):
+        _git(section, scratch, "--reject")
+    hunks: list[Hunk] = []
+    for path in paths:
+        rejects = scratch / f"{path}.rej"
+        if rejects.is_file():
+            for text in _hunks(rejects.read_text("utf-8", "surrogateescape")):
+                upstream = _is_upstream(path, text, scratch)
+                hunks.append(Hunk(path, text, upstream))
+            rejects.unlink()
+    made = [path for path in paths if (scratch / path).is_file() and path not in here]
+    missing = [path for path in paths if path not in here and path not in made]
+    return Fit(patch.name, CONFLICT, hunks=tuple(hunks), missing=tuple(missing))
+
+
+def _sections(content: bytes) -> Iterator[bytes]:
+    """The diff of each file: with one that is missing, git would reject all."""
+    yield from re.split(rb"^(?=diff --git )", content, flags=re.M)[1:]
+
+
+def _hunks(rejects: str) -> list[str]:
+    return re.split(r"^(?=@@ )", rejects, flags=re.M)[1:]
+
+
+def _is_upstream(path: str, hunk: str, scratch: Path) -> bool:
+    """Whether the file is as the hunk would make it, at most a few lines away."""
+    diff = f"--- a/{path}\n+++ b/{path}\n{hunk}".encode("utf-8", "surrogateescape")
+    return _try(diff, scratch, "--reverse").offsets is not None
+
+
+def _git(
+    content: bytes, scratch: Path, *options: str
+) -> subprocess.CompletedProcess[bytes]:
+    arguments = ["apply", "-v", "--whitespace=nowarn", "-p1", *options, "-"]
+    return git_isolated(arguments, scratch, content)
