@@ -8,12 +8,13 @@ patches, git.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import json
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -88,9 +89,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> Report:
+    patch_set = Path(os.path.abspath(options.patch_set))
+    if options.command == "wheel":
+        return _wheel(options, patch_set)
     # Absolute at once; links in it are resolved later.
     tree = Path(os.path.abspath(options.tree))
-    patch_set = Path(os.path.abspath(options.patch_set))
 
     def on_wait(who: str) -> None:
         if not options.quiet:
@@ -107,15 +110,46 @@ def _run(options: argparse.Namespace) -> Report:
     return commands.pin(tree, patch_set, options.keep)
 
 
+def _wheel(options: argparse.Namespace, patch_set: Path) -> Report:
+    try:
+        from overlay_tool.wheels import make_wheel
+    except ImportError as error:
+        raise EnvironmentFailure(
+            f"the command wheel needs the Python package {error.name}: run it with "
+            ".venv/bin/python after scripts/setup, or pip install installer packaging"
+        ) from None
+    with _progress(options, "writing the wheel") as on_progress:
+        source, out = Path(options.source), Path(options.out)
+        return make_wheel(source, out, patch_set, on_progress)
+
+
+@contextlib.contextmanager
+def _progress(
+    options: argparse.Namespace, text: str
+) -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal, if rich is there to draw one."""
+    try:
+        from rich.console import Console
+        from rich.progress import Progress
+    except ImportError:
+        yield lambda done, total: None
+        return
+    console = Console(stderr=True, quiet=options.quiet)
+    with Progress(console=console, disable=not console.is_terminal) as progress:
+        task = progress.add_task(text)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
 def _parser() -> argparse.ArgumentParser:
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument(
+    of_tree = argparse.ArgumentParser(add_help=False)
+    of_tree.add_argument(
         "--tree",
         required=True,
         metavar="PATH",
         help="a git checkout of PyTorch, or the site-packages folder of an "
         "installed torch",
     )
+    common = argparse.ArgumentParser(add_help=False)
     common.add_argument(
         "--patch-set",
         default=str(Path(__file__).resolve().parent.parent),
@@ -143,11 +177,12 @@ def _parser() -> argparse.ArgumentParser:
         ("check", "say of each file and patch whether it fits; changes nothing"),
         ("apply", "apply it, or bring what is applied up to date"),
         ("revert", "take it off: every file byte for byte as it was"),
+        ("wheel", "make a wheel of torch with it, from a wheel without"),
         ("pin", "for maintainers: note a pristine tree's blob ids in bases.toml"),
     ):
         command = subparsers.add_parser(
             name,
-            parents=[common],
+            parents=[common] if name == "wheel" else [of_tree, common],
             help=text,
             description=text[0].upper() + text[1:] + ".",
             epilog=_EPILOG,
@@ -159,6 +194,17 @@ def _parser() -> argparse.ArgumentParser:
                 metavar="TAG",
                 help="the patches of this base are meant (default: those of the "
                 "tree's own, or if it is none that is known, those that fit best)",
+            )
+        if name == "wheel":
+            command.add_argument(
+                "--from",
+                dest="source",
+                required=True,
+                metavar="WHEEL",
+                help="a torch-*.whl of a known base (pip download --no-deps torch)",
+            )
+            command.add_argument(
+                "--out", required=True, metavar="DIR", help="where to; made if missing"
             )
         if name == "pin":
             command.add_argument(

@@ -3,5 +3,5 @@
 ``scripts/overlay.py`` is the command line; each module here has one job. Imports
 go one way only, from the bottom up: errors, blobs, filesystem, paths, state,
 git, bases, patch_set, patching, fitting, receipt, trees, lock, transaction, plan,
-report, checking, commands.
+report, checking, wheels, commands.
 """

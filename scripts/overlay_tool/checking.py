@@ -46,7 +46,8 @@ class _Fits:
 
     @property
     def counts(self) -> Counter[str]:
-        return Counter(fit.kind for fit in (*self.files, *self.patches))
+        kinds = [fit.kind for fit in self.files]
+        return Counter([*kinds, *(fit.kind for fit in self.patches)])
 
 
 def check(tree_path: Path, patch_set_root: Path, tag: str | None = None) -> Report:

@@ -83,6 +83,11 @@ def _git_version(version_file: Path) -> str | None:
         text = version_file.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return None
+    return find_git_version(text)
+
+
+def find_git_version(text: str) -> str | None:
+    """The commit that a ``torch/version.py`` of that text says, if it says one."""
     # Searched, never executed: it is not ours.
     found = _GIT_VERSION.search(text)
     return found.group(1) if found else None

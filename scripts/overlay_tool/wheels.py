@@ -1,0 +1,280 @@
+"""Makes a wheel of torch with the patch set in it, from one without.
+
+All but this module and the standard library is optional for the tool: it needs the
+packages installer and packaging, and is imported only for ``overlay.py wheel``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from installer.exceptions import InstallerError
+from installer.records import Hash, RecordEntry
+from installer.sources import WheelFile
+from installer.utils import Scheme, construct_record_file, copyfileobj_with_hashing
+from packaging.utils import InvalidWheelFilename, parse_wheel_filename
+from packaging.version import Version
+
+from .bases import Base
+from .blobs import blob_id
+from .errors import EnvironmentFailure, Refused
+from .filesystem import sync_directory
+from .patch_set import PatchSet, load_patch_set
+from .patching import ScratchFile, apply_series
+from .plan import check_overlap, touched_by_series
+from .report import Report
+from .trees import find_git_version
+
+_VERSION_FILE = "torch/version.py"
+_VERSION = re.compile(rb"^(__version__\s*(?::[^=\n]*)?=\s*)(['\"])([^'\"\n]+)\2", re.M)
+_METADATA_VERSION = re.compile(rb"^(Version:\s*)(\S+)\s*$", re.M)
+_SIGNATURES = ("RECORD.jws", "RECORD.p7s")
+_FILE_TYPE = 0o100000
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class _Source:
+    """An opened wheel of torch, whose RECORD holds."""
+
+    path: Path
+    archive: zipfile.ZipFile
+    folder: str  # the .dist-info one
+    version: Version
+    tags: str
+
+    def read(self, name: str) -> ScratchFile | None:
+        """The file of that name, None if there is none."""
+        try:
+            info = self.archive.getinfo(name)
+        except KeyError:
+            return None
+        executable = bool(info.external_attr >> 16 & 0o100)
+        return ScratchFile(self.archive.read(info), executable)
+
+
+def make_wheel(
+    source: Path, out: Path, patch_set_root: Path, on_progress: Progress
+) -> Report:
+    """Writes the wheel into the folder ``out``, whole or not at all.
+
+    Its version is that of ``source`` with the local part rangedispatch.DIGEST, its
+    RECORD is that of its files, all else is as in ``source``. The same two inputs
+    make the same bytes.
+
+    Args:
+        on_progress: called with the bytes that are done and all bytes to do.
+
+    Raises:
+        Refused: no wheel of torch, a damaged one, or of no base that is known.
+    """
+    patch_set = load_patch_set(patch_set_root)
+    with _opened(source) as wheel:
+        base = _base(wheel, patch_set)
+        digest = patch_set.digest(base)
+        version = _local_version(wheel.version, digest)
+        changed = _changed(wheel, patch_set, base, version)
+        out.mkdir(parents=True, exist_ok=True)
+        target = out / f"torch-{version}-{wheel.tags}.whl"
+        if target.exists() and target.samefile(source):
+            raise Refused(f"--out {out}: there the wheel would take its source's place")
+        written = _write(wheel, changed, str(version), target, on_progress)
+    return Report(
+        f"made {target}",
+        lines=(f"version {version}, {written} files are not as in the other",),
+        details={
+            "outcome": "made",
+            "wheel": str(target),
+            "version": str(version),
+            "base": base.tag,
+            "patch_set": digest,
+        },
+    )
+
+
+@contextlib.contextmanager
+def _opened(source: Path) -> Iterator[_Source]:
+    try:
+        name = parse_wheel_filename(source.name)[0]
+    except InvalidWheelFilename as error:
+        raise Refused(f"--from {source}: {error}") from None
+    if name != "torch":
+        raise Refused(f"--from {source}: a wheel of torch is needed, not of {name}")
+    try:
+        with WheelFile.open(source) as wheel, zipfile.ZipFile(source) as archive:
+            wheel.validate_record()
+            found = _METADATA_VERSION.search(
+                _headers(wheel.read_dist_info("METADATA").encode())
+            )
+            if found is None:
+                raise Refused(f"--from {source}: its METADATA has no version")
+            version = Version(found[2].decode())
+            tags = "-".join(source.stem.split("-")[2:])
+            yield _Source(source, archive, wheel.dist_info_dir, version, tags)
+    except FileNotFoundError:
+        raise Refused(f"--from {source}: there is no such file") from None
+    except (zipfile.BadZipFile, InstallerError) as error:
+        raise Refused(f"--from {source} is damaged: {error}") from None
+
+
+def _headers(metadata: bytes) -> bytes:
+    return metadata.split(b"\n\n", 1)[0]
+
+
+def _base(wheel: _Source, patch_set: PatchSet) -> Base:
+    file = wheel.read(_VERSION_FILE)
+    commit = None if file is None else find_git_version(file.content.decode())
+    for base in patch_set.bases:
+        if base.commit == commit:
+            return base
+    known = ", ".join(f"{base.tag} ({base.commit})" for base in patch_set.bases)
+    raise Refused(
+        f"--from {wheel.path} is of commit {commit}, which is not a known base. "
+        f"Known: {known or 'none'}"
+    )
+
+
+def _local_version(version: Version, digest: str) -> Version:
+    # Normalized: a part of digits only would lose its zeros.
+    if version.local is not None and "rangedispatch" in version.local:
+        raise Refused(f"the wheel is one of ours already: its version is {version}")
+    local = f"{version.local}." if version.local else ""
+    return Version(f"{version.public}+{local}rangedispatch.{digest[:12]}")
+
+
+def _changed(
+    wheel: _Source, patch_set: PatchSet, base: Base, version: Version
+) -> dict[str, ScratchFile | None]:
+    """What becomes of each file that is not copied as it is; None: it goes."""
+    patches = patch_set.series(base)
+    touched = touched_by_series(patches)
+    check_overlap(patch_set, touched)
+    pristine = {path: wheel.read(path) for path in (*patch_set.overlay, *touched)}
+    problems = [
+        f"{path} ({'missing' if file is None else blob_id(file.content)})"
+        for path, file in pristine.items()
+        if not base.accepts(path, None if file is None else blob_id(file.content))
+    ]
+    if problems:
+        raise Refused(
+            f"{wheel.path}: {len(problems)} file(s) are not those of base {base.tag}: "
+            + ", ".join(sorted(problems))
+        )
+    patched = apply_series(patches, {path: pristine[path] for path in touched})
+    changed: dict[str, ScratchFile | None] = dict(patched.files)
+    for path, ours in patch_set.overlay.items():
+        changed[path] = ScratchFile(ours.content, ours.executable)
+    changed[_VERSION_FILE] = _renamed(wheel, _VERSION_FILE, _VERSION, version, 3)
+    metadata = f"{wheel.folder}/METADATA"
+    changed[metadata] = _renamed(wheel, metadata, _METADATA_VERSION, version, 2)
+    return changed
+
+
+def _renamed(
+    wheel: _Source, path: str, pattern: re.Pattern[bytes], version: Version, group: int
+) -> ScratchFile:
+    """The file with another version in the group of the pattern's first match."""
+    file = wheel.read(path)
+    found = None if file is None else pattern.search(file.content)
+    if file is None or found is None:
+        raise Refused(f"{wheel.path}: {path} does not say the version")
+    start, end = found.span(group)
+    content = file.content[:start] + str(version).encode() + file.content[end:]
+    return ScratchFile(content, file.executable)
+
+
+def _write(
+    wheel: _Source,
+    changed: Mapping[str, ScratchFile | None],
+    version: str,
+    target: Path,
+    on_progress: Progress,
+) -> int:
+    """Writes the archive under another name first, and reads it once more."""
+    folder = f"torch-{version}.dist-info"
+    prefix = ".torch_overlay_"
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=target.parent) as beside:
+        draft = Path(beside, target.name)
+        with zipfile.ZipFile(draft, "w") as archive:
+            _fill(wheel, changed, folder, archive, on_progress)
+        with draft.open("rb") as stream, WheelFile.open(draft) as made:
+            try:
+                made.validate_record()
+            except InstallerError as error:
+                message = f"{target}: written wrongly: {error}"
+                raise EnvironmentFailure(message) from None
+            os.fsync(stream.fileno())
+        os.replace(draft, target)
+    sync_directory(target.parent)
+    return sum(file is not None for file in changed.values())
+
+
+def _fill(
+    wheel: _Source,
+    changed: Mapping[str, ScratchFile | None],
+    folder: str,
+    archive: zipfile.ZipFile,
+    on_progress: Progress,
+) -> None:
+    infos = wheel.archive.infolist()
+    total = sum(info.file_size for info in infos)
+    record = wheel.archive.getinfo(f"{wheel.folder}/RECORD")
+    entries: list[RecordEntry] = []
+    done = 0
+
+    def put(name: str, like: zipfile.ZipInfo, mode: int, stream: BinaryIO) -> None:
+        info = zipfile.ZipInfo(name, like.date_time)
+        info.compress_type = zipfile.ZIP_DEFLATED
+        info.external_attr = (mode << 16) | (like.external_attr & 0xFFFF)
+        info.file_size = like.file_size  # so that zipfile knows what needs ZIP64
+        with archive.open(info, "w") as out:
+            digest, size = copyfileobj_with_hashing(
+                stream, cast("BinaryIO", out), "sha256"
+            )
+        entries.append(RecordEntry(name, Hash("sha256", digest), size))
+
+    def put_new(name: str, like: zipfile.ZipInfo, mode: int, content: bytes) -> None:
+        with tempfile.SpooledTemporaryFile() as stream:
+            stream.write(content)
+            stream.seek(0)
+            put(name, like, mode, cast("BinaryIO", stream))
+
+    names = {info.filename for info in infos}
+    ours = [info for info in infos if info is not record]
+    for info in ours:
+        name = info.filename
+        done += info.file_size
+        if name.startswith(f"{wheel.folder}/") and name.endswith(_SIGNATURES):
+            continue  # they signed what the wheel was
+        renamed = name
+        if name.startswith(f"{wheel.folder}/"):
+            renamed = folder + name.removeprefix(wheel.folder)
+        mode = info.external_attr >> 16
+        if name not in changed:
+            with wheel.archive.open(info) as stream:
+                put(renamed, info, mode, cast("BinaryIO", stream))
+        elif (file := changed[name]) is not None:
+            put_new(renamed, info, _mode(mode, file.executable), file.content)
+        on_progress(done, total)
+    for name in sorted(set(changed) - names):
+        if (file := changed[name]) is not None:
+            mode = _mode(_FILE_TYPE | 0o644, file.executable)
+            put_new(name, record, mode, file.content)
+    entries.append(RecordEntry(f"{folder}/RECORD", None, None))
+    scheme = Scheme("purelib")
+    with construct_record_file([(scheme, entry) for entry in entries]) as stream:
+        put_new(f"{folder}/RECORD", record, record.external_attr >> 16, stream.read())
+    on_progress(total, total)
+
+
+def _mode(mode: int, executable: bool) -> int:
+    return mode | 0o111 if executable else mode & ~0o111
