@@ -21,7 +21,7 @@ from typing import Any
 if sys.version_info < (3, 11):  # noqa: UP036
     sys.exit("overlay: error: Python 3.11 or newer is needed to run this tool")
 
-from overlay_tool import checking, commands
+from overlay_tool import checking, commands, exporting
 from overlay_tool.errors import EnvironmentFailure, OverlayError
 from overlay_tool.report import Report
 
@@ -103,6 +103,9 @@ def _run(options: argparse.Namespace) -> Report:
         return commands.status(tree, patch_set)
     if options.command == "check":
         return checking.check(tree, patch_set, options.base)
+    if options.command == "export":
+        out = Path(os.path.abspath(options.out))
+        return exporting.export(tree, out, patch_set, options.branch, options.author)
     if options.command == "apply":
         return commands.apply(tree, patch_set, on_wait)
     if options.command == "revert":
@@ -177,6 +180,7 @@ def _parser() -> argparse.ArgumentParser:
         ("check", "say of each file and patch whether it fits; changes nothing"),
         ("apply", "apply it, or bring what is applied up to date"),
         ("revert", "take it off: every file byte for byte as it was"),
+        ("export", "write it as commits, in mails that git am takes"),
         ("wheel", "make a wheel of torch with it, from a wheel without"),
         ("pin", "for maintainers: note a pristine tree's blob ids in bases.toml"),
     ):
@@ -194,6 +198,18 @@ def _parser() -> argparse.ArgumentParser:
                 metavar="TAG",
                 help="the patches of this base are meant (default: those of the "
                 "tree's own, or if it is none that is known, those that fit best)",
+            )
+        if name == "export":
+            command.add_argument(
+                "--out", required=True, metavar="DIR", help="where the mails go"
+            )
+            command.add_argument(
+                "--branch", metavar="NAME", help="make this branch of the commits, too"
+            )
+            command.add_argument(
+                "--author",
+                metavar="'NAME <MAIL>'",
+                help="of the commits (default: as the patches say)",
             )
         if name == "wheel":
             command.add_argument(

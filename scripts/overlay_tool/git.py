@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .errors import EnvironmentFailure
@@ -41,12 +41,15 @@ _ISOLATED_OPTIONS = (
 
 
 def git_in_repository(
-    arguments: Sequence[str], repository: Path
+    arguments: Sequence[str],
+    repository: Path,
+    standard_input: bytes = b"",
+    variables: Mapping[str, str] | None = None,
 ) -> subprocess.CompletedProcess[bytes]:
     """Runs git on ``repository`` with the user's configuration.
 
     The configuration is kept because it may be what lets git read a repository of
-    another owner (safe.directory).
+    another owner (safe.directory). ``variables`` are set for git on top.
     """
     environment = {
         name: value
@@ -55,7 +58,8 @@ def git_in_repository(
     }
     # An unknown commit in a partial clone must not be asked of a server.
     environment.update(GIT_NO_LAZY_FETCH="1", GIT_TERMINAL_PROMPT="0", LC_ALL="C")
-    return _run(["git", *arguments], repository, environment, b"")
+    environment.update(variables or {})
+    return _run(["git", *arguments], repository, environment, standard_input)
 
 
 def git_isolated(
