@@ -21,7 +21,7 @@ from typing import Any
 if sys.version_info < (3, 11):  # noqa: UP036
     sys.exit("overlay: error: Python 3.11 or newer is needed to run this tool")
 
-from overlay_tool import checking, commands, exporting
+from overlay_tool import checking, commands, exporting, refreshing
 from overlay_tool.errors import EnvironmentFailure, OverlayError
 from overlay_tool.report import Report
 
@@ -108,6 +108,8 @@ def _run(options: argparse.Namespace) -> Report:
         return exporting.export(tree, out, patch_set, options.branch, options.author)
     if options.command == "apply":
         return commands.apply(tree, patch_set, on_wait)
+    if options.command == "refresh":
+        return refreshing.refresh(tree, patch_set, on_wait, options.patch)
     if options.command == "revert":
         return commands.revert(tree, on_wait)
     return commands.pin(tree, patch_set, options.keep)
@@ -179,6 +181,7 @@ def _parser() -> argparse.ArgumentParser:
         ("status", "say whether it is applied, and current; changes nothing"),
         ("check", "say of each file and patch whether it fits; changes nothing"),
         ("apply", "apply it, or bring what is applied up to date"),
+        ("refresh", "bring what you edited in the tree back into the patch set"),
         ("revert", "take it off: every file byte for byte as it was"),
         ("export", "write it as commits, in mails that git am takes"),
         ("wheel", "make a wheel of torch with it, from a wheel without"),
@@ -198,6 +201,13 @@ def _parser() -> argparse.ArgumentParser:
                 metavar="TAG",
                 help="the patches of this base are meant (default: those of the "
                 "tree's own, or if it is none that is known, those that fit best)",
+            )
+        if name == "refresh":
+            command.add_argument(
+                "--patch",
+                metavar="NAME",
+                help="the patch that edits of the base's files go to (default: the "
+                "one that wrote those lines, or the nearest)",
             )
         if name == "export":
             command.add_argument(

@@ -69,9 +69,18 @@ def apply_series(
     is no file. Hunks must match exactly (git knows no fuzz); that one matched at
     another line than it says is reported, and harmless: the files are pinned.
     """
+    steps = apply_in_steps(patches, pristine)
+    notes = [note for step in steps for note in step.notes]
+    return PatchedFiles(steps[-1].files, tuple(notes))
+
+
+def apply_in_steps(
+    patches: Sequence[Patch], pristine: Mapping[str, ScratchFile | None]
+) -> tuple[PatchedFiles, ...]:
+    """Like ``apply_series``: the files before any patch, and after each of them."""
+    steps = [PatchedFiles(dict(pristine), ())]
     if not patches:
-        return PatchedFiles(dict(pristine), ())
-    notes: list[str] = []
+        return tuple(steps)
     with tempfile.TemporaryDirectory(prefix="torch_overlay_") as folder:
         # The real path, so that git sees where its search must end.
         scratch = Path(os.path.realpath(folder), "scratch")
@@ -82,13 +91,13 @@ def apply_series(
             messages = _message(result.stderr)
             if result.returncode != 0:
                 raise Refused(f"patch {patch.name} does not fit: {messages}")
-            for offset in _OFFSET.findall(messages):
-                notes.append(f"patch {patch.name}: {offset}")
+            notes = [
+                f"patch {patch.name}: {offset}" for offset in _OFFSET.findall(messages)
+            ]
             _check_scratch(scratch, patch, pristine)
-        return PatchedFiles(
-            {path: _read_scratch(scratch / path) for path in pristine},
-            tuple(notes),
-        )
+            files = {path: _read_scratch(scratch / path) for path in pristine}
+            steps.append(PatchedFiles(files, tuple(notes)))
+    return tuple(steps)
 
 
 def write_scratch(scratch: Path, files: Mapping[str, ScratchFile | None]) -> None:

@@ -81,7 +81,7 @@ def plan_apply(
     pristine = _find_pristine(state, base, receipt, current)
     patched = apply_series(
         patches,
-        {path: _scratch_file(state, path, pristine[path]) for path in touched},
+        {path: scratch_file(state, path, pristine[path]) for path in touched},
     )
     wanted: dict[str, _Wanted] = {}
     for path in paths:
@@ -90,7 +90,7 @@ def plan_apply(
             executable = ours.executable if pristine[path] is None else None
             wanted[path] = _Wanted(pristine[path], ours.content, executable)
         else:
-            before = _scratch_file(state, path, pristine[path])
+            before = scratch_file(state, path, pristine[path])
             wanted[path] = _wanted_by_patches(before, patched.files[path])
     _refuse_edits(state, base, receipt, current, wanted)
     return _plan(tree, state, receipt, wanted, (base, patch_set), patched.notes)
@@ -116,7 +116,7 @@ def _find_pristine(
         if record is not None and (
             blob == record.after or not base.accepts(path, blob)
         ):
-            content, blob = _read_original(state, path, record), record.before
+            content, blob = read_original(state, path, record), record.before
         pristine[path] = content
         if not base.accepts(path, blob):
             problems.append(_misfit(state, base, path, _blob(current[path])))
@@ -142,7 +142,8 @@ def _misfit(state: State, base: Base, path: str, blob: str | None) -> str:
     return f"{place} is {f'blob {blob}' if blob else 'missing'}, accepted: {listed}"
 
 
-def _read_original(state: State, path: str, record: FileRecord) -> bytes | None:
+def read_original(state: State, path: str, record: FileRecord) -> bytes | None:
+    """The base's own content of a file that is applied, None if the base has none."""
     if record.before is None:
         return None
     content = read_content(state.root, f"{ORIGINALS_NAME}/{path}")
@@ -156,7 +157,7 @@ def _read_original(state: State, path: str, record: FileRecord) -> bytes | None:
 
 def _is_original(state: State, path: str, record: FileRecord) -> bool:
     """Whether a file that is what we made it needs nothing to be the base's."""
-    original = _read_original(state, path, record)
+    original = read_original(state, path, record)
     if original is None or record.before != record.after:
         return record.before == record.after
     # A patch may have changed nothing but the mode.
@@ -167,9 +168,10 @@ def _is_original(state: State, path: str, record: FileRecord) -> bool:
     return len(modes) == 1
 
 
-def _scratch_file(
+def scratch_file(
     state: State, path: str, pristine: bytes | None
 ) -> ScratchFile | None:
+    """The base's file, whose content is given, with its mode."""
     if pristine is None:
         return None
     # The mode of the original, as a patch may have changed it since.
