@@ -26,6 +26,8 @@ def variables_for_tests(compiler: str, fast: bool) -> Iterator[dict[str, str]]:
         variables.setdefault("OMP_NUM_THREADS", str(threads))
         # Its pool of compile processes would compete with the other test process.
         variables.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+        # Else each process first compiles a program to see what the processor can do.
+        variables.setdefault("TORCHINDUCTOR_VEC_ISA_OK", "1")
         # The switch that upstream's @slowTest obeys.
         variables["PYTORCH_TEST_WITH_SLOW"] = "0" if fast else "1"
         # CI means PyTorch's own CI to torch's run_tests(): it would write XML reports
