@@ -4,8 +4,8 @@
     .venv/bin/python scripts/backends.py --results FILE.xml    takes what pytest wrote
 
 FILE.xml is what ``scripts/test --junitxml=FILE.xml`` leaves; of several, a later one's
-results replace an earlier one's. Ends non-zero, and writes
-nothing, if the results lack a test of the matrix, or if one failed.
+results replace an earlier one's. Ends non-zero, and writes nothing, if the results
+lack a test of the matrix, or if one failed.
 """
 
 from __future__ import annotations
