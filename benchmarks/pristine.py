@@ -23,7 +23,7 @@ from setup_tool.environment import (  # noqa: E402
     site_packages_of,
 )
 from setup_tool.lock import locked  # noqa: E402
-from setup_tool.pins import primary_base, read_pins  # noqa: E402
+from setup_tool.pins import choose_base  # noqa: E402
 from setup_tool.steps import SetupError  # noqa: E402
 
 __all__ = ["patched_python", "pristine_python", "SetupError"]
@@ -49,14 +49,14 @@ def pristine_python() -> Path:
 
     What the set-up has to say goes to standard error. Raises SetupError.
     """
-    pins = read_pins(ROOT / "setup.cfg")
-    ours = primary_base(pins, ROOT).environment
+    base = choose_base(ROOT, None)
+    ours = base.environment
     folder = ours.with_name(f"{ours.name}-pristine")
     with (
         _output_to_standard_error(),
         locked(folder.with_name(f"{folder.name}.lock")) as lock,
     ):
-        prepare(folder, pins, lock)
+        prepare(folder, base.pins, lock)
     if (site_packages_of(folder) / OVERLAY).exists():
         raise SetupError(
             f"{folder.name} holds the overlay, so it is not pristine: delete the folder"

@@ -25,7 +25,11 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
             )
         return value
 
-    parser = argparse.ArgumentParser(prog="scripts/run", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="scripts/run",
+        description=__doc__,
+        epilog="--base TAG runs it on another release, such as v2.15.0.",
+    )
     parser.add_argument(
         "--size",
         type=size,

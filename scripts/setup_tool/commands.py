@@ -9,7 +9,7 @@ from pathlib import Path
 from setup_tool.environment import child_variables, prepare, python_of
 from setup_tool.lock import locked
 from setup_tool.overlay_step import apply_overlay
-from setup_tool.pins import primary_base, read_pins
+from setup_tool.pins import choose_base
 from setup_tool.plain_scripts import run_plain_scripts
 from setup_tool.prerequisites import check_tools
 from setup_tool.steps import SetupError, step
@@ -40,19 +40,29 @@ def main(command: str, arguments: list[str]) -> int:
         return 130
 
 
-def set_up() -> Ready:
-    """Brings environment and overlay up to date and says what it did."""
+def set_up(base_name: str | None) -> Ready:
+    """Brings a base's environment and overlay up to date and says what it did."""
     with step("machine") as current:
         compiler = check_tools()
         current.outcome = f"Python, git and {compiler} are there"
-    pins = read_pins(ROOT / "setup.cfg")
-    folder = primary_base(pins, ROOT).environment
+    base = choose_base(ROOT, base_name)
+    folder = base.environment
     with locked(ROOT / f"{folder.name}.lock") as lock:
         with step("environment") as current:
-            current.outcome = prepare(folder, pins, lock)
+            current.outcome = prepare(folder, base.pins, lock)
         with step("overlay") as current:
             current.outcome = apply_overlay(ROOT, folder, lock)
     return Ready(python_of(folder), compiler)
+
+
+def add_base_argument(parser: argparse.ArgumentParser) -> None:
+    """The argument that all three commands have."""
+    parser.add_argument(
+        "--base",
+        metavar="TAG",
+        help="the PyTorch release, such as v2.15.0, in an environment of its own, "
+        ".venv-v2.15.0 (default: the one that setup.cfg pins, in .venv)",
+    )
 
 
 def setup_command(arguments: list[str]) -> int:
@@ -62,8 +72,8 @@ def setup_command(arguments: list[str]) -> int:
         description="Makes .venv as setup.cfg pins it and lays the overlay and the "
         "patches over its torch. Does only what is not done yet.",
     )
-    parser.parse_args(arguments)
-    set_up()
+    add_base_argument(parser)
+    set_up(parser.parse_args(arguments).base)
     return 0
 
 
@@ -83,8 +93,9 @@ def test_command(arguments: list[str]) -> int:
         action="store_true",
         help="run one test of every file, or of the files named, as a plain script",
     )
+    add_base_argument(parser)
     options, others = parser.parse_known_args(arguments)
-    ready = set_up()
+    ready = set_up(options.base)
     if options.as_scripts:
         return run_plain_scripts(ROOT, ready.python, ready.compiler, others)
     return run_pytest(ROOT, ready.python, ready.compiler, others, options.fast)
@@ -94,11 +105,14 @@ def run_command(arguments: list[str]) -> int:
     """scripts/run: the set-up, then the main job in place of this process."""
     job = str(ROOT / "scripts" / "main_job.py")
     variables = child_variables()
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    add_base_argument(parser)
+    options, arguments = parser.parse_known_args(arguments)
     if {"-h", "--help"} & set(arguments):
         # Help needs no torch: main_job.py reads its arguments before it imports any.
         python = sys.executable
     else:
-        ready = set_up()
+        ready = set_up(options.base)
         python = str(ready.python)
         variables["CXX"] = ready.compiler
     sys.stdout.flush()

@@ -104,7 +104,7 @@ def prepare(folder: Path, pins: Pins, lock: int) -> str:
     plan = make_plan(folder, pins)
     if not plan.reason:
         return f"{folder.name} is up to date, {pins.torch}"
-    check_disk(folder.parent)
+    check_disk(folder.parent, pins.gibibytes)
     folder.mkdir(exist_ok=True)
     # From here to the last line, whoever finds the folder knows that it is not whole.
     write_stamp(folder, wanted_stamp(pins, INSTALLING))

@@ -2,6 +2,7 @@
 
 import configparser
 import hashlib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,12 @@ from setup_tool.steps import SetupError
 EXTRAS = ("test", "lint")
 """The extras that belong to the environment: one serves the job, tests and linters."""
 
+SECTION = "base "
+"""What the sections for other bases are called, before the base's name."""
+
+INSTALL_GIBIBYTES = 3
+"""Room for torch's CPU build and the rest, with pip's temporary copies."""
+
 
 @dataclass(frozen=True)
 class Pins:
@@ -17,6 +24,7 @@ class Pins:
 
     requirements: tuple[str, ...]
     constraints: tuple[str, ...]
+    gibibytes: int = INSTALL_GIBIBYTES
 
     @property
     def torch(self) -> str:
@@ -25,6 +33,11 @@ class Pins:
             if requirement.startswith("torch=="):
                 return requirement
         raise SetupError("setup.cfg: install_requires pins no torch (torch==VERSION)")
+
+    @property
+    def tag(self) -> str:
+        """The release's tag, such as v2.13.0."""
+        return "v" + self.torch.removeprefix("torch==")
 
     @property
     def digest(self) -> str:
@@ -39,29 +52,74 @@ class Base:
 
     name: str
     environment: Path
+    pins: Pins
 
 
-def primary_base(pins: Pins, root: Path) -> Base:
-    """The base whose torch setup.cfg pins."""
-    version = pins.torch.removeprefix("torch==")
-    return Base(name=f"v{version}", environment=root / ".venv")
+def read_bases(root: Path) -> dict[str, Base]:
+    """The bases of setup.cfg by name, the primary one first.
 
-
-def read_pins(path: Path) -> Pins:
-    """The lists of setup.cfg; raises SetupError for an entry without exact version."""
+    Raises SetupError for an entry without exact version.
+    """
+    path = root / "setup.cfg"
     parser = configparser.ConfigParser(interpolation=None)
     try:
         parser.read_string(path.read_text(), source=str(path))
-        requirements = list_of(parser["options"]["install_requires"])
-        for extra in EXTRAS:
-            requirements += list_of(parser["options.extras_require"][extra])
-        constraints = list_of(parser["constraints"]["transitive"])
-    except (OSError, configparser.Error, KeyError) as error:
+        primary = Pins(*(tuple(entries) for entries in shared_lists(parser)))
+        every_pins = {SECTION + primary.tag: primary}
+        for section in parser.sections():
+            if section.startswith(SECTION):
+                every_pins[section] = pins_of_section(primary, parser[section])
+    except (OSError, configparser.Error, KeyError, ValueError) as error:
         raise SetupError(f"cannot read the pins from {path}: {error}") from error
-    for entry in [*requirements, *constraints]:
-        if "==" not in entry:
-            raise SetupError(f"{path.name}: '{entry}' is not pinned (NAME==VERSION)")
-    return Pins(tuple(requirements), tuple(constraints))
+    bases = {}
+    for section, pins in every_pins.items():
+        for entry in [*pins.requirements, *pins.constraints]:
+            if "==" not in entry:
+                message = f"'{entry}' is not pinned (NAME==VERSION)"
+                raise SetupError(f"{path.name}: {message}")
+        if section != SECTION + pins.tag:
+            raise SetupError(f"{path.name}: [{section}] pins {pins.torch}")
+        folder = ".venv" if pins is primary else f".venv-{pins.tag}"
+        bases[pins.tag] = Base(pins.tag, root / folder, pins)
+    return bases
+
+
+def choose_base(root: Path, name: str | None) -> Base:
+    """The base of that name, or the primary one; raises SetupError if unknown."""
+    bases = read_bases(root)
+    if name is None:
+        return next(iter(bases.values()))
+    if name not in bases:
+        raise SetupError(f"--base {name}: setup.cfg knows {', '.join(bases)}")
+    return bases[name]
+
+
+def shared_lists(parser: configparser.ConfigParser) -> tuple[list[str], list[str]]:
+    """The lists that all bases share: what is asked for, and what that may bring."""
+    requirements = list_of(parser["options"]["install_requires"])
+    for extra in EXTRAS:
+        requirements += list_of(parser["options.extras_require"][extra])
+    return requirements, list_of(parser["constraints"]["transitive"])
+
+
+def pins_of_section(primary: Pins, section: configparser.SectionProxy) -> Pins:
+    """The primary base's pins with those of another base in place of their like."""
+    return Pins(
+        replaced(primary.requirements, list_of(section["requires"])),
+        replaced(primary.constraints, list_of(section["transitive"])),
+        section.getint("gibibytes", INSTALL_GIBIBYTES),
+    )
+
+
+def replaced(entries: tuple[str, ...], others: list[str]) -> tuple[str, ...]:
+    """`entries` without those that `others` has for the same package, then `others`."""
+    names = {name_of(entry) for entry in others}
+    return (*(entry for entry in entries if name_of(entry) not in names), *others)
+
+
+def name_of(entry: str) -> str:
+    """The name of the package in NAME==VERSION, as pip compares names."""
+    return re.sub(r"[-_.]+", "-", entry.partition("==")[0].strip()).lower()
 
 
 def list_of(value: str) -> list[str]:

@@ -21,9 +21,6 @@ PROBE = "#include <Python.h>\nint main() { return Py_IsInitialized(); }\n"
 """As little as shows that there are a compiler, a standard library and Python's
 headers, which the kernels that Inductor writes include too."""
 
-INSTALL_GIBIBYTES = 3
-"""Room for torch's CPU build and the rest, with pip's temporary copies."""
-
 
 def check_tools() -> str:
     """Raises SetupError for the first thing missing; returns the C++ compiler."""
@@ -78,10 +75,8 @@ def check_compiles(compiler: str) -> None:
     )
 
 
-def check_disk(folder: Path) -> None:
-    """Raises SetupError when `folder` has no room for an installation."""
+def check_disk(folder: Path, gibibytes: int) -> None:
+    """Raises SetupError when `folder` has no room for an installation of that size."""
     free = shutil.disk_usage(folder).free / 2**30
-    if free < INSTALL_GIBIBYTES:
-        raise SetupError(
-            f"{folder}: {free:.1f} GiB free, {INSTALL_GIBIBYTES} GiB are needed"
-        )
+    if free < gibibytes:
+        raise SetupError(f"{folder}: {free:.1f} GiB free, {gibibytes} GiB are needed")

@@ -57,9 +57,9 @@ class _CpuCompiler(CUDABackend):
         return target.backend == "cpu"
 
     def __init__(self, target: GPUTarget) -> None:
-        super().__init__(target)
         # Not the target's own: Inductor has no compute capability for a CPU.
         architecture = triton.runtime.driver.active.get_current_target().arch
+        super().__init__(GPUTarget(target.backend, architecture, 32))
         self.target = GPUTarget("cuda", architecture, 32)
 
 

@@ -20,6 +20,7 @@ from unittest import mock
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
@@ -67,6 +68,13 @@ transitive =
     filelock==4.2.11
 [mypy]
 python_version = 3.11
+[base v1.5]
+requires =
+    torch==1.5
+    Rich==15.5.0
+transitive =
+    filelock==5.0
+    cuda_bindings==1.0
 """
 
 PATIENCE = 20.0
@@ -229,6 +237,26 @@ class TestSetup(FakeRepository):
         stamp.write_text(json.dumps(content))
         self.assertIn("it was made by Python 3.10", self.call("setup"))
 
+    def test_another_base_gets_an_environment_of_its_own(self) -> None:
+        self.assertIn("made .venv-v1.5, torch==1.5", self.call("setup", "--base=v1.5"))
+        self.assertTrue((self.root / ".venv-v1.5" / STAMP_NAME).exists())
+        self.assertFalse(self.environment.exists())
+        (call,) = self.calls("pip install")
+        self.assertRegex(call, r"pytest==9.2.0 mypy==2.4.1 torch==1.5 Rich==15.5.0$")
+        self.assertIn("made .venv, torch==1.0", self.call("setup"))
+        self.assertIn("up to date, torch==1.5", self.call("setup", "--base", "v1.5"))
+        bases = pins.read_bases(self.root)
+        self.assertEqual([*bases], ["v1.0", "v1.5"])
+        constraints = ("filelock==5.0", "cuda_bindings==1.0")
+        self.assertEqual(bases["v1.5"].pins.constraints, constraints)
+
+    def test_unknown_base_is_refused_by_name(self) -> None:
+        for command in ("setup", "test", "run"):
+            output = self.call(command, "--base", "v9", expect=1)
+            self.assertIn("--base v9: setup.cfg knows v1.0, v1.5", output)
+        self.change_setup_cfg("[base v1.5]", "[base v1.6]")
+        self.assertIn("[base v1.6] pins torch==1.5", self.call("setup", expect=1))
+
     def test_failed_pip_is_an_error_and_the_next_call_starts_over(self) -> None:
         output = self.call("setup", variables={"FAKE_PIP_STATUS": "2"}, expect=1)
         self.assertIn("pip install failed with exit status 2", output)
@@ -373,6 +401,9 @@ class TestCommands(FakeRepository):
         self.call("run", "--json", "a b")
         job = self.root / "scripts" / "main_job.py"
         self.assertEqual(self.calls("main_job"), [f"begin {job} --json a b"])
+        self.log.unlink()
+        self.call("run", "--base", "v1.5", "--json")
+        self.assertEqual(self.calls("main_job"), [f"begin {job} --json"])
 
     def test_help_of_the_main_job_needs_no_set_up(self) -> None:
         (self.root / "scripts" / "main_job.py").write_text("print('the help')\n")
@@ -420,7 +451,8 @@ class TestPins(unittest.TestCase):
     """The real setup.cfg against the environment that it made."""
 
     def setUp(self) -> None:
-        self.pins = pins.read_pins(ROOT / "setup.cfg")
+        version = Version(importlib.metadata.version("torch")).public
+        self.pins = pins.choose_base(ROOT, f"v{version}").pins
         lines = map(Requirement, self.pins.requirements + self.pins.constraints)
         self.pinned = {canonicalize_name(line.name): line for line in lines}
         # A constraint is installed only where something needs it.
