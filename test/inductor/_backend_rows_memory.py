@@ -12,6 +12,7 @@ import torch
 from _backend_rows import compile_and_check, Compiled, Rows, Vehicle
 from _captured_partitions import Capture, captured_partitions, function_bodies
 from _dispatched_models import DispatchedModel
+from _generated_code import DECISION
 from torch._dynamo.utils import counters
 from torch._inductor import config, memory
 from torch._inductor.compile_fx import compile_fx
@@ -55,9 +56,9 @@ def check_captured(
     case.assertEqual(len(partitions), len(model.ops) + 1)
     case.assertEqual(len(capture.partitions), len(partitions))
     for body in partitions.values():
-        case.assertNotRegex(body, r"if s\d+|_branch_|_outside")
+        case.assertNotRegex(body, rf"{DECISION}|_branch_|_outside")
         case.assertRegex(body, r"_fused_")
-    case.assertRegex(bodies["call"], r"if s\d+ ")
+    case.assertRegex(bodies["call"], DECISION)
     case.assertNotRegex(bodies["call"], r"_fused_")
     # A capture takes tensors, and is made anew for each tuple of sizes.
     case.assertEqual(capture.argument_types, {torch.Tensor, int})

@@ -14,9 +14,11 @@ from hypothesis import strategies as st
 
 import pytest
 import torch
+from _generated_code import DECISION
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._dynamo.utils import counters
 from torch._inductor import config, ir
+from torch._inductor.exc import InductorError
 from torch._inductor.graph import GraphLowering
 from torch._inductor.kernel import custom_op as custom_op_module
 from torch._inductor.kernel.custom_op import (
@@ -183,7 +185,7 @@ class BranchTest(RangeDispatchTestCase):
         self.assertEqual(record.branches, ranges)
         self.assertEqual(kernels_in(code), ranges)
         # A comparison for each cond, and no tensor predicate.
-        self.assertEqual(code.count("if s"), ranges - 1)
+        self.assertEqual(len(re.findall(DECISION, code)), ranges - 1)
         self.assertNotIn(".item()", code)
 
     def test_adjacent_and_distant_ranges_share_a_branch(self):
@@ -197,7 +199,8 @@ class BranchTest(RangeDispatchTestCase):
         self.assertEqual(ran, expected)
         self.assertEqual(record.branches, 3)
         self.assertEqual(kernels_in(code), 3)
-        self.assertEqual(len(re.findall(r"^ *if .*s\d+ <=", code, re.MULTILINE)), 2)
+        decision = r"^ *(?:if|\w+_selector = int).*s\d+ <="
+        self.assertEqual(len(re.findall(decision, code, re.MULTILINE)), 2)
 
     @config.patch(cpp_wrapper=True)
     def test_cpp_wrapper(self):
@@ -772,7 +775,59 @@ class KnobTest(RangeDispatchTestCase):
             ran, code, record = self.run_shift([8, 9, 17])
         self.assertEqual(ran, {8: 0.0, 9: 0.0, 17: 0.0})
         self.assertEqual(record.branches, 3)
-        self.assertEqual(code.count("if s"), 2)
+        self.assertEqual(len(re.findall(DECISION, code)), 2)
+
+    def test_include_fallback(self):
+        """Left out, the op itself never runs, even where it would be taken."""
+        for patches in (
+            {},
+            {"deterministic": True},
+            {"test_configs.force_custom_op_decomposition": False},
+        ):
+            torch._dynamo.reset()
+            self.register(shift_configs(2), split_points=[8], include_fallback=False)
+            timed = fake_timings(lambda name, inputs: name == "shift_by(k=1.0)")
+            with timed, config.patch(patches):
+                ran, _, record = self.run_shift([8, 9])
+            self.assertEqual(ran, {8: 0.0, 9: 0.0})
+            for row in record.ranges:
+                self.assertNotIn("fallback", row.milliseconds)
+
+    def test_include_fallback_if_nothing_else_is_left(self):
+        def broken(x, weight):
+            raise RuntimeError("no such thing")
+
+        configs = [CustomOpConfig(broken)]
+        for arguments in ({"split_points": [8]}, {"dispatch_on": None}):
+            torch._dynamo.reset()
+            self.register(configs, include_fallback=False, **arguments)
+            with self.assertRaisesRegex(
+                InductorError, "no candidate left for range.*include_fallback=False"
+            ):
+                self.run_shift([8])
+
+    def test_include_fallback_of_autotune_custom_op(self):
+        def lowering(x, weight):
+            result, choice = autotune_custom_op(
+                "shift",
+                [shift_by],
+                [x, weight],
+                [{"k": 3.0}],
+                shift._opoverload,
+                include_fallback=False,
+            )
+            chosen.append(choice.name)
+            return result
+
+        chosen = []
+        with (
+            mock.patch.dict(user_lowerings, {shift._opoverload: lowering}),
+            config.patch(deterministic=True),
+        ):
+            x, weight = torch.randn(3, 8), torch.randn(8)
+            output = torch.compile(apply_shift)(x, weight)
+        self.assertEqual(which_branch(output, x, weight), 3.0)
+        self.assertEqual(chosen, ["shift_by(k=3.0)"])
 
     def test_min_speedup_threshold(self):
         for threshold, expected in ((1.4, 0.0), (1.6, FALLBACK_SHIFT)):
@@ -1157,6 +1212,8 @@ WRONG_REGISTRATIONS = [
     (dict(winners=[0, 1]), "winners must be -1 .* got 1"),
     (dict(winners=[0, -2]), "winners must be -1 .* got -2"),
     (dict(winners=[0, True]), "winners must be integers"),
+    (dict(winners=[0, -1], include_fallback=False), "winners has -1.*rules out"),
+    (dict(include_fallback=None), "include_fallback must be a bool, got None"),
     (dict(winners="01"), "winners must be a list"),
     (dict(input_gen_fns={"y": print}), "'y' in input_gen_fns"),
     (dict(input_gen_fns={"x": 3}), r"input_gen_fns\['x'\] must be callable"),

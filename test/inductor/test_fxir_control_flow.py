@@ -11,6 +11,7 @@ from unittest import mock
 
 import torch
 import torch.nn.functional as F
+from _generated_code import CONVERT_COND
 from _triton_on_cpu import DEVICE, HAS_TRITON, Launch, SKIP_REASON, triton_kernels
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._higher_order_ops.triton_kernel_wrap import triton_kernel_wrapper_mutation
@@ -545,13 +546,13 @@ class MetadataTest(FxWrapperTestCase):
 
     def check_metadata(self, function, input_sets):
         outputs = []
-        generate = FxConverter._generate_conditional
+        generate = getattr(FxConverter, CONVERT_COND)
 
         def noted(converter, line):
             outputs.append(line.node.outputs)
             return generate(converter, line)
 
-        with mock.patch.object(FxConverter, "_generate_conditional", noted):
+        with mock.patch.object(FxConverter, CONVERT_COND, noted):
             graph, _ = self.check(function, input_sets)
         (node,) = nodes_calling(graph, cond)
         (outputs_in_ir,) = outputs

@@ -56,6 +56,7 @@ from torch._inductor.range_dispatch.selection import RangeChoice, select_winners
 from torch._inductor.range_dispatch.spec import (  # noqa: F401
     build_registration,
     DEFAULT_RANGE_UPPER_BOUND,
+    DispatchOnConfig,
     InputGenerators,
     Registration,
     resolve_op,
@@ -120,16 +121,17 @@ def register_custom_op_autotuning(
     config_generator: ConfigGenerator | None = None,
     name: str | None = None,
     input_gen_fns: InputGenerators | None = None,
-    dispatch_on: dict[str, Any] | None = None,
+    dispatch_on: DispatchOnConfig | None = None,
     split_points: list[int] | None = None,
     min_speedup_threshold: float = 1.0,
     benchmark_with_cudagraphs: bool = False,
+    include_fallback: bool = True,
     winners: Sequence[int] | None = None,
 ) -> None:
     """Let ``torch.compile`` choose among several implementations of a custom op.
 
     Every implementation is called just as the op was called, and competes with the
-    op's own implementation (the fallback). Registering an op again replaces what was
+    op's own implementation (the fallback), unless ``include_fallback`` is False. Registering an op again replaces what was
     registered before.
 
     Timing takes about ``config.range_dispatch.tuning_seconds`` for a call, however
@@ -155,6 +157,8 @@ def register_custom_op_autotuning(
         min_speedup_threshold: the fallback stays unless another candidate is at
             least this many times faster.
         benchmark_with_cudagraphs: time candidates by CUDA graph replay.
+        include_fallback: whether the op's own implementation competes. If it does
+            not, a call for which every implementation was dropped is an error.
         winners: for each range (one, without ``dispatch_on``) the index of a config,
             or -1 for the fallback. If given, nothing is timed.
 
@@ -181,6 +185,7 @@ def register_custom_op_autotuning(
         min_speedup_threshold=min_speedup_threshold,
         benchmark_with_cudagraphs=benchmark_with_cudagraphs,
         winners=winners,
+        include_fallback=include_fallback,
     )
     if registration.op in user_lowerings:
         log.info("%s: replacing the lowering registered before", registration.op)
@@ -421,6 +426,7 @@ def autotune_custom_op(
     config_patches_list: list[dict[str, Any]] | None = None,
     min_speedup_threshold: float = 1.0,
     benchmark_with_cudagraphs: bool = False,
+    include_fallback: bool = True,
 ) -> tuple[Any, WinningChoice]:
     """Time decompositions of an op on the inputs of a lowering, inline the fastest.
 
@@ -431,8 +437,8 @@ def autotune_custom_op(
         non_tensor_args: for each decomposition its non-tensor arguments by name; the
             op itself gets the first entry.
         op_overload: the op.
-        user_input_gen_fns, min_speedup_threshold, benchmark_with_cudagraphs: as for
-            ``register_custom_op_autotuning``.
+        user_input_gen_fns, min_speedup_threshold, benchmark_with_cudagraphs,
+        include_fallback: as for ``register_custom_op_autotuning``.
         config_patches_list: for each decomposition its config patches.
 
     Returns:
@@ -471,6 +477,7 @@ def autotune_custom_op(
         input_gen_fns=user_input_gen_fns,
         min_speedup_threshold=min_speedup_threshold,
         benchmark_with_cudagraphs=benchmark_with_cudagraphs,
+        include_fallback=include_fallback,
     )
     schema_names = [argument.name for argument in op_overload._schema.arguments]
     runtime = {k: v for k, v in non_tensor_args[0].items() if k in schema_names}

@@ -149,7 +149,7 @@ class _Selector:
             # Candidates that could not be run leave the op itself.
             if winner is None and len(able) > 1:
                 traced = None
-            traced = traced or self._variants.graph_for(self._pool.fallback, task)
+            traced = traced or self._last_resort(task)
             if traced is None:
                 return None
             choices.append(RangeChoice(task, traced, times))
@@ -162,13 +162,24 @@ class _Selector:
             for choice, able in zip(choices, usable)
         ]
 
+    def _last_resort(self, task: RangeTask) -> TracedCandidate | None:
+        """The op itself, for a range that no candidate is left for."""
+        if not self._registration.include_fallback:
+            raise RuntimeError(
+                f"{self._call.op} has no candidate left for range {task.size_range}: "
+                "the log says why each was dropped, and include_fallback=False rules "
+                "out the op itself"
+            )
+        return self._variants.graph_for(self._pool.fallback, task)
+
     def _matter(self) -> Matter | None:
         """What ranks have to agree on, None if timing decides nothing."""
+        registration = self._registration
         force_configs = config.test_configs.force_custom_op_decomposition
-        is_given = self._registration.winners is not None or force_configs is False
-        if is_given or _is_deterministic():
+        is_forced = force_configs is False and registration.include_fallback
+        if registration.winners is not None or is_forced or _is_deterministic():
             return None
-        return Matter.of(self._registration, self._call)
+        return Matter.of(registration, self._call)
 
     def _number(self, task: RangeTask, winner: TracedCandidate) -> int:
         """A winner as it would be registered."""
@@ -209,6 +220,8 @@ class _Selector:
         if fixed is not None:
             competing = [fixed]
         elif config.test_configs.force_custom_op_decomposition:
+            competing = [*configured]
+        elif not self._registration.include_fallback:
             competing = [*configured]
         else:
             competing = [*configured, self._pool.fallback]
@@ -260,7 +273,8 @@ class _Selector:
     ) -> Candidate | None:
         """The candidate that wins without being timed, None if timing decides."""
         force_configs = config.test_configs.force_custom_op_decomposition
-        if force_configs is False:
+        may_fall_back = self._registration.include_fallback
+        if force_configs is False and may_fall_back:
             return self._pool.fallback
         if self._registration.winners is not None:
             index = self._registration.winners[task.index]
@@ -273,7 +287,7 @@ class _Selector:
                     f"{task.size_range}"
                 )
             return configured[index]
-        if _is_deterministic() and force_configs is None:
+        if _is_deterministic() and force_configs is None and may_fall_back:
             log.info("%s: deterministic mode, taking the op itself", self._call.op)
             return self._pool.fallback
         return None

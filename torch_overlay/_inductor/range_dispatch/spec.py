@@ -7,7 +7,7 @@ import inspect
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NotRequired, TypeAlias, TypedDict
 
 import torch
 from torch._inductor.range_dispatch.configs import (
@@ -28,6 +28,19 @@ _TENSOR_TYPES = ("Tensor", "Optional[Tensor]", "List[Tensor]", "List[Optional[Te
 _EXAMPLE = "e.g., {'tensor_name': 'x', 'dim': 1}"
 
 InputGenerators: TypeAlias = Mapping[str, Callable[[torch.Tensor], torch.Tensor]]
+
+
+class DispatchOnConfig(TypedDict):
+    """What ``dispatch_on`` takes: a tensor argument of the op and its dimension.
+
+    ``range_upper_bound``, or ``unbounded_size``, is the size at which the open last
+    range is timed.
+    """
+
+    tensor_name: str
+    dim: int
+    range_upper_bound: NotRequired[int]
+    unbounded_size: NotRequired[int]
 
 
 @dataclass(frozen=True)
@@ -59,6 +72,7 @@ class Registration:
     winners: tuple[int, ...] | None
     min_speedup_threshold: float
     benchmark_with_cudagraphs: bool
+    include_fallback: bool
 
     @property
     def ranges(self) -> tuple[SizeRange, ...]:
@@ -93,6 +107,7 @@ def build_registration(
     min_speedup_threshold: float = 1.0,
     benchmark_with_cudagraphs: bool = False,
     winners: Sequence[int] | None = None,
+    include_fallback: bool = True,
 ) -> Registration:
     """Check everything the op's schema can tell and freeze it.
 
@@ -108,6 +123,8 @@ def build_registration(
     dispatch = _check_dispatch(op, dispatch_on, split_points)
     if name is not None and not isinstance(name, str):
         raise TypeError(f"name must be a string, got {name!r}")
+    if not isinstance(include_fallback, bool):
+        raise TypeError(f"include_fallback must be a bool, got {include_fallback!r}")
     return Registration(
         op=op,
         name=name or f"{op._name}_autotuned",
@@ -115,9 +132,10 @@ def build_registration(
         config_generator=config_generator,
         input_gen_fns=_check_input_gen_fns(op, input_gen_fns),
         dispatch=dispatch,
-        winners=_check_winners(winners, dispatch, frozen_configs),
+        winners=_check_winners(winners, dispatch, frozen_configs, include_fallback),
         min_speedup_threshold=_check_threshold(min_speedup_threshold),
         benchmark_with_cudagraphs=bool(benchmark_with_cudagraphs),
+        include_fallback=include_fallback,
     )
 
 
@@ -337,6 +355,7 @@ def _check_winners(
     winners: Any,
     dispatch: DispatchOn | None,
     configs: tuple[CustomOpConfig, ...] | None,
+    include_fallback: bool,
 ) -> tuple[int, ...] | None:
     if winners is None:
         return None
@@ -359,6 +378,11 @@ def _check_winners(
             raise ValueError(
                 f"winners must be -1 (the op's own implementation) or an index into "
                 f"the {limit} configs, got {winner} in {winners!r}"
+            )
+        if winner == FALLBACK and not include_fallback:
+            raise ValueError(
+                "winners has -1, the op's own implementation, which "
+                f"include_fallback=False rules out: {winners!r}"
             )
     return tuple(winners)
 

@@ -1,0 +1,35 @@
+"""What generated code and IR look like, which differs between releases of PyTorch.
+
+From v2.14 on torch.cond is lowered to ``ir.Switch``, with its branches as they are
+numbered: the one for False first.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from torch._inductor import ir
+from torch._inductor.codegen.wrapper_fxir import FxConverter
+
+HAS_SWITCH: bool = hasattr(ir, "Switch")
+COND_NODE: Any = getattr(ir, "Switch", None) or ir.Conditional  # type: ignore[attr-defined]
+CONVERT_COND: str = "_generate_switch" if HAS_SWITCH else "_generate_conditional"
+assert hasattr(FxConverter, CONVERT_COND)
+DECISION: str = r"(?:if |int\()s\d+"
+"""A regular expression: how a decision by a size starts in the Python wrapper."""
+
+
+def asserted_names(code: str) -> list[str]:
+    """The variables whose layouts code of the Python wrapper asserts, as they come."""
+    one, several = r"assert_size_stride\((\w+),", r"assert_size_stride_grouped\(\((.+?)\)"
+    grouped = ", ".join(re.findall(several, code))
+    return re.findall(one, code) + re.findall(r"\w+", grouped)
+
+
+def branches_in_ir(cond: Any) -> tuple[Any, Any]:
+    """The subgraphs of a cond's IR node for True and for False."""
+    if HAS_SWITCH:
+        for_false, for_true = cond.branches
+        return for_true, for_false
+    return cond.true_subgraph, cond.false_subgraph
