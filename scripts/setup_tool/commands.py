@@ -1,9 +1,8 @@
-"""What scripts/setup, scripts/test and scripts/run do."""
+"""What scripts/setup, scripts/test, scripts/run and scripts/verify do."""
 
 import argparse
 import os
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 from setup_tool.environment import child_variables, prepare, python_of
@@ -14,21 +13,19 @@ from setup_tool.plain_scripts import run_plain_scripts
 from setup_tool.prerequisites import check_tools
 from setup_tool.steps import SetupError, step
 from setup_tool.testing import run_pytest
+from setup_tool.verifying import Environment, verify
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-@dataclass(frozen=True)
-class Ready:
-    """What a finished set-up leaves to the command that called it."""
-
-    python: Path
-    compiler: str
-
-
 def main(command: str, arguments: list[str]) -> int:
     """Runs one of the commands and returns the exit status."""
-    actions = {"setup": setup_command, "test": test_command, "run": run_command}
+    actions = {
+        "setup": setup_command,
+        "test": test_command,
+        "run": run_command,
+        "verify": verify_command,
+    }
     try:
         return actions[command](arguments)
     except (SetupError, OSError) as error:
@@ -40,7 +37,7 @@ def main(command: str, arguments: list[str]) -> int:
         return 130
 
 
-def set_up(base_name: str | None) -> Ready:
+def set_up(base_name: str | None) -> Environment:
     """Brings a base's environment and overlay up to date and says what it did."""
     with step("machine") as current:
         compiler = check_tools()
@@ -52,7 +49,7 @@ def set_up(base_name: str | None) -> Ready:
             current.outcome = prepare(folder, base.pins, lock)
         with step("overlay") as current:
             current.outcome = apply_overlay(ROOT, folder, lock)
-    return Ready(python_of(folder), compiler)
+    return Environment(python_of(folder), compiler)
 
 
 def add_base_argument(parser: argparse.ArgumentParser) -> None:
@@ -99,6 +96,11 @@ def test_command(arguments: list[str]) -> int:
     if options.as_scripts:
         return run_plain_scripts(ROOT, ready.python, ready.compiler, others)
     return run_pytest(ROOT, ready.python, ready.compiler, others, options.fast)
+
+
+def verify_command(arguments: list[str]) -> int:
+    """scripts/verify: the set-up and the tests of every base."""
+    return verify(ROOT, arguments, set_up)
 
 
 def run_command(arguments: list[str]) -> int:

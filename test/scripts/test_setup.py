@@ -34,6 +34,14 @@ case "$*" in
     *"pip install"*) sleep "${FAKE_PIP_SECONDS:-0}"; status=${FAKE_PIP_STATUS:-0} ;;
     *"-m pytest"*) status=${FAKE_PYTEST_STATUS:-0} ;;
     *overlay.py*) echo overlay is on; status=${FAKE_OVERLAY_STATUS:-0} ;;
+    *"-c import importlib"*)
+        echo 1.x; echo a word >&2; status=${FAKE_IMPORT_STATUS:-0} ;;
+esac
+case "$*" in
+    *--junitxml=*)
+        test="<testcase>$FAKE_TEST</testcase>"
+        last="<testcase><skipped/></testcase>"
+        echo "<s>$test$test$last</s>" > "${*##*--junitxml=}" ;;
 esac
 echo "end $*" >> "$FAKE_LOG"
 exit "${status:-0}"
@@ -409,6 +417,69 @@ class TestCommands(FakeRepository):
         (self.root / "scripts" / "main_job.py").write_text("print('the help')\n")
         self.assertIn("the help", self.call("run", "--help"))
         self.assertFalse(self.environment.exists())
+
+
+class TestVerify(FakeRepository):
+    """The matrix of bases that scripts/verify prints."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        (self.root / "torch_overlay" / "ours").mkdir(parents=True)
+        (self.root / "torch_overlay" / "ours" / "__init__.py").touch()
+        (self.root / "torch_overlay" / "ours" / "one.py").touch()
+        self.write_bases("v1.0", "v1.5")
+
+    def write_bases(self, *tags: str) -> None:
+        (self.root / "patches").mkdir(exist_ok=True)
+        (self.root / "patches" / "bases.toml").write_text(
+            "".join(
+                f'[[base]]\ntag = "{tag}"\n[base.blobs]\n"torch/_b.py" = ["1"]\n'
+                for tag in tags
+            )
+        )
+
+    def verify(
+        self, *arguments: str, expect: int = 0, **variables: str
+    ) -> dict[str, str]:
+        """The rows that were printed, by base."""
+        output = self.call("verify", *arguments, expect=expect, variables=variables)
+        lines = output.split("\n\n")[-1].strip().splitlines()
+        self.assertRegex(lines[0], r"^base +applies +imports +tests$")
+        return {line.split()[0]: line for line in lines[1:]}
+
+    def test_a_row_for_every_base(self) -> None:
+        rows = self.verify("--fast", "-k", "name")
+        self.assertEqual([*rows], ["v1.0", "v1.5"])
+        for row in rows.values():
+            cells = r"yes, 3 modules +yes, torch 1\.x +yes, 2 passed, 1 skipped$"
+            self.assertRegex(row, cells)
+        for call in self.calls("-m pytest"):
+            self.assertRegex(call, r"-m not slow -k name --junitxml=")
+        modules = " torch._b torch.ours torch.ours.one\n"
+        self.assertEqual(self.log.read_text().count(modules), 2 * len(rows))
+
+    def test_only_the_bases_that_are_named(self) -> None:
+        self.assertEqual([*self.verify("--base", "v1.5")], ["v1.5"])
+        output = self.call("verify", "--base", "v9", expect=1)
+        self.assertIn("--base v9: there are v1.0, v1.5", output)
+
+    def test_holes(self) -> None:
+        """Each ends with 1, and leaves the other base's row as it is."""
+        for variables, cells in (
+            ({"FAKE_OVERLAY_STATUS": "1"}, r"NO, the overlay could .* NO, not reached"),
+            ({"FAKE_IMPORT_STATUS": "1"}, r"NO, a word +NO, not reached$"),
+            ({"FAKE_PYTEST_STATUS": "1"}, r"NO, 2 passed, 1 skipped$"),
+            ({"FAKE_TEST": "<skipped/>"}, r"NO, 0 passed, 3 skipped$"),
+            ({"FAKE_TEST": "<failure/>", "FAKE_PYTEST_STATUS": "1"}, r"2 failed"),
+        ):
+            with self.subTest(variables):
+                rows = self.verify(expect=1, **variables)
+                for tag in ("v1.0", "v1.5"):
+                    self.assertRegex(rows[tag], cells)
+
+    def test_a_base_that_only_one_file_knows_is_a_hole(self) -> None:
+        self.write_bases("v1.0", "v1.5", "v2.0")
+        self.assertRegex(self.verify(expect=1)["v2.0"], "NO, setup.cfg has no env")
 
 
 class TestPlainScripts(unittest.TestCase):

@@ -1,0 +1,189 @@
+"""scripts/verify: the matrix of bases and of what must hold for each.
+
+A base is in the matrix if setup.cfg has an environment for it or patches/bases.toml has
+its files; one that only one of the two knows is a hole.
+"""
+
+import argparse
+import subprocess
+import tempfile
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+from setup_tool.environment import child_variables
+from setup_tool.pins import read_bases
+from setup_tool.steps import SetupError, say
+from setup_tool.testing import run_pytest
+
+BASES_FILE = Path("patches") / "bases.toml"
+OVERLAY = Path("torch_overlay")
+COLUMNS = ("applies", "imports", "tests")
+
+IMPORT_ALL = """\
+import importlib, sys
+import torch, torch._inductor.compile_fx
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+print(torch.__version__)
+"""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Whether something holds, and in a few words what was seen."""
+
+    holds: bool
+    words: str
+
+    def __str__(self) -> str:
+        return f"{'yes' if self.holds else 'NO'}, {self.words}"
+
+
+NOT_REACHED = Cell(False, "not reached")
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A base's environment once it is set up."""
+
+    python: Path
+    compiler: str
+
+
+def verify(
+    root: Path, arguments: list[str], set_up: Callable[[str], Environment]
+) -> int:
+    """Fills and prints the matrix; 0 if every cell holds.
+
+    ``set_up`` makes a base's environment, with the patch set laid over its torch, and
+    raises SetupError if it cannot.
+    """
+    parser = argparse.ArgumentParser(
+        prog="scripts/verify",
+        description="Sets up every base and passes its tests; then prints what "
+        "applies, imports and passes. Ends with 1 if anything does not.",
+        epilog="Everything else goes to pytest: -k NAME, a file, ...",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--base",
+        action="append",
+        metavar="TAG",
+        help="only this release, such as v2.15.0; may be repeated",
+    )
+    parser.add_argument(
+        "--fast", action="store_true", help="leave out the tests marked slow"
+    )
+    options, others = parser.parse_known_args(arguments)
+    patched = read_patched_files(root / BASES_FILE)
+    known = read_bases(root).keys()
+    every = list(dict.fromkeys([*known, *patched]))
+    for tag in options.base or ():
+        if tag not in every:
+            raise SetupError(f"--base {tag}: there are {', '.join(every)}")
+    rows = {}
+    for tag in options.base or every:
+        say(f"== {tag}")
+        if tag not in known:
+            words = "setup.cfg has no environment"
+            rows[tag] = [Cell(False, words), NOT_REACHED, NOT_REACHED]
+        else:
+            modules = modules_of(root, patched.get(tag, ()))
+            rows[tag] = row(root, modules, lambda: set_up(tag), others, options.fast)
+    say(table(rows))
+    return 0 if all(cell.holds for cells in rows.values() for cell in cells) else 1
+
+
+def row(
+    root: Path,
+    modules: Sequence[str],
+    set_up: Callable[[], Environment],
+    pytest_arguments: list[str],
+    fast: bool,
+) -> list[Cell]:
+    """The cells of one base; after one that does not hold there is nothing to see."""
+    try:
+        environment = set_up()
+    except (SetupError, OSError) as error:
+        say(str(error))
+        words = str(error).splitlines()[0]
+        return [Cell(False, words), NOT_REACHED, NOT_REACHED]
+    applies = Cell(True, f"{len(modules)} modules")
+    imports = import_cell(environment, modules)
+    if not imports.holds:
+        return [applies, imports, NOT_REACHED]
+    return [applies, imports, tests_cell(root, environment, pytest_arguments, fast)]
+
+
+def import_cell(environment: Environment, modules: Sequence[str]) -> Cell:
+    """Whether torch and all that is ours or patched can be imported."""
+    command = [str(environment.python), "-c", IMPORT_ALL, *modules]
+    result = subprocess.run(
+        command, env=child_variables(), capture_output=True, text=True
+    )
+    if result.returncode:
+        say(result.stderr)
+        return Cell(False, (result.stderr.strip().splitlines() or ["no word"])[-1])
+    return Cell(True, f"torch {result.stdout.strip()}")
+
+
+def tests_cell(
+    root: Path, environment: Environment, arguments: list[str], fast: bool
+) -> Cell:
+    """Passes the tests and counts them."""
+    with tempfile.TemporaryDirectory() as folder:
+        results = Path(folder) / "results.xml"
+        status = run_pytest(
+            root,
+            environment.python,
+            environment.compiler,
+            [*arguments, f"--junitxml={results}"],
+            fast,
+        )
+        if not results.exists():
+            return Cell(False, f"pytest ended with {status}")
+        counts = count_results(results)
+    shown = [f"{n} {name}" for name, n in counts.items() if n or name == "passed"]
+    return Cell(status == 0 and counts["passed"] > 0, ", ".join(shown))
+
+
+def count_results(results: Path) -> dict[str, int]:
+    """How many tests passed, failed and were skipped, by a JUnit file."""
+    counts = dict.fromkeys(("passed", "failed", "skipped"), 0)
+    for case in ElementTree.parse(results).iter("testcase"):
+        tags = {child.tag for child in case}
+        failed = tags & {"failure", "error"}
+        outcome = "failed" if failed else "skipped" if "skipped" in tags else "passed"
+        counts[outcome] += 1
+    return counts
+
+
+def read_patched_files(file: Path) -> Mapping[str, Sequence[str]]:
+    """For each base of bases.toml the files of its tree that we change."""
+    try:
+        document = tomllib.loads(file.read_text())
+        return {base["tag"]: list(base["blobs"]) for base in document["base"]}
+    except (OSError, ValueError, KeyError) as error:
+        raise SetupError(f"cannot read the bases from {file}: {error}") from error
+
+
+def modules_of(root: Path, patched: Sequence[str]) -> list[str]:
+    """The names of all modules that are ours or that a patch changes."""
+    files = [Path(file) for file in patched if file.endswith(".py")]
+    overlay = root / OVERLAY
+    ours = [file.relative_to(overlay) for file in sorted(overlay.rglob("*.py"))]
+    files += [Path("torch") / file for file in ours]
+    names = (file.with_suffix("").as_posix().replace("/", ".") for file in files)
+    return list(dict.fromkeys(name.removesuffix(".__init__") for name in names))
+
+
+def table(rows: Mapping[str, Sequence[Cell]]) -> str:
+    """The matrix as text."""
+    lines = [("base", *COLUMNS)]
+    lines += [(tag, *map(str, cells)) for tag, cells in rows.items()]
+    widths = [max(map(len, column)) for column in zip(*lines)]
+    shown = ("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+    return "\n" + "\n".join(shown)
