@@ -64,7 +64,8 @@ def read_bases(root: Path) -> dict[str, Base]:
     parser = configparser.ConfigParser(interpolation=None)
     try:
         parser.read_string(path.read_text(), source=str(path))
-        primary = Pins(*(tuple(entries) for entries in shared_lists(parser)))
+        requirements, constraints = shared_lists(parser)
+        primary = Pins(tuple(requirements), tuple(constraints))
         every_pins = {SECTION + primary.tag: primary}
         for section in parser.sections():
             if section.startswith(SECTION):

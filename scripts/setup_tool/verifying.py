@@ -182,7 +182,7 @@ def modules_of(root: Path, patched: Sequence[str]) -> list[str]:
 
 def table(rows: Mapping[str, Sequence[Cell]]) -> str:
     """The matrix as text."""
-    lines = [("base", *COLUMNS)]
+    lines: list[tuple[str, ...]] = [("base", *COLUMNS)]
     lines += [(tag, *map(str, cells)) for tag, cells in rows.items()]
     widths = [max(map(len, column)) for column in zip(*lines)]
     shown = ("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)

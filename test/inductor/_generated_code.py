@@ -7,13 +7,14 @@ numbered: the one for False first.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from torch._inductor import ir
 from torch._inductor.codegen.wrapper_fxir import FxConverter
 
 HAS_SWITCH: bool = hasattr(ir, "Switch")
-COND_NODE: Any = getattr(ir, "Switch", None) or ir.Conditional  # type: ignore[attr-defined]
+COND_NODE: Any = getattr(ir, "Switch" if HAS_SWITCH else "Conditional")
 CONVERT_COND: str = "_generate_switch" if HAS_SWITCH else "_generate_conditional"
 assert hasattr(FxConverter, CONVERT_COND)
 DECISION: str = r"(?:if |int\()s\d+"
@@ -25,6 +26,26 @@ def asserted_names(code: str) -> list[str]:
     one, several = r"assert_size_stride\((\w+),", r"assert_size_stride_grouped\(\((.+?)\)"
     grouped = ", ".join(re.findall(several, code))
     return re.findall(one, code) + re.findall(r"\w+", grouped)
+
+
+def in_order_of_code(for_true: Any, for_false: Any) -> list[Any]:
+    """Something of both branches, that whose code comes first before the other."""
+    return [for_false, for_true] if HAS_SWITCH else [for_true, for_false]
+
+
+def example_arguments(
+    module: Any, sizes: Mapping[int, int], tensors: Iterable[Any]
+) -> list[Any]:
+    """What the ``call`` of a generated module takes, in its order.
+
+    ``sizes`` has the size to pass in place of each of the example's; ``tensors`` come in
+    the order of the graph's own.
+    """
+    remaining = iter(tensors)
+    return [
+        sizes[argument] if isinstance(argument, int) else next(remaining)
+        for argument in module.get_args()
+    ]
 
 
 def branches_in_ir(cond: Any) -> tuple[Any, Any]:

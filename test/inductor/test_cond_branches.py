@@ -7,7 +7,13 @@ import weakref
 from unittest import mock
 
 import torch
-from _generated_code import asserted_names, branches_in_ir, COND_NODE, DECISION
+from _generated_code import (
+    asserted_names,
+    branches_in_ir,
+    COND_NODE,
+    DECISION,
+    example_arguments,
+)
 from torch._higher_order_ops.passes import inline_invoke_subgraph
 from torch._inductor import config, ir
 from torch._inductor.codecache import PyCodeCache
@@ -96,9 +102,7 @@ class CondBranchesTest(TestCase):
 
         with torch.no_grad():
             _, code = self.compiled_code(model, torch.randn(3, 30))
-            call = PyCodeCache.load(code).call
-            # Releases differ in whether sizes or tensors come first.
-            position = int(re.search(r"assert_size_stride\(arg(\d)_1", code)[1])
+            module = PyCodeCache.load(code)
             for size in (4, 5):
                 for value in (3.0, -3.0):
                     watched.clear(), alive.clear()
@@ -106,9 +110,10 @@ class CondBranchesTest(TestCase):
                     expected = model(x)
                     watched.clear(), alive.clear()
                     del x
-                    arguments = [size, 30]
-                    arguments.insert(position, torch.full((size, 30), value))
-                    (output,) = call(arguments)
+                    arguments = example_arguments(
+                        module, {3: size, 30: 30}, [torch.full((size, 30), value)]
+                    )
+                    (output,) = module.call(arguments)
                     self.assertEqual(output, expected)
                     self.assertEqual((len(watched), alive), (2, [0]))
 
