@@ -15,6 +15,7 @@ from typing import Any
 from unittest import mock
 
 import torch
+import torch._dynamo.test_case
 from _dispatched_models import DispatchedModel, MODEL_BY_NAME
 from torch._dynamo.utils import counters
 from torch._functorch import config as functorch_config
@@ -91,9 +92,20 @@ def _answer(request: Mapping[str, Any]) -> Report:
     model = MODEL_BY_NAME[request["model"]]
     report: Report = {}
     environment = mock.patch.dict(os.environ, request["environment"], clear=True)
-    with environment, counted(report):
+    with environment, _settings_of_a_test(), counted(report):
         getattr(module, request["task"])(model, report, **request["arguments"])
     return report
+
+
+@contextlib.contextmanager
+def _settings_of_a_test() -> Iterator[None]:
+    """What Dynamo's own test case sets shapes the graphs, and so the caches' keys."""
+    case = torch._dynamo.test_case.TestCase("run")
+    case.setUp()
+    try:
+        yield
+    finally:
+        case.tearDown()
 
 
 @contextlib.contextmanager
