@@ -135,6 +135,8 @@ def _status(tree: Tree, state: State, patch_set: PatchSet) -> Report:
         return _state("in progress", f"{who} is changing the tree", about)
     if state.journal.exists():
         return _state("interrupted", "the next apply or revert undoes it", about)
+    if state.redo.exists():
+        return _state("interrupted", "the next refresh finishes it", about)
     receipt = load_receipt(state)
     if receipt is None:
         _require_no_originals(state)
@@ -189,6 +191,8 @@ def _file_state(state: State, receipt: Receipt, path: str) -> str:
 
 def _recover(state: State) -> tuple[str, ...]:
     state.check()
+    if state.redo.exists():
+        raise Refused(f"{state.root}: a refresh was cut off; run refresh again first")
     notes: tuple[str, ...] = ()
     try:
         if recover(state):

@@ -11,7 +11,6 @@ from pathlib import Path
 from .bases import Base
 from .blobs import blob_id
 from .errors import Refused
-from .filesystem import replace_file
 from .line_edits import assign, diff, find_edits, rebuild
 from .lock import locked
 from .patch_set import OVERLAY_NAME, PATCHES_NAME, Patch, PatchSet, load_patch_set
@@ -19,10 +18,11 @@ from .patching import ScratchFile, apply_in_steps, apply_series
 from .paths import read_content
 from .plan import plan_apply, read_original, scratch_file, touched_by_series
 from .receipt import FileRecord, Receipt, load_receipt
+from .redo import Redo, discard_redo, load_redo, make_redo, save_redo
 from .report import Report
 from .state import State
-from .transaction import run
-from .trees import identify, require_base
+from .transaction import recover, run
+from .trees import Tree, identify, require_base
 
 # A line as in `git diff -U1`, or more where it would not fit at its place otherwise.
 _CONTEXTS = (1, 2, 3, 5, 10)
@@ -61,31 +61,58 @@ def refresh(
     tree = identify(tree_path)
     state = State(tree.root)
     state.check()
-    patch_set = load_patch_set(patch_set_root)
+    root = patch_set_root.resolve()
+    patch_set = load_patch_set(root)
     base = require_base(tree, patch_set.bases)
     with locked(state, "refresh", on_wait):
-        receipt = _receipt(state, patch_set, base)
-        new = _new_files(state, receipt)
-        refreshed = _refresh(state, patch_set, base, receipt, new, patch)
-        if not refreshed.files:
-            return Report("nothing was edited", details={"outcome": "nothing to do"})
-        for place, content in refreshed.files.items():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            replace_file(place, content)
-        # Nothing in the tree changes now but the receipt.
-        records = {path: FileRecord(None, blob_id(new[path])) for path in new}
-        receipt = replace(receipt, files={**receipt.files, **records})
-        refreshed_set = load_patch_set(patch_set_root)
-        plan = plan_apply(tree, state, refreshed_set, base, receipt)
-        run(state, plan.changes, plan.prune_directories)
-    names = [
-        place.relative_to(patch_set.root).as_posix() for place in refreshed.files
-    ]
+        redo = load_redo(state, root)
+        notes: tuple[str, ...] = ()
+        if redo is not None:
+            recover(state)
+            notes = ("finished the refresh that was cut off",)
+        else:
+            redo = _decide(state, patch_set, base, patch)
+            if not redo.contents:
+                return Report(
+                    "nothing was edited", details={"outcome": "nothing to do"}
+                )
+            save_redo(state, redo)
+        _finish(tree, state, base, redo)
+    names = list(redo.contents)
     return Report(
-        f"refreshed {len(names)} file{'s' * (len(names) > 1)} of {patch_set.root}",
-        lines=refreshed.lines,
+        f"refreshed {len(names)} file{'s' * (len(names) > 1)} of {root}",
+        lines=redo.lines,
+        notes=notes,
         details={"outcome": "refreshed", "base": base.tag, "files": names},
     )
+
+
+def _decide(state: State, patch_set: PatchSet, base: Base, patch: str | None) -> Redo:
+    """What to write; nothing is written yet."""
+    receipt = _receipt(state, patch_set, base)
+    new = _new_files(state, receipt)
+    refreshed = _refresh(state, patch_set, base, receipt, new, patch)
+    return make_redo(patch_set.root, refreshed.files, tuple(new), refreshed.lines)
+
+
+def _finish(tree: Tree, state: State, base: Base, redo: Redo) -> None:
+    """Writes the patch set, then the receipt; may be cut off, and done again."""
+    redo.write()
+    refreshed_set = load_patch_set(redo.root)
+    # Nothing in the tree changes now but the receipt.
+    receipt = load_receipt(state)
+    assert receipt is not None
+    contents = {path: read_content(state.root, path) for path in redo.new_files}
+    records = {
+        path: FileRecord(None, blob_id(content))
+        for path, content in contents.items()
+        if content is not None
+    }
+    receipt = replace(receipt, files={**receipt.files, **records})
+    plan = plan_apply(tree, state, refreshed_set, base, receipt)
+    if plan.changes:
+        run(state, plan.changes, plan.prune_directories)
+    discard_redo(state)
 
 
 def _receipt(state: State, patch_set: PatchSet, base: Base) -> Receipt:

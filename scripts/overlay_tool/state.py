@@ -41,6 +41,11 @@ class State:
         return self.folder / "journal.json"
 
     @property
+    def redo(self) -> Path:
+        """There while a refresh writes the patch set: what it has to write."""
+        return self.folder / "refresh.json"
+
+    @property
     def staged(self) -> Path:
         """New contents on their way into the tree."""
         return self.folder / "staged"
@@ -64,6 +69,7 @@ class State:
             (self.staged, stat.S_ISDIR),
             (self.backup, stat.S_ISDIR),
             (self.journal, stat.S_ISREG),
+            (self.redo, stat.S_ISREG),
             (self.lock, stat.S_ISREG),
         ):
             try:

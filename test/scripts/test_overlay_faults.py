@@ -29,9 +29,11 @@ from overlay_fixtures import (
     replaced,
     snapshot,
     torch_contents,
+    write_files,
 )
 from overlay_tool import commands
 from overlay_tool.errors import OverlayError
+from overlay_tool.refreshing import refresh
 
 WRITERS = (
     "fchmod",
@@ -97,6 +99,11 @@ def modules(tree: Path) -> dict[str, bytes]:
     return {path: contents[path] for path in contents if "__pycache__" not in path}
 
 
+def contents(folder: Path) -> dict[Path, bytes]:
+    """All files below it."""
+    return {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
 class FaultTestCase(OverlayTestCase):
     def setUp(self) -> None:
         super().setUp()
@@ -147,12 +154,14 @@ class FaultTestCase(OverlayTestCase):
     def command(self, name: str) -> Callable[[], commands.Report]:
         return self.revert if name == "revert" else self.apply
 
-    def in_child(self, fault: Fault, run: Callable[[], object]) -> int:
+    def in_child(
+        self, fault: Fault, run: Callable[[], object], tree: Path | None = None
+    ) -> int:
         """Runs it in a child; the result is a wait status."""
         child = os.fork()
         if child == 0:
             try:
-                with replaced(os, **inject(self.tree, fault)):
+                with replaced(os, **inject(tree or self.tree, fault)):
                     run()
                 os._exit(0)
             except BaseException:  # noqa: BLE001
@@ -161,6 +170,10 @@ class FaultTestCase(OverlayTestCase):
 
 
 class KillTest(FaultTestCase):
+    def remove_lock(self) -> None:
+        """Of a process that was killed; whoever is next does that."""
+        (self.tree / ".torch_overlay" / "lock").unlink(missing_ok=True)
+
     def kill_everywhere(self, name: str) -> None:
         self.make_template(name)
         before = modules(self.tree)
@@ -215,6 +228,84 @@ class KillTest(FaultTestCase):
     def test_revert(self) -> None:
         self.kill_everywhere("revert")
 
+    def test_refresh(self) -> None:
+        """The tree keeps the edits, and the next refresh brings all of them back."""
+        self.apply()
+        edits = {KERNEL: b"# edited\n", NEW: b"# edited, too\n"}
+        write_files(self.tree, edits)
+        edited = modules(self.tree)
+        template = self.folder.with_name(self.folder.name + " template")
+        shutil.copytree(self.folder, template, symlinks=True)
+        self.addCleanup(shutil.rmtree, template)
+
+        def run() -> Any:
+            return refresh(self.tree, self.patch_set, self.fail)
+
+        def prepare() -> None:
+            for place in (self.tree, self.patch_set):
+                shutil.rmtree(place)
+                shutil.copytree(template / place.relative_to(self.folder), place)
+
+        done: list[str] = []
+        with replaced(
+            os, **inject(self.folder, lambda count, kind, _: done.append(kind))
+        ):
+            run()
+        goal = contents(self.patch_set)
+        steps = [count for count, kind in enumerate(done, 1) if kind in CHANGES]
+        self.assertGreater(len(steps), 20)
+        interrupted = 0
+        for step in steps:
+            prepare()
+
+            def fault(count: int, _: str, __: object, at: int = step) -> None:
+                if count == at:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+            self.assertTrue(os.WIFSIGNALED(self.in_child(fault, run, self.folder)))
+            with self.subTest(step=step):
+                self.assertEqual(modules(self.tree), edited)
+                if self.status().exit_code == 13:
+                    interrupted += 1
+                    self.remove_lock()
+                    for command in (self.apply, self.revert):
+                        self.assert_refused(command, "run refresh again first")
+                run()
+                self.assertEqual(self.status().exit_code, 0)
+                self.assertEqual(modules(self.tree), edited)
+                self.assertEqual(contents(self.patch_set), goal)
+                self.revert()
+                self.assert_pristine()
+        self.assertGreater(interrupted, 10)
+
+    def test_refresh_of_what_somebody_changed_after_the_kill(self) -> None:
+        self.apply()
+        write_files(self.tree, {KERNEL: b"# edited\n"})
+
+        def fault(count: int, name: str, arguments: Sequence[Any]) -> None:
+            ours = "torch_overlay/" + KERNEL.removeprefix("torch/")
+            if name == "replace" and str(arguments[1]).endswith(ours):
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        def run() -> Any:
+            return refresh(self.tree, self.patch_set, self.fail)
+
+        self.assertTrue(os.WIFSIGNALED(self.in_child(fault, run, self.folder)))
+        self.remove_lock()
+        file = self.patch_set / "torch_overlay" / KERNEL.removeprefix("torch/")
+        content = file.read_bytes()
+        file.write_bytes(b"# by somebody else\n")
+        self.assert_refused(run, "was changed after a refresh of it was cut off")
+        self.assertEqual(file.read_bytes(), b"# by somebody else\n")
+        other = self.folder / "another set"
+        shutil.copytree(self.patch_set, other)
+        self.assert_refused(
+            lambda: refresh(self.tree, other, self.fail), "finish that one first"
+        )
+        file.write_bytes(content)
+        self.assertEqual(run().notes, ("finished the refresh that was cut off",))
+        self.assertEqual(file.read_bytes(), b"# edited\n")
+
     def test_the_recovery_too(self) -> None:
         """Killed half-way, and then again at every step of undoing that."""
         self.make_template("update")
@@ -252,7 +343,7 @@ class KillTest(FaultTestCase):
                 os.kill(os.getpid(), signal.SIGKILL)
 
         self.assertNotEqual(self.in_child(fault, self.apply), 0)
-        (self.tree / ".torch_overlay" / "lock").unlink()  # whoever is next does that
+        self.remove_lock()
         (self.tree / KERNEL).write_text("edited\n")
         for command in (self.apply, self.revert):
             self.assert_refused(command, str(self.tree / KERNEL), "was edited after")
