@@ -84,7 +84,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except _Stopped as stopped:
         name = signal.Signals(stopped.number).name
         return _fail(options, f"stopped by {name}", 128 + stopped.number)
-    _print(options, report)
+    try:
+        _print(options, report)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever reads had enough, as in `| head`; what was to be done is done.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return report.exit_code
 
 

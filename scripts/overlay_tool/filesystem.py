@@ -87,6 +87,13 @@ def link_or_copy(source: Path, target: Path) -> None:
     os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
+def device_of(path: Path) -> int:
+    """The file system that ``path``, or the first folder above that is there, is on."""
+    while not os.path.lexists(path):
+        path = path.parent
+    return os.lstat(path).st_dev
+
+
 def sync_directory(path: Path) -> None:
     """Waits until the entries of the folder ``path`` are on the disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)

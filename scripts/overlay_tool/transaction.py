@@ -23,6 +23,7 @@ from pathlib import Path
 from .blobs import blob_id, is_blob_id
 from .errors import EnvironmentFailure, OverlayError, Refused
 from .filesystem import (
+    device_of,
     link_or_copy,
     remove_directory_if_empty,
     remove_directory_tree,
@@ -150,6 +151,11 @@ def _prepare(state: State, changes: Sequence[Change]) -> tuple[_Entry, ...]:
         os.mkdir(folder, 0o755)
     for index, change in enumerate(changes):
         target = locate(state.root, change.path)
+        if device_of(target.parent) != device_of(state.folder):
+            raise EnvironmentFailure(
+                f"{target.parent} is on another file system than {state.folder}: a "
+                "file cannot be put there in one step; mount both together"
+            )
         backup = _numbered(state.backup, index)
         staged = _numbered(state.staged, index)
         before = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import tempfile
 import unittest
 from pathlib import Path
 
@@ -26,10 +27,13 @@ from overlay_fixtures import (
     make_diff,
     make_patch_set,
     make_wheel,
+    never_waits,
     replaced,
     snapshot,
     torch_contents,
 )
+from overlay_tool import transaction
+from overlay_tool.refreshing import refresh
 
 APPLIED = {
     **{path: content for path, content in BASE_FILES.items()},
@@ -361,6 +365,37 @@ class PlaceTest(OverlayTestCase):
         self.apply()
         self.revert()
         self.assert_pristine()
+
+    def test_a_tree_on_another_file_system(self) -> None:
+        """Than the patch set and the folder for temporary files."""
+        memory = Path("/dev/shm")
+        here = os.stat(self.folder).st_dev
+        if not os.access(memory, os.W_OK) or os.stat(memory).st_dev == here:
+            self.skipTest("there is no other file system")
+        folder = tempfile.TemporaryDirectory(dir=memory)
+        self.addCleanup(folder.cleanup)
+        tree, self.tree = self.tree, Path(folder.name).resolve() / "tree"
+        shutil.move(tree, self.tree)
+        self.apply()
+        self.assertEqual(self.status().exit_code, 0)
+        (self.tree / NEW).write_bytes(b"# edited\n")
+        refresh(self.tree, self.patch_set, never_waits)
+        self.revert()
+        contents = torch_contents(self.tree)
+        self.apply()
+        self.assertEqual((self.tree / NEW).read_bytes(), b"# edited\n")
+        self.revert()
+        self.assertEqual(torch_contents(self.tree), contents)
+        self.assert_pristine()
+
+    def test_torch_on_another_file_system_than_its_tree(self) -> None:
+        """No file can be moved there: an error that says so, and nothing is changed."""
+
+        def device(path: Path) -> int:
+            return int(path.is_relative_to(self.tree / "torch"))
+
+        with replaced(transaction, device_of=device):
+            self.assert_refused(self.apply, "is on another file system than", code=3)
 
     def test_a_tree_through_a_link(self) -> None:
         link = self.folder / "link"

@@ -101,6 +101,23 @@ class CommandLineTest(OverlayTestCase):
         (self.tree / KERNEL).write_text("edited\n")
         self.assertIn(KERNEL, self.tool("apply", "--quiet", code=1))
 
+    def test_a_reader_that_goes_away(self) -> None:
+        """As in `overlay.py apply ... | head -0`: done, and nothing to complain of."""
+        reading, writing = os.pipe()
+        os.close(reading)
+        command = [sys.executable, "-B", str(SCRIPT), "apply"]
+        options = ["--tree", str(self.tree), "--patch-set", str(self.patch_set)]
+        result = subprocess.run(
+            [*command, *options],
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        os.close(writing)
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        self.assertEqual(self.status().exit_code, 0)
+
     def test_wrong_usage(self) -> None:
         for arguments in ([], ["apply"], ["other", "--tree", "x"]):
             self.assertEqual(run_tool(*arguments).returncode, 2)
