@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from .bases import Base
 from .blobs import blob_id
 from .errors import Refused
 from .filesystem import replace_file
@@ -176,6 +177,16 @@ def _commits(patch_set: PatchSet, fits: Fits) -> list[_Commit]:
         *own("custom_op", {p: file for p, file in overlay.items() if p == PUBLIC_FACE}),
         *own("tests", _tests(patch_set)),
     ]
+
+
+def all_messages(patch_set: PatchSet, base: Base) -> list[Message]:
+    """Those of the commits that ``export`` makes on the base itself, in their order."""
+    messages = [read_message(patch) for patch in patch_set.series(base)]
+    like = next(reversed(messages), _NOBODY)
+    engine, public_face, tests = (
+        _own_message(patch_set, name, like) for name in ("engine", "custom_op", "tests")
+    )
+    return [engine, *messages, public_face, tests]
 
 
 def _own_message(patch_set: PatchSet, name: str, like: Message) -> Message:
