@@ -6,6 +6,7 @@ import re
 import weakref
 from unittest import mock
 
+import pytest
 import torch
 from _generated_code import (
     asserted_names,
@@ -155,6 +156,7 @@ class CondBranchesTest(TestCase):
                 x = torch.randn(size, 30)
                 self.assertEqual(compiled(x), model(x))
 
+    @pytest.mark.slow
     def test_nested_conds_that_need_a_function(self):
         """The inner cond decides by something else, swaps operands, or adds work."""
 

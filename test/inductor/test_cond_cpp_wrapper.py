@@ -7,6 +7,7 @@ import shutil
 import tempfile
 from unittest import mock
 
+import pytest
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._higher_order_ops import while_loop
@@ -16,6 +17,7 @@ from torch._inductor.test_case import run_tests, TestCase
 from torch.testing._internal.common_utils import (
     instantiate_parametrized_tests,
     parametrize,
+    subtest,
 )
 
 
@@ -305,8 +307,12 @@ class CppWrapperTestCase(TestCase):
             self.assertEqual(self.counter.frame_count, 1)
 
 
+# A package takes twice as long as a wrapper that is compiled and run.
+WRAPPERS = ["jit", subtest("aoti", name="aoti", decorators=[pytest.mark.slow])]
+
+
 class CondCppWrapperTest(CppWrapperTestCase):
-    @parametrize("wrapper", ["jit", "aoti"])
+    @parametrize("wrapper", WRAPPERS)
     @parametrize("model", MODELS, name_fn=lambda model: model.__name__)
     def test(self, model, wrapper):
         self.check(model, wrapper)

@@ -436,6 +436,7 @@ class SizesTest(CallShapesTestCase):
             lambda n: n // 2,
         )
 
+    @pytest.mark.slow
     def test_strided_inputs(self):
         makes = {
             "transposed": lambda n: torch.randn(5, n).t(),

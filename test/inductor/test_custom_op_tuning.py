@@ -352,6 +352,7 @@ class TuningCacheTest(TuningTestCase):
             found = self.tune(function=function, inputs=inputs)
             self.assertEqual(found, (0, 0, 3, 0))
 
+    @pytest.mark.slow
     def test_what_times_depend_on(self):
         def halved(x, weight, bias, beta):
             return with_beta(x, weight, bias, beta) / 2

@@ -6,6 +6,7 @@ the results of this file.
 """
 
 import os
+from collections.abc import Iterator
 from unittest import mock
 
 import pytest
@@ -13,7 +14,7 @@ import torch
 from _backend_matrix import ROWS
 from _backend_rows import Vehicle
 from _backend_rows_caches import CACHES
-from _dispatched_models import DispatchedModel, MODELS
+from _dispatched_models import MODELS
 from _triton_on_cpu import HAS_TRITON, SKIP_REASON, triton_kernels
 from torch._functorch import config as functorch_config
 from torch._inductor import config
@@ -31,13 +32,14 @@ KERNELS = cache_dir()
 OWN_GRAPHS = os.path.join(KERNELS, f"process_{os.getpid()}")
 
 
-# With `scripts/test --fast` this one stands for all.
-FAST_MODEL = "three"
-
-
-def _case(model: DispatchedModel) -> subtest:
-    decorators = [] if model.name == FAST_MODEL else [pytest.mark.slow]
-    return subtest(model, name=model.name, decorators=decorators)
+def _cells() -> Iterator[subtest]:
+    """All pairs; each row is fast with one model, each model with every eleventh row."""
+    for row_number, row in enumerate(ROWS):
+        for model_number, model in enumerate(MODELS):
+            is_fast = row_number % len(MODELS) == model_number
+            decorators = [] if is_fast else [pytest.mark.slow]
+            name = f"{row.name}_{model.name}"
+            yield subtest((row, model), name=name, decorators=decorators)
 
 
 class RangeDispatchBackendsTest(TestCase):
@@ -54,8 +56,7 @@ class RangeDispatchBackendsTest(TestCase):
             self.enterContext(context)
         torch.manual_seed(0)
 
-    @parametrize("row", [subtest(row, name=row.name) for row in ROWS])
-    @parametrize("model", map(_case, MODELS))
+    @parametrize("row,model", [*_cells()])
     def test(self, row, model):
         if row.vehicle is Vehicle.GPU and not torch.cuda.is_available():
             self.skipTest("no GPU")

@@ -393,6 +393,7 @@ class CachesTest(TestCase):
         self.assertEqual(again["autograd_cache_hit"], 1)
         self.assertEqual(again["lowered"], 0)
 
+    @pytest.mark.slow
     def test_package_of_another_registration(self):
         """Dynamo's cache of precompiled functions is not keyed by what is registered."""
         report = {}

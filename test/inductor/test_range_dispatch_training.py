@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 
+import pytest
 import torch
 from _backend_rows_export import check_opaque, exported
 from _backend_rows_training import (
@@ -212,6 +213,7 @@ with model.registered():
 
 
 class DispatchInExportTest(TestCase):
+    @pytest.mark.slow
     def test_loaded_by_another_process(self):
         model = MODEL_BY_NAME["two"]
         with tempfile.TemporaryDirectory() as folder:
