@@ -12,7 +12,7 @@ import torch
 from _backend_rows import compile_and_check, Compiled, Rows, Vehicle
 from _captured_partitions import Capture, captured_partitions, function_bodies
 from _dispatched_models import DispatchedModel
-from _generated_code import DECISION
+from _generated_code import DECISION, HAS_SWITCH
 from torch._dynamo.utils import counters
 from torch._inductor import config, memory
 from torch._inductor.compile_fx import compile_fx
@@ -78,8 +78,10 @@ def graph_partition(case: unittest.TestCase, model: DispatchedModel) -> None:
     with captured_partitions() as capture, torch.no_grad():
         result = compile_and_check(case, model)
     check_captured(case, model, result, capture)
-    # What the dispatch returned is taken over by the kernel after it.
-    case.assertRegex(function_bodies(result.source)["partition_1"], "# reuse")
+    # What the dispatch returned is taken over by the kernel after it. v2.15 does not
+    # where that kernel reads what the dispatch wrote into as well.
+    if not (HAS_SWITCH and model.name == "mutation"):
+        case.assertRegex(function_bodies(result.source)["partition_1"], "# reuse")
 
 
 @ROWS.row(
@@ -288,7 +290,9 @@ def asserts(case: unittest.TestCase, model: DispatchedModel) -> None:
     case.assertRegex(body, r"assert_alignment\(buf\d+, 16, ")
     if model.name == "unbacked":
         for branch in branches(result).values():
-            case.assertRegex(branch, r"assert_size_stride\(.*\(u\d+, ")
+            # Since v2.15 of extern kernels along with the dtype.
+            asserts = r"assert_(?:size_stride|tensor_metadata)\(.*\(u\d+, "
+            case.assertRegex(branch, asserts)
             case.assertRegex(branch, r"if not \(u\d+ >= 0\):")
 
 

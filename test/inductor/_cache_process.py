@@ -101,11 +101,13 @@ def _answer(request: Mapping[str, Any]) -> Report:
 def _settings_of_a_test() -> Iterator[None]:
     """What Dynamo's own test case sets shapes the graphs, and so the caches' keys."""
     case = torch._dynamo.test_case.TestCase("run")
+    case.setUpClass()
     case.setUp()
     try:
         yield
     finally:
         case.tearDown()
+        case.tearDownClass()
 
 
 @contextlib.contextmanager
