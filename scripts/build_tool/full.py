@@ -78,8 +78,7 @@ def _compile(session: Session, chosen: dict[str, str], jobs: Jobs) -> None:
         or name in ("CC", "CXX", "CFLAGS", "CXXFLAGS", "LDFLAGS", "DEBUG")
     }
     which.pop("CMAKE_BUILD_PARALLEL_LEVEL", None)
-    made = session.state.stages.get(environment.STAGE)
-    session.stage("build", [which, made, sources(checkout)], work)
+    session.stage("build", [which, sources(checkout)], work)
 
 
 def sources(checkout: Checkout) -> list[str]:

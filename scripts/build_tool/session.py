@@ -16,6 +16,9 @@ from overlay_tool.errors import OverlayError
 from setup_tool.lock import locked
 from setup_tool.steps import report, SetupError, step
 
+STAGES = ("environment", "build")
+"""In the order in which one stands on the other."""
+
 
 @dataclass
 class Session:
@@ -37,17 +40,16 @@ class Session:
         if self.state.stages.get(name) == digest:
             report(name, "done before, nothing to do")
             return
-        if self.state.stages.pop(name, None) is not None:
-            self.state.save(self.place)
+        self.forget(name)
         with step(name) as current:
             current.outcome = work()
         self.state.stages[name] = digest
         self.state.save(self.place)
 
-    def forget(self, *names: str) -> None:
-        """Has stages done anew."""
-        for name in names:
-            self.state.stages.pop(name, None)
+    def forget(self, name: str) -> None:
+        """Has a stage done anew, and those that stand on it."""
+        for each in STAGES[STAGES.index(name) :]:
+            self.state.stages.pop(each, None)
         self.state.save(self.place)
 
     def apply_overlay(self) -> None:

@@ -16,7 +16,6 @@ print(json.dumps({
     "torch": torch.__file__,
     "custom_op": torch._inductor.kernel.custom_op.__file__,
     "version": torch.__version__,
-    "commit": getattr(torch.version, "git_version", None),
 }))
 """
 
