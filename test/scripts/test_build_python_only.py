@@ -18,6 +18,7 @@ import pytest
 
 from overlay_fixtures import commit_all, git, never_waits, REPOSITORY
 from overlay_tool import commands
+from overlay_tool.errors import OverlayError
 from overlay_tool.patch_set import load_patch_set
 from overlay_tool.trees import find_base, identify
 
@@ -112,6 +113,11 @@ class TestPythonOnlyForReal(unittest.TestCase):
         commands.revert(copied, never_waits)
         if find_base(identify(copied), load_patch_set(REPOSITORY).bases) is None:
             self.skipTest("the installed torch is none of our bases")
+        try:
+            commands.apply(copied, REPOSITORY, never_waits)
+        except OverlayError:
+            self.skipTest("the installed torch was changed by other means")
+        commands.revert(copied, never_waits)
         self.checkout.mkdir()
         shutil.move(copied / "torch", self.checkout / "torch")
         (self.checkout / "setup.py").touch()
