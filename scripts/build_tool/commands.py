@@ -137,7 +137,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     add(
         "--python",
         metavar="PROGRAM",
-        default=sys.executable,
+        # Not this one if it is an environment's, perhaps of the very one to be made.
+        default=getattr(sys, "_base_executable", sys.executable),
         help="the Python that the environment is made of (default: %(default)s)",
     )
     add(

@@ -15,18 +15,21 @@ def prepare(
     requirements: Sequence[str],
     inputs: object = None,
     finish: Callable[[], str] | None = None,
+    options: Sequence[str] = (),
 ) -> None:
     """Makes the environment with these requirements in it.
 
     One stage, from an empty folder to the last package: an environment that an
-    attempt left half-made is never added to. `finish` is the last part of the stage.
+    attempt left half-made is never added to. `finish` is the last part of the stage,
+    `options` are more of `python -m venv`.
     """
     place, python = session.place, session.python
     if not os.access(place.python, os.X_OK):
         session.forget(STAGE)
 
     def work() -> str:
-        command = [python.path, "-m", "venv", "--clear", str(place.environment)]
+        command = [python.path, "-m", "venv", "--clear", *options]
+        command.append(str(place.environment))
         session.log.run(STAGE, command, place.folder, child_variables())
         if requirements:
             pip = [str(place.python), "-m", "pip", "install", *requirements]
@@ -35,5 +38,7 @@ def prepare(
         done = f"made {place.environment} of {python.name}"
         return f"{done}, {finish()}" if finish is not None else done
 
-    everything = [place.environment, python.path, python.version, requirements, inputs]
+    # The same Python has many names, python3 and python3.11.
+    of = [os.path.realpath(python.path), python.version]
+    everything = [place.environment, of, requirements, inputs]
     session.stage(STAGE, everything, work)

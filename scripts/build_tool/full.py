@@ -54,7 +54,7 @@ def build(
             session.forget("build")
         environment.prepare(session, requirements)
         _compile(session, chosen, facts.jobs)
-        verify(checkout, place)
+        verify(session)
     what = f"{checkout.root} is built for {device}, and edits of its Python take effect"
     say_what_next(place, f"{what} at once. After an edit of C++ call this again.")
 

@@ -91,7 +91,7 @@ class Log:
         lines += [words for pattern, words in _ADVICE if pattern.search(text[-20000:])]
         lines.append(
             "Call again once that is mended: finished stages are not done again, and "
-            "ninja goes on where it was"
+            "a build goes on where it was"
         )
         return "\n".join(lines)
 

@@ -61,7 +61,9 @@ class Findings:
             raise SetupError("\n".join(lines))
 
 
-def check_python(findings: Findings, argument: str, specifier: str) -> Python | None:
+def check_python(
+    findings: Findings, place: Place, argument: str, specifier: str
+) -> Python | None:
     """The Python of that name, if it is one that the checkout can use."""
     answers: list[Python] = []
 
@@ -71,6 +73,11 @@ def check_python(findings: Findings, argument: str, specifier: str) -> Python | 
             raise SetupError(
                 f"{python.name} ({python.path}); the checkout wants {specifier}: name "
                 "another with --python"
+            )
+        if Path(python.path).is_relative_to(place.environment):
+            raise SetupError(
+                f"--python {python.path} is of the environment that is to be made: "
+                "name the one that it was made of"
             )
         if not python.has_venv:
             raise SetupError(
@@ -197,8 +204,8 @@ def check_place(place: Place, route: str) -> str:
     if environment.exists() and str(environment) != state.environment:
         if not environment.is_dir() or any(environment.iterdir()):
             raise SetupError(
-                f"--venv {environment} exists and this command did not make it: name "
-                "another folder, or remove it"
+                f"--venv {environment} exists and this command did not make it, or "
+                "uses another since: name another folder, or remove it"
             )
     return str(environment)
 
@@ -267,7 +274,8 @@ def check_full(
     findings.check("environment", lambda: check_place(place, "full"))
     findings.check("old links", lambda: check_no_links(checkout))
     findings.check("submodules", lambda: check_submodules(checkout))
-    python = check_python(findings, python_argument, specifier_of(checkout))
+    specifier = specifier_of(checkout)
+    python = check_python(findings, place, python_argument, specifier)
     findings.check("requirements", look_for_requirements)
     findings.check("compiler", check_compiler)
     minimum = MINIMUM_CMAKE

@@ -51,7 +51,8 @@ def build(
             write_path_file(session, binaries)
             current.outcome = f"{len(planned)} to the wheel, {made} made"
             current.outcome += f", {removed} removed" if removed else ""
-        verify(checkout, place)
+            session.changed |= bool(made or removed)
+        verify(session)
     what = f"The Python of {checkout.root} is live: edits and new files take effect at"
     say_what_next(place, f"{what} once.")
 
@@ -68,7 +69,7 @@ def _check(
     findings.check("environment", lambda: preflight.check_place(place, ROUTE))
     findings.check("old build", lambda: preflight.check_not_built(checkout))
     specifier = preflight.specifier_of(checkout)
-    python = preflight.check_python(findings, python_argument, specifier)
+    python = preflight.check_python(findings, place, python_argument, specifier)
     if python is not None:
         found = python
         findings.check(
@@ -134,7 +135,9 @@ def _make_environment(
     if not present or shadow:
         session.forget(environment.STAGE)
     inputs = [binaries.digest, checkout.base.commit, packages_of(checkout.root)]
-    environment.prepare(session, requirements, inputs, finish)
+    # With --installed pip and setuptools are there, too: no older ones before them.
+    options = () if binaries.installed is None else ("--without-pip",)
+    environment.prepare(session, requirements, inputs, finish, options)
 
 
 def site_packages(place: Place, python: Python) -> Path:

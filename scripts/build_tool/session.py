@@ -30,6 +30,7 @@ class Session:
     python: Python
     log: Log
     state: State
+    changed: bool = False
 
     def stage(self, name: str, inputs: object, work: Callable[[], str]) -> None:
         """Does a stage, unless it was finished with the same inputs.
@@ -41,6 +42,7 @@ class Session:
             report(name, "done before, nothing to do")
             return
         self.forget(name)
+        self.changed = True
         with step(name) as current:
             current.outcome = work()
         self.state.stages[name] = digest
@@ -64,6 +66,7 @@ class Session:
                 result = overlay.apply(self.checkout.root, self.patch_set, on_wait)
             except OverlayError as error:
                 raise SetupError(f"the overlay could not be applied: {error}") from None
+            self.changed |= result.details["outcome"] != "nothing to do"
             current.outcome = result.summary
 
 
@@ -78,7 +81,9 @@ def opened(
         if state.route not in ("", route):
             raise SetupError(f"meanwhile {place.folder} became one of {state.route}")
         if state.environment != str(place.environment):
-            state.stages.pop("environment", None)
+            state.stages.clear()
+            if Path(state.environment or "/none").exists():
+                report("environment", f"{state.environment} is not used any more")
         state.route, state.environment = route, str(place.environment)
         state.save(place)
         log = Log(place.log, lock)

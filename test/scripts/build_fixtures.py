@@ -39,11 +39,11 @@ echo "$*" | head -n 1 >> "$FAKE_LOG"
 here=$(dirname "$(dirname "$0")")
 site="$here/lib/python%(version)s/site-packages"
 case "$*" in
-    *"import torch"*|*"import json, torch"*)
+    *"import torch"*|*"import json, sys, torch"*)
         shift
         exec %(python)s -S -B -c \\
             'import site, sys; site.addsitedir(sys.argv[1]); exec(sys.argv[2])' \\
-            "$site" "$1" ;;
+            "$site" "$@" ;;
     -c*)
         exec %(python)s "$@" ;;
     *"-m venv"*)

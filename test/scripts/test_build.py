@@ -365,6 +365,13 @@ class TestFullRoute(BuildTestCase):
         self.assertIn("environment:  done before", output)
         self.assertEqual(len(self.calls("--no-build-isolation")), 2)
 
+    def test_python_of_the_environment_itself_is_refused(self) -> None:
+        self.call()
+        python = self.environment / "bin" / "python"
+        output = self.call("--python", python, expect=1)
+        self.assertIn("is of the environment that is to be made", output)
+        self.assertTrue(python.exists())
+
     def test_damaged_state_is_named(self) -> None:
         self.call()
         (self.place / "state.json").write_text("[")
@@ -490,7 +497,8 @@ class TestPythonOnly(BuildTestCase):
         output = self.call("--python-only", "--wheel", other)
         self.assertIn("environment:  made", output)
         elsewhere = self.folder / "elsewhere"
-        self.build("--venv", elsewhere)
+        output = self.build("--venv", elsewhere)
+        self.assertIn(f"{self.environment} is not used any more", output)
         self.assertTrue((elsewhere / "bin" / "python").exists())
 
     def test_wheel_that_does_not_match(self) -> None:
@@ -547,7 +555,7 @@ class TestPythonOnly(BuildTestCase):
         version = version_file(self.commit)
         write_files(installed, {"torch/version.py": version, "torch/__init__.py": b""})
         self.call("--python-only", "--installed", installed)
-        self.assertEqual(self.calls("pip"), [])
+        self.assertEqual(self.calls("pip install"), [])
         code = "import beside, functorch; print(torch.__file__, beside.MARK)"
         expected = f"{self.checkout}/torch/__init__.py 5"
         self.assertEqual(self.import_torch(code), expected)
