@@ -44,7 +44,8 @@ in the checkout, all invisible to git:
 
 variables: what is set stays. MAX_JOBS is the number of jobs (--jobs goes before it),
 USE_CUDA the default for --cpu and --cuda; any of PyTorch's own (BUILD_TEST, USE_*,
-CC, CXX, CMAKE_*, ...) goes to the build.
+CC, CXX, CMAKE_*, ...) goes to the build. Only PYTHONPATH and PYTHONHOME are left out,
+as they could let another torch in.
 
 examples:
   scripts/build editable --source ~/pytorch --cpu

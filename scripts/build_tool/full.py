@@ -16,7 +16,8 @@ from setup_tool.steps import say, SetupError
 
 ROUTE = "full"
 INSTALL = ("-m", "pip", "install", "--no-build-isolation", "-v", "-e", ".")
-NOT_COMPILED = (":(exclude)*.py", ":(exclude)*.pyi", ":(exclude)*.md")
+NO_SOURCES = ("*.py", "*.pyi", "*.md", "build")
+"""What may change without anything to compile anew."""
 
 
 def build(
@@ -83,7 +84,7 @@ def _compile(session: Session, chosen: dict[str, str], jobs: Jobs) -> None:
 
 def sources(checkout: Checkout) -> list[str]:
     """Changes with all that is compiled, and with no Python file."""
-    compiled = ["--", ".", *NOT_COMPILED]
+    compiled = ["--", ".", *(f":(exclude){path}" for path in NO_SOURCES)]
     difference = checkout.git("diff", "HEAD", "--binary", *compiled)
     new = checkout.git("ls-files", "-z", "--others", "--exclude-standard", *compiled)
     times = []

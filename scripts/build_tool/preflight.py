@@ -216,7 +216,7 @@ def check_no_links(checkout: Checkout) -> str:
     if count:
         raise SetupError(
             f"{count} links of --python-only are in {checkout.root}: take them away "
-            "first, with --python-only --remove"
+            "first, with --remove"
         )
     return "none"
 
