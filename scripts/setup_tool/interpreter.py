@@ -4,6 +4,7 @@ This module must stay readable for any Python 3: it is what an older one gets to
 before the others, which need 3.11, are imported.
 """
 
+import importlib
 import os
 import shutil
 import subprocess
@@ -13,13 +14,15 @@ NEEDED = (3, 11)
 """The one Python that every pin in setup.cfg was resolved for."""
 
 
-def start(command: str) -> None:
-    """Runs `command` under Python 3.11, in this process or in its place."""
+def start(command: str, package: str = "setup_tool") -> None:
+    """Runs `command` under Python 3.11, in this process or in its place.
+
+    `package` is the one whose module `commands` has a main() for it.
+    """
     if sys.version_info[:2] != NEEDED:
         continue_in_needed_python(command)
     # Not at the top: an older Python could not even parse what this imports.
-    from setup_tool import commands
-
+    commands = importlib.import_module(package + ".commands")
     sys.exit(commands.main(command, sys.argv[1:]))
 
 
