@@ -242,7 +242,8 @@ def _range_based_lowering_fn(
 ) -> Any:
     """Find a winner for each range that can occur and dispatch among them."""
     dispatch = registration.dispatch
-    assert dispatch is not None
+    if dispatch is None:
+        raise AssertionError(f"{registration} has nothing to dispatch on")
     call = _bind(registration, args, kwargs)
     if call is None:
         return None
