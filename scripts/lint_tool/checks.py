@@ -79,11 +79,21 @@ def check_text(text: str) -> Iterator[Problem]:
 
 
 def check_sets(source: Source) -> Iterator[Problem]:
-    """The order of a built-in set changes from run to run, and generated code with
-    it."""
+    """The order of a built-in set changes from run to run, and generated code with it.
+
+    One that is only looked up in has none.
+    """
+    looked_up_in = {
+        operand
+        for node in source.nodes
+        if isinstance(node, ast.Compare)
+        for operator, operand in zip(node.ops, node.comparators)
+        if isinstance(operator, (ast.In, ast.NotIn))
+    }
     for node in source.nodes:
-        if isinstance(node, (ast.Set, ast.SetComp)) or (
-            isinstance(node, ast.Name) and node.id == "set"
+        if node not in looked_up_in and (
+            isinstance(node, (ast.Set, ast.SetComp))
+            or (isinstance(node, ast.Name) and node.id == "set")
         ):
             yield node.lineno, "a built-in set: use OrderedSet"
 
