@@ -75,9 +75,7 @@ def find_all(exported: Exported, folder: Path) -> list[Finding]:
     of_base = lint(folder / "base", exported.base, own=())
     files = {**exported.patched, **exported.own}
     of_ours = lint(folder / "ours", files, exported.own)
-    findings = without_those_of_base(
-        of_ours, of_base, exported.base, exported.patched
-    )
+    findings = without_those_of_base(of_ours, of_base, exported.base, exported.patched)
     lay_out(folder / "added", exported.added)
     findings += check_spelling(folder / "added")
     findings += [

@@ -35,7 +35,6 @@ Problem = tuple[int, str]
 """A line, and what is wrong there."""
 
 
-
 @dataclass(frozen=True)
 class Source:
     """A Python file: its lines from 0, what it says, and all nodes below that."""

@@ -33,9 +33,7 @@ def without_those_of_base(
     or make somebody else's function too long.
     """
     known = {(each.path, each.rule, each.line) for each in of_base}
-    lines = {
-        path: base_lines(content, patched[path]) for path, content in base.items()
-    }
+    lines = {path: base_lines(content, patched[path]) for path, content in base.items()}
     return [
         each
         for each in findings

@@ -36,7 +36,7 @@ def lint(
     reformat(folder, files, own)
     for path, content in files.items():
         findings += [
-            Finding(path, edit.start + 1, "format", "ruff format and usort write it otherwise")
+            Finding(path, edit.start + 1, "format", "not as usort and ruff write it")
             for edit in find_edits(content, (folder / path).read_bytes())
         ]
     return findings
