@@ -11,6 +11,7 @@ import argparse
 import sys
 import sysconfig
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from lint_tool.checks import check_text
@@ -72,9 +73,11 @@ def lint_exported(root: Path, tree: Path, fix: bool) -> int:
 
 def find_all(exported: Exported, folder: Path) -> list[Finding]:
     """What is found in our files, in what patches make of the base, in patches."""
-    of_base = lint(folder / "base", exported.base, own=())
     files = {**exported.patched, **exported.own}
-    of_ours = lint(folder / "ours", files, exported.own)
+    with ThreadPoolExecutor() as pool:
+        base = pool.submit(lint, folder / "base", exported.base, ())
+        of_ours = lint(folder / "ours", files, exported.own)
+        of_base = base.result()
     findings = without_those_of_base(of_ours, of_base, exported.base, exported.patched)
     lay_out(folder / "added", exported.added)
     findings += check_spelling(folder / "added")
