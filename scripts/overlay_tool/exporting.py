@@ -175,7 +175,7 @@ def _commits(patch_set: PatchSet, fits: Fits) -> list[_Commit]:
             if patch.name in new
         ),
         *own("custom_op", {p: file for p, file in overlay.items() if p == PUBLIC_FACE}),
-        *own("tests", _tests(patch_set)),
+        *own("tests", exported_tests(patch_set)),
     ]
 
 
@@ -200,7 +200,8 @@ def _own_message(patch_set: PatchSet, name: str, like: Message) -> Message:
     return Message(like.author, like.date, title, body.strip())
 
 
-def _tests(patch_set: PatchSet) -> dict[str, OverlayFile]:
+def exported_tests(patch_set: PatchSet) -> dict[str, OverlayFile]:
+    """The tests of the feature, by their paths in the tree."""
     folder = patch_set.root / _TESTS
     files = {}
     for place in sorted(folder.glob("*")):

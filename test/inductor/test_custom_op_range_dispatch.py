@@ -1185,8 +1185,8 @@ WRONG_REGISTRATIONS = [
         "unknown key 'dims'.*did you mean 'dim'",
     ),
     (
-        dict(dispatch_on={"tensor_name": "wieght", "dim": 0}),
-        "'wieght'.*did you mean 'weight'",
+        dict(dispatch_on={"tensor_name": "weihgt", "dim": 0}),
+        "'weihgt'.*did you mean 'weight'",
     ),
     (dict(dispatch_on={"tensor_name": 1, "dim": 0}), "must be a string"),
     (dict(dispatch_on={"tensor_name": "x", "dim": True}), "'dim'.*integer"),

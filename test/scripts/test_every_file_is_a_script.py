@@ -61,14 +61,6 @@ class TestEveryFileIsAScript(unittest.TestCase):
                 ]
                 self.assertEqual(functions, [], "tests must be methods of a TestCase")
 
-    def test_upstream_files_name_their_owners(self) -> None:
-        for file in files_of_tests():
-            if file.parent.name != "inductor":
-                continue
-            with self.subTest(file=file.relative_to(TESTS)):
-                first_line = file.read_text().partition("\n")[0]
-                self.assertRegex(first_line, r'^# Owner\(s\): \[".+"\]$')
-
 
 if __name__ == "__main__":
     unittest.main()

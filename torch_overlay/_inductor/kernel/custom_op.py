@@ -131,8 +131,8 @@ def register_custom_op_autotuning(
     """Let ``torch.compile`` choose among several implementations of a custom op.
 
     Every implementation is called just as the op was called, and competes with the
-    op's own implementation (the fallback), unless ``include_fallback`` is False. Registering an op again replaces what was
-    registered before.
+    op's own implementation (the fallback), unless ``include_fallback`` is False.
+    Registering an op again replaces what was registered before.
 
     Timing takes about ``config.range_dispatch.tuning_seconds`` for a call, however
     many ranges it has. What was timed is kept in Inductor's cache folder.
@@ -242,7 +242,8 @@ def _range_based_lowering_fn(
 ) -> Any:
     """Find a winner for each range that can occur and dispatch among them."""
     dispatch = registration.dispatch
-    assert dispatch is not None
+    if dispatch is None:
+        raise AssertionError(f"{registration} has nothing to dispatch on")
     call = _bind(registration, args, kwargs)
     if call is None:
         return None

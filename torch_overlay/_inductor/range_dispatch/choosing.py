@@ -57,7 +57,8 @@ def _ties(
     """Whether ``other`` may take a range from its winner."""
     if winner is other or winner not in timings or other not in timings:
         return False
-    assert winner is not None and other is not None
+    if winner is None or other is None:
+        raise AssertionError("None is no candidate, and yet was timed")
     for candidate in timings:
         if candidate.is_fallback and candidate is not other:
             if not _beats(timings, other, candidate, min_speedup_threshold):

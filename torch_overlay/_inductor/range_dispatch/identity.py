@@ -240,7 +240,7 @@ def _parts(value: Any) -> Iterable[Any]:
         return str(value), OPDEFS[value._name]._init_fn
     if type(value) in (list, tuple):
         return value
-    if type(value) in (set, frozenset):
+    if type(value) in (set, frozenset):  # noqa: set_linter (what users may have)
         return sorted(value, key=repr)
     if type(value) is dict:
         return (part for item in value.items() for part in item)

@@ -218,9 +218,9 @@ def settled_values(task: RangeTask) -> SymbolValues:
     values = dict(task.values)
     for symbol in task.size.free_symbols if task.size is not None else ():
         now = V.graph.sizevars.shape_env.replace(symbol)
-        for other in now.free_symbols - {symbol}:
+        for other in now.free_symbols - OrderedSet([symbol]):
             if grows_with(now, other):
-                others = hint_values(OrderedSet(now.free_symbols - {other}))
+                others = hint_values(now.free_symbols - OrderedSet([other]))
                 values[other] = largest_within(now, other, others, task.values[symbol])
     return values
 

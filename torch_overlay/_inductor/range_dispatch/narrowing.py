@@ -14,6 +14,7 @@ from torch._inductor.range_dispatch.inputs import (
 )
 from torch._inductor.range_dispatch.ranges import SizeRange
 from torch.fx.experimental.symbolic_shapes import ShapeEnv
+from torch.utils._ordered_set import OrderedSet
 from torch.utils._sympy.value_ranges import ValueRanges
 
 
@@ -54,7 +55,7 @@ def _bounds(
     """What ``size`` in its range says of one symbol that it grows with."""
     lower, upper = bounds_of(symbol, shape_env)
     least, most = {}, {}
-    for other in size.free_symbols - {symbol}:
+    for other in size.free_symbols - OrderedSet([symbol]):
         least[other], most[other] = bounds_of(other, shape_env)
     if size_range.end is not None:
         upper = largest_within(size, symbol, least, size_range.end, shape_env)

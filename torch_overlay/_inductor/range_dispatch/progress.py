@@ -8,6 +8,8 @@ import time
 from types import TracebackType
 from typing import Any
 
+from typing_extensions import Self
+
 
 # Tuning that is over before this is not worth a line.
 SECONDS_BEFORE_SHOWN = 2.0
@@ -26,7 +28,7 @@ class TuningProgress:
         self._show_from = time.monotonic() + SECONDS_BEFORE_SHOWN
         self._bar: Any = None
 
-    def __enter__(self) -> TuningProgress:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

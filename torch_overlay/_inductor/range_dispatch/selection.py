@@ -100,7 +100,11 @@ def select_winners(
 
 
 class _Selector:
-    """Finds the winners for one bound call."""
+    """Finds the winners for one bound call.
+
+    Traces the candidates of each range, and times those of a range that has several,
+    unless the ranks of a job agreed on winners before.
+    """
 
     def __init__(
         self,
@@ -251,7 +255,8 @@ class _Selector:
 
     def _generated_configs(self, task: RangeTask) -> Sequence[Any]:
         registration = self._registration
-        assert registration.config_generator is not None
+        if registration.config_generator is None:
+            raise AssertionError(f"{registration} has no config_generator")
         # Static fake tensors: whatever the generator asks about sizes adds no guard.
         with V.fake_mode:
             tensors = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -320,7 +321,7 @@ def _check_split_points(split_points: Any) -> tuple[int, ...]:
             raise ValueError(
                 f"split_points must be at least 1, got {point} in {split_points!r}"
             )
-    if any(b <= a for a, b in zip(split_points, split_points[1:])):
+    if any(b <= a for a, b in itertools.pairwise(split_points)):
         raise ValueError(
             "split_points must be sorted in ascending order without repeats, "
             f"got {split_points!r}"
