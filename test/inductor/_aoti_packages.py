@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import torch
 from _dispatched_models import DispatchedModel, FIRST_SIZE, MODEL_BY_NAME, NAMESPACE
+
+import torch
 from torch._inductor.codecache import AotCodeCompiler
 from torch._inductor.cpp_builder import get_cpp_compiler
 from torch._inductor.range_dispatch.records import DispatchRecord, record_dispatches

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from unittest import mock
 
-import torch
 from _dispatched_models import DispatchedModel, FIRST_SIZE
+
+import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._inductor.graph import GraphLowering
 from torch._inductor.range_dispatch.records import DispatchRecord, record_dispatches

@@ -15,11 +15,12 @@ import unittest
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import torch
-import torch.utils._pytree as pytree
 from _backend_rows import check_sizes, compile_and_check, Rows
 from _cache_process import caches, counted, OtherProcess, Report
 from _dispatched_models import DispatchedModel, DispatchedOp, FIRST_SIZE, Tensor
+
+import torch
+import torch.utils._pytree as pytree
 from torch._dynamo.package import DynamoCache
 from torch._dynamo.precompile_context import PrecompileContext
 from torch._inductor.runtime.cache_dir_utils import cache_dir

@@ -10,16 +10,16 @@ import os
 import re
 import tempfile
 import unittest
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TYPE_CHECKING
 from unittest import mock
+
+from _backend_rows import compile_and_check, Compiled, Rows, Vehicle
+from _dispatched_models import DispatchedModel, DispatchedOp, FIRST_SIZE
 
 import torch
 import torch._inductor.debug
 import torch._inductor.select_algorithm
-from _backend_rows import compile_and_check, Compiled, Rows, Vehicle
-from _dispatched_models import DispatchedModel, DispatchedOp, FIRST_SIZE
 from torch._inductor import config
 from torch._inductor.autotune_process import AsyncAutotuner, AutotuneProcessPool
 from torch._inductor.codecache import PyCodeCache
@@ -39,6 +39,9 @@ from torch._inductor.select_algorithm import (
 from torch._inductor.virtualized import V
 from torch.profiler import profile, ProfilerActivity
 from torch.utils._python_dispatch import TorchDispatchMode
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
 
 
 ROWS = Rows()

@@ -12,11 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-import torch.distributed as dist
 from _backend_rows import generated_sources, Rows
 from _dispatched_models import DispatchedModel, FIRST_SIZE, MODELS
 from _distributed_ranks import run_ranks, WORLD_SIZE
+
+import torch
+import torch.distributed as dist
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._inductor import config
 from torch._inductor.range_dispatch.records import record_dispatches

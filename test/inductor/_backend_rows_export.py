@@ -6,9 +6,10 @@ import unittest
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from _backend_rows import check_sizes, generated_sources, Rows
 from _dispatched_models import DispatchedModel, FIRST_SIZE
+
+import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._inductor.range_dispatch.records import record_dispatches
 from torch.export import Dim, export, ExportedProgram

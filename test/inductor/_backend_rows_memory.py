@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 from typing import Any
 from unittest import mock
 
-import torch
 from _backend_rows import compile_and_check, Compiled, Rows, Vehicle
 from _captured_partitions import Capture, captured_partitions, function_bodies
 from _dispatched_models import DispatchedModel
 from _generated_code import DECISION, HAS_SWITCH
+
+import torch
 from torch._dynamo.utils import counters
 from torch._inductor import config, memory
 from torch._inductor.compile_fx import compile_fx

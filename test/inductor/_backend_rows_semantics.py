@@ -9,7 +9,6 @@ import unittest
 from collections.abc import Callable
 from typing import Any
 
-import torch
 from _backend_rows import (
     check_sizes,
     compile_and_check,
@@ -18,6 +17,8 @@ from _backend_rows import (
     Rows,
 )
 from _dispatched_models import DispatchedModel, FIRST_SIZE
+
+import torch
 from torch._dynamo.exc import UserError
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._dynamo.utils import counters
@@ -89,7 +90,7 @@ def compile_by(
 def branch_code(source: str) -> list[str]:
     """The bodies of the branches' functions in the code of a Python wrapper."""
     return re.findall(
-        r"^def \w+_branch_\d+\w*\(args\):\n(?:    .*\n|\n)*", source, re.M
+        r"^def \w+_branch_\d+\w*\(args\):\n(?:    .*\n|\n)*", source, re.MULTILINE
     )
 
 
@@ -432,7 +433,7 @@ def nested_region(case: unittest.TestCase, model: DispatchedModel) -> None:
         return run
 
     result = compile_and_check(case, model, around=around)
-    names = re.findall(r"^def (\w*subgraph\w*)\(args\):", result.source, re.M)
+    names = re.findall(r"^def (\w*subgraph\w*)\(args\):", result.source, re.MULTILINE)
     case.assertEqual(len(result.records), len(model.ops))
     (region,) = [name for name in names if re.fullmatch(r"\w*subgraph\d+", name)]
     case.assertEqual(len(re.findall(rf"= {region}\(", result.source)), 2)

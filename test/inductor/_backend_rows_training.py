@@ -11,9 +11,10 @@ from contextlib import AbstractContextManager
 from typing import Any
 from unittest import mock
 
-import torch
 from _backend_rows import Compiled, generated_sources, Rows
 from _dispatched_models import DispatchedModel, FIRST_SIZE
+
+import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._dynamo.utils import counters
 from torch._functorch import config as functorch_config
@@ -110,7 +111,7 @@ def train_and_check(
 
 def branch_functions(source: str) -> int:
     """How many functions of branches the code of a Python wrapper defines."""
-    return len(re.findall(r"^def \w+_branch_\d+\w*\(args\):", source, re.M))
+    return len(re.findall(r"^def \w+_branch_\d+\w*\(args\):", source, re.MULTILINE))
 
 
 @ROWS.row(

@@ -9,7 +9,6 @@ from typing import Any
 from unittest import mock
 
 import _aoti_packages
-import torch
 from _aoti_packages import Package, Run
 from _backend_rows import (
     check_sizes,
@@ -20,6 +19,8 @@ from _backend_rows import (
 )
 from _dispatched_models import DispatchedModel, FIRST_SIZE
 from _triton_on_cpu import DEVICE
+
+import torch
 from torch._inductor import config
 from torch._inductor.codegen.wrapper_fxir import FxConverter
 from torch._inductor.range_dispatch.records import DispatchRecord, record_dispatches

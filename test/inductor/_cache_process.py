@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from unittest import mock
 
+from _dispatched_models import DispatchedModel, MODEL_BY_NAME
+
 import torch
 import torch._dynamo.test_case
-from _dispatched_models import DispatchedModel, MODEL_BY_NAME
 from torch._dynamo.utils import counters
 from torch._functorch import config as functorch_config
 from torch._inductor import config

@@ -7,11 +7,13 @@ numbered: the one for False first.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 from torch._inductor import ir
 from torch._inductor.codegen.wrapper_fxir import FxConverter
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
 
 HAS_SWITCH: bool = hasattr(ir, "Switch")
 COND_NODE: Any = getattr(ir, "Switch" if HAS_SWITCH else "Conditional")
@@ -23,7 +25,10 @@ DECISION: str = r"(?:if |int\()s\d+"
 
 def asserted_names(code: str) -> list[str]:
     """The variables whose layouts code of the Python wrapper asserts, as they come."""
-    one, several = r"assert_size_stride\((\w+),", r"assert_size_stride_grouped\(\((.+?)\)"
+    one, several = (
+        r"assert_size_stride\((\w+),",
+        r"assert_size_stride_grouped\(\((.+?)\)",
+    )
     grouped = ", ".join(re.findall(several, code))
     return re.findall(one, code) + re.findall(r"\w+", grouped)
 

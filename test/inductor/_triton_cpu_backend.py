@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TYPE_CHECKING
 from unittest import mock
 
-import torch
 import triton
 import triton.backends
 from _kernel_launches import record_launch
 from _triton_interpreter import interpretable, InterpretedKernel
-from torch._dynamo.device_interface import CpuInterface
-from torch._inductor import config
-from torch._inductor.runtime.triton_heuristics import CachingAutotuner
 from triton.backends.compiler import GPUTarget
 from triton.backends.driver import DriverBase
 from triton.backends.nvidia.compiler import CUDABackend
+
+import torch
+from torch._dynamo.device_interface import CpuInterface
+from torch._inductor import config
+from torch._inductor.runtime.triton_heuristics import CachingAutotuner
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
 
 
 class _InterpretingLauncher:

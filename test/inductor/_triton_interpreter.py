@@ -11,16 +11,13 @@ import contextlib
 import functools
 import inspect
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import numpy as np
-import torch
 import triton
 import triton.language as tl
 from _triton_libdevice import instruction, libdevice_function, TorchFunction
-from torch._inductor.runtime import triton_helpers
 from triton._C.libtriton import ir
 from triton.language.extra import libdevice as portable_libdevice
 from triton.language.extra.cuda import libdevice as cuda_libdevice
@@ -28,6 +25,12 @@ from triton.language.semantic import TritonSemantic
 from triton.runtime import interpreter
 from triton.runtime.interpreter import TensorHandle
 from triton.runtime.jit import JITFunction
+
+import torch
+from torch._inductor.runtime import triton_helpers
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 # --------------------------------------------------- replacing things for a while
 

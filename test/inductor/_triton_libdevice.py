@@ -24,11 +24,48 @@ def _fused_multiply_add(
     return (x.double() * y.double() + z.double()).to(x.dtype)
 
 
-_SAME_NAME_IN_TORCH = """
-    abs acos acosh asin asinh atan atan2 atanh ceil copysign cos cosh erf erfc
-    erfinv exp exp2 expm1 floor fmod hypot isfinite isinf isnan ldexp lgamma log
-    log10 log1p log2 nextafter pow rsqrt signbit sin sinh sqrt tan tanh trunc
-""".split()
+_SAME_NAME_IN_TORCH = [
+    "abs",
+    "acos",
+    "acosh",
+    "asin",
+    "asinh",
+    "atan",
+    "atan2",
+    "atanh",
+    "ceil",
+    "copysign",
+    "cos",
+    "cosh",
+    "erf",
+    "erfc",
+    "erfinv",
+    "exp",
+    "exp2",
+    "expm1",
+    "floor",
+    "fmod",
+    "hypot",
+    "isfinite",
+    "isinf",
+    "isnan",
+    "ldexp",
+    "lgamma",
+    "log",
+    "log10",
+    "log1p",
+    "log2",
+    "nextafter",
+    "pow",
+    "rsqrt",
+    "signbit",
+    "sin",
+    "sinh",
+    "sqrt",
+    "tan",
+    "tanh",
+    "trunc",
+]
 
 _ROUNDED_TO_NEAREST = {
     f"{kind}{name}_rn": getattr(torch, name)

@@ -16,12 +16,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 from unittest import mock
 
-import torch
-import torch._dynamo
-import torch.utils._triton
 from _kernel_launches import (
     driver_launches_recorded,
     is_recording,
@@ -29,11 +26,18 @@ from _kernel_launches import (
     LaunchRecorder,
     recording,
 )
+
+import torch
+import torch._dynamo
+import torch.utils._triton
 from torch._inductor import config
 from torch._inductor.runtime.compile_tasks import _set_triton_ptxas_path
 from torch._inductor.runtime.hints import DeviceProperties
 from torch._inductor.utils import fresh_cache
 from torch.testing._internal.inductor_utils import GPU_TYPE, HAS_GPU
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = [
     "CUDA_ARCHITECTURE",

@@ -7,7 +7,6 @@ import weakref
 from unittest import mock
 
 import pytest
-import torch
 from _generated_code import (
     asserted_names,
     branches_in_ir,
@@ -15,6 +14,8 @@ from _generated_code import (
     DECISION,
     example_arguments,
 )
+
+import torch
 from torch._higher_order_ops.passes import inline_invoke_subgraph
 from torch._inductor import config, ir
 from torch._inductor.codecache import PyCodeCache

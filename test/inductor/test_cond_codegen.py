@@ -7,8 +7,6 @@ import tempfile
 import unittest
 from unittest import mock
 
-import torch
-import torch._inductor.debug
 from _backend_rows import Compiled
 from _backend_rows_codegen import (
     branch_bodies,
@@ -19,6 +17,9 @@ from _backend_rows_codegen import (
 )
 from _generated_code import in_order_of_code
 from _triton_on_cpu import DEVICE, HAS_TRITON, SKIP_REASON, triton_kernels
+
+import torch
+import torch._inductor.debug
 from torch._inductor import config, ir
 from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
 from torch._inductor.range_dispatch.records import record_dispatches
@@ -156,7 +157,10 @@ class CondCodegenTest(CondCodegenTestCase):
     def test_dispatched_branch_is_compiled_as_it_was_timed(self):
         patches = {"unroll_reductions_threshold": 1}
         patched = CustomOpConfig(with_row_sums, config_patches=patches)
-        for winners, expected in (((0, 1), in_order_of_code(False, True)), ((0, 0), [False])):
+        for winners, expected in (
+            ((0, 1), in_order_of_code(False, True)),
+            ((0, 0), [False]),
+        ):
             with dispatched(
                 pick, patched, CustomOpConfig(with_row_sums), winners=winners
             ):

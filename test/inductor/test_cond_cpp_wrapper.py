@@ -8,6 +8,7 @@ import tempfile
 from unittest import mock
 
 import pytest
+
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._higher_order_ops import while_loop

@@ -3,8 +3,9 @@
 
 import re
 
-import torch
 from _generated_code import DECISION
+
+import torch
 from torch._dynamo.source import ConstantSource
 from torch._dynamo.testing import CompileCounterWithBackend, normalize_gm
 from torch._inductor.ir import ir_node_to_tensor

@@ -5,8 +5,9 @@ import re
 import traceback
 from unittest import mock
 
-import torch
 from _captured_partitions import captured_partitions, function_bodies
+
+import torch
 from torch._functorch import config as functorch_config
 from torch._inductor import config, lowering
 from torch._inductor.codegen.wrapper_fxir import WrapperFxCodegen

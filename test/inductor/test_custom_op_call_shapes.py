@@ -8,9 +8,10 @@ import itertools
 from unittest import mock
 
 import hypothesis
-from hypothesis import strategies as st
 
 import pytest
+from hypothesis import strategies as st
+
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._dynamo.utils import counters

@@ -10,11 +10,12 @@ import sys
 from unittest import mock
 
 import hypothesis
-from hypothesis import strategies as st
 
 import pytest
-import torch
 from _generated_code import DECISION
+from hypothesis import strategies as st
+
+import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._dynamo.utils import counters
 from torch._inductor import config, ir

@@ -15,8 +15,9 @@ import weakref
 from unittest import mock
 
 import pytest
-import torch
 from _generated_code import asserted_names, DECISION, example_arguments
+
+import torch
 from torch._dynamo.utils import counters
 from torch._inductor import config
 from torch._inductor.codecache import PyCodeCache

@@ -9,10 +9,11 @@ import pickle
 import unittest
 from unittest import mock
 
-import torch
-import torch.nn.functional as F
 from _generated_code import CONVERT_COND
 from _triton_on_cpu import DEVICE, HAS_TRITON, Launch, SKIP_REASON, triton_kernels
+
+import torch
+import torch.nn.functional as F
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._higher_order_ops.triton_kernel_wrap import triton_kernel_wrapper_mutation
 from torch._inductor import config

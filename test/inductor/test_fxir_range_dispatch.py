@@ -13,9 +13,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from unittest import mock
 
+from _triton_on_cpu import DEVICE, HAS_TRITON, SKIP_REASON, triton_kernels
+
 import torch
 import torch.nn.functional as F
-from _triton_on_cpu import DEVICE, HAS_TRITON, SKIP_REASON, triton_kernels
 from torch._dynamo.testing import CompileCounter, CompileCounterWithBackend
 from torch._higher_order_ops.triton_kernel_wrap import (
     kernel_side_table,

@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from unittest import mock
 
 import pytest
-import torch
 from _backend_matrix import ROWS
 from _backend_rows import Vehicle
 from _backend_rows_caches import CACHES
 from _dispatched_models import MODELS
 from _triton_on_cpu import HAS_TRITON, SKIP_REASON, triton_kernels
+
+import torch
 from torch._functorch import config as functorch_config
 from torch._inductor import config
 from torch._inductor.runtime.cache_dir_utils import cache_dir

@@ -11,9 +11,10 @@ import types
 from unittest import mock
 
 import pytest
-import torch
 from _cache_process import caches, counted, OtherProcess
 from _dispatched_models import MODEL_BY_NAME
+
+import torch
 from torch._dynamo.package import DynamoCache
 from torch._dynamo.precompile_context import PrecompileContext
 from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
@@ -222,7 +223,7 @@ class DigestTest(TestCase):
         self.assertEqual(self.digest(text), self.digest(text))
 
 
-def lock_it(x, lock=threading.Lock()):  # noqa: B008
+def lock_it(x, lock=threading.Lock()):
     return x.sin()
 
 

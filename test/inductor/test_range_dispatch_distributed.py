@@ -9,9 +9,10 @@ import traceback
 from unittest import mock
 
 import pytest
+from _distributed_ranks import run_ranks
+
 import torch
 import torch.distributed as dist
-from _distributed_ranks import run_ranks
 from torch._dynamo.utils import counters
 from torch._inductor import config
 from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig

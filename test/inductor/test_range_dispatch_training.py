@@ -9,14 +9,11 @@ import sys
 import tempfile
 
 import pytest
-import torch
 from _backend_rows_export import check_opaque, exported
-from _backend_rows_training import (
-    branch_functions,
-    saved_for_backward,
-    train_and_check,
-)
+from _backend_rows_training import branch_functions, saved_for_backward, train_and_check
 from _dispatched_models import MODEL_BY_NAME
+
+import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._dynamo.utils import counters
 from torch._functorch import config as functorch_config

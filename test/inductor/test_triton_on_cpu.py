@@ -8,8 +8,6 @@ import re
 import unittest
 from operator import attrgetter
 
-import torch
-import torch.nn.functional as F
 from _triton_libdevice import libdevice_function
 from _triton_on_cpu import (
     DEVICE,
@@ -19,6 +17,9 @@ from _triton_on_cpu import (
     SKIP_REASON,
     triton_kernels,
 )
+
+import torch
+import torch.nn.functional as F
 from torch._inductor import config
 from torch._inductor.codegen import common, triton as triton_codegen
 from torch._inductor.test_case import run_tests, TestCase
@@ -35,9 +36,10 @@ if HAS_TRITON:
     import triton
     import triton.language as tl
     from _triton_interpreter import interpretable
-    from torch._inductor.runtime import triton_helpers, triton_heuristics
     from triton.language.extra import libdevice
     from triton.runtime import interpreter
+
+    from torch._inductor.runtime import triton_helpers, triton_heuristics
 
     SCALE = tl.constexpr(3)
 
@@ -149,10 +151,22 @@ DOMAINS = {
     "unit": (-0.9, 0.9),
     "above one": (1.1, 9),
 }
-BINARY = """
-    atan2 fmod remainder hypot copysign nextafter maximum minimum fmax fmin
-    floor_divide true_divide logaddexp heaviside
-""".split()
+BINARY = [
+    "atan2",
+    "fmod",
+    "remainder",
+    "hypot",
+    "copysign",
+    "nextafter",
+    "maximum",
+    "minimum",
+    "fmax",
+    "fmin",
+    "floor_divide",
+    "true_divide",
+    "logaddexp",
+    "heaviside",
+]
 
 
 @instantiate_parametrized_tests

@@ -12,8 +12,7 @@ import contextlib
 import dataclasses
 import logging
 import re
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import sympy
 
@@ -64,6 +63,9 @@ from torch._inductor.range_dispatch.spec import (  # noqa: F401
 from torch._inductor.range_dispatch.tracing import output_values, TracedCandidate
 from torch._inductor.select_algorithm import ExternKernelChoice
 from torch._inductor.virtualized import V
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
 
 
 log = logging.getLogger(__name__)

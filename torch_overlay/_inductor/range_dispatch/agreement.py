@@ -13,15 +13,13 @@ import hashlib
 import logging
 import re
 import weakref
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import sympy
 
 import torch
 from torch._inductor import config
-from torch._inductor.range_dispatch.binding import BoundCall
 from torch._inductor.range_dispatch.configs import callable_name, format_params
 from torch._inductor.range_dispatch.inputs import evaluate, hint_values
 from torch._inductor.range_dispatch.ranks import (
@@ -33,6 +31,11 @@ from torch._inductor.range_dispatch.ranks import (
 from torch._inductor.range_dispatch.spec import FALLBACK, Registration
 from torch._inductor.virtualized import V
 from torch.utils._ordered_set import OrderedSet
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from torch._inductor.range_dispatch.binding import BoundCall
 
 
 log = logging.getLogger(__name__)

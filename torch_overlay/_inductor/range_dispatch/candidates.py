@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
-import torch
 from torch._inductor.range_dispatch.configs import (
     callable_name,
     CustomOpConfig,
@@ -16,6 +14,11 @@ from torch._inductor.range_dispatch.configs import (
 )
 from torch._inductor.range_dispatch.spec import FALLBACK
 from torch.utils._ordered_set import OrderedSet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import torch
 
 
 @dataclass(frozen=True, eq=False)

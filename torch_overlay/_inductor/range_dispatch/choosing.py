@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from torch._inductor.range_dispatch.candidates import Candidate
-from torch._inductor.range_dispatch.timing import Timings
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch._inductor.range_dispatch.candidates import Candidate
+    from torch._inductor.range_dispatch.timing import Timings
 
 
 def choose(

@@ -5,9 +5,12 @@ from __future__ import annotations
 import dis
 import functools
 import types
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from torch.utils._ordered_set import OrderedSet
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @functools.lru_cache(maxsize=4096)

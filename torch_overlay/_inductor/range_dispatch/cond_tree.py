@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import functools
 import operator
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import sympy
 
@@ -22,6 +21,9 @@ from torch._inductor.range_dispatch.ranges import Decision, DecisionTree, Leaf
 from torch.fx import Graph, GraphModule, Node
 from torch.fx.experimental.symbolic_shapes import CallMethodKey, free_unbacked_symbols
 from torch.utils._ordered_set import OrderedSet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from types import FrameType
+from typing import TYPE_CHECKING
 
 import sympy
 
@@ -22,6 +21,10 @@ from torch.fx.experimental.symbolic_shapes import (
     ShapeEnv,
 )
 from torch.utils._ordered_set import OrderedSet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import FrameType
 
 
 # Guards that one candidate may be admitted with, each found by one more trace.

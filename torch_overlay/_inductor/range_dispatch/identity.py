@@ -20,10 +20,10 @@ import sysconfig
 import types
 import uuid
 import weakref
-from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import sympy
+
 import torch
 from torch._functorch import config as functorch_config
 from torch._guards import TracingContext
@@ -31,6 +31,9 @@ from torch._inductor.range_dispatch.code_names import imports_of, names_of
 from torch._library.custom_ops import OPDEFS
 from torch._library.triton import get_triton_kernels_for_op
 from torch.utils._python_dispatch import _disable_current_modes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
 
 
 # Larger tensors are not read for a cache key, nor is more than so many objects.

@@ -10,14 +10,16 @@ import json
 import logging
 import statistics
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import torch
 from torch._inductor import config
 from torch._inductor.range_dispatch.ranks import AgreementError, Peers, wait_until
 from torch._inductor.utils import is_collective_op
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 
 log = logging.getLogger(__name__)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, TYPE_CHECKING, TypeAlias
 
 import torch
 from torch._inductor import config
 from torch._inductor.codegen.subgraph import inline_subgraph_to_ir_nodes
-from torch._inductor.range_dispatch.binding import BoundCall
 from torch._inductor.utils import get_first_incompatible_cudagraph_node, get_op_names
 from torch._inductor.virtualized import V
+
+if TYPE_CHECKING:
+    from torch._inductor.range_dispatch.binding import BoundCall
 
 
 ConfigPatches: TypeAlias = Mapping[torch.fx.GraphModule, dict[str, Any]]

@@ -8,22 +8,25 @@ transposed, sliced or expanded input is timed as such.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TYPE_CHECKING, TypeAlias
 
 import sympy
 
 import torch
 import torch.utils._pytree as pytree
-from torch._inductor.range_dispatch.binding import BoundCall
-from torch._inductor.range_dispatch.ranges import SizeRange
-from torch._inductor.range_dispatch.spec import InputGenerators
 from torch._inductor.virtualized import V
-from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.utils._ordered_set import OrderedSet
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils._sympy.functions import CleanDiv, FloorDiv, Max, Min
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from torch._inductor.range_dispatch.binding import BoundCall
+    from torch._inductor.range_dispatch.ranges import SizeRange
+    from torch._inductor.range_dispatch.spec import InputGenerators
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 
 log = logging.getLogger(__name__)

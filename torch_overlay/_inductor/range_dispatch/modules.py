@@ -5,18 +5,21 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 from torch._dynamo.utils import counters
 from torch._inductor import config, metrics
 from torch._inductor.async_compile import get_compile_threads
 from torch._inductor.codecache import PyCodeCache
-from torch._inductor.range_dispatch.candidates import Candidate
-from torch._inductor.range_dispatch.tracing import TracedCandidate
 from torch._inductor.virtualized import V
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from torch._inductor.range_dispatch.candidates import Candidate
+    from torch._inductor.range_dispatch.tracing import TracedCandidate
 
 
 # Threads that wait for the compile workers; there may be hundreds of candidates.

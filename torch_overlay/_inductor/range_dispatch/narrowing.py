@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import sympy
 
-from torch._inductor.range_dispatch.inputs import (
-    bounds_of,
-    grows_with,
-    largest_within,
-)
-from torch._inductor.range_dispatch.ranges import SizeRange
-from torch.fx.experimental.symbolic_shapes import ShapeEnv
+from torch._inductor.range_dispatch.inputs import bounds_of, grows_with, largest_within
 from torch.utils._ordered_set import OrderedSet
 from torch.utils._sympy.value_ranges import ValueRanges
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch._inductor.range_dispatch.ranges import SizeRange
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 
 @contextlib.contextmanager

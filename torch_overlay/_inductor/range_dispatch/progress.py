@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import sys
 import time
-from types import TracebackType
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 from typing_extensions import Self
+
+if TYPE_CHECKING:
+    from types import TracebackType
 
 
 # Tuning that is over before this is not worth a line.

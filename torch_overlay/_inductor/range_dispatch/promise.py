@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import torch
 import torch.utils._pytree as pytree
 from torch._inductor import ir
 from torch._inductor.lowering import mutate_to, validate_ir
-from torch._inductor.range_dispatch.binding import BoundCall
 from torch._inductor.virtualized import V
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch._inductor.range_dispatch.binding import BoundCall
 
 
 log = logging.getLogger(__name__)

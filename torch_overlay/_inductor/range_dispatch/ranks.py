@@ -11,12 +11,15 @@ import itertools
 import time
 import weakref
 from collections import Counter
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import torch.distributed as dist
-from torch.utils._ordered_set import OrderedSet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch.utils._ordered_set import OrderedSet
 
 
 # Seconds between two looks into the store: few at first, for those who come together,

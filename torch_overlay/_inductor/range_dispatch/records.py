@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from torch._inductor.range_dispatch.ranges import SizeRange
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch._inductor.range_dispatch.ranges import SizeRange
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
-
-import sympy
+from typing import Any, TYPE_CHECKING, TypeAlias
 
 import torch
 from torch._inductor import config
@@ -22,23 +19,25 @@ from torch._inductor.range_dispatch.agreement import (
 from torch._inductor.range_dispatch.binding import BoundCall
 from torch._inductor.range_dispatch.candidates import Candidate, CandidatePool
 from torch._inductor.range_dispatch.choosing import choose
-from torch._inductor.range_dispatch.inputs import (
-    concrete,
-    RangeTask,
-    settled_values,
-)
+from torch._inductor.range_dispatch.inputs import concrete, RangeTask, settled_values
 from torch._inductor.range_dispatch.ranks import AgreementError
 from torch._inductor.range_dispatch.spec import (
     check_config_list,
     FALLBACK,
     Registration,
 )
-from torch._inductor.range_dispatch.timing import Timings
-from torch._inductor.range_dispatch.tracing import TracedCandidate
 from torch._inductor.range_dispatch.tuning import Contest, tune
 from torch._inductor.range_dispatch.variants import Variants
 from torch._inductor.virtualized import V
-from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import sympy
+
+    from torch._inductor.range_dispatch.timing import Timings
+    from torch._inductor.range_dispatch.tracing import TracedCandidate
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 
 log = logging.getLogger(__name__)

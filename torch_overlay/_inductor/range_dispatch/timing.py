@@ -8,17 +8,19 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TYPE_CHECKING, TypeAlias
 
 import torch
 from torch._dispatch.python import no_python_dispatcher
 from torch._dynamo.utils import counters
 from torch._inductor.range_dispatch.candidates import Candidate
 from torch._inductor.range_dispatch.in_step import Meeting, time_in_step
-from torch._inductor.range_dispatch.modules import CompiledCandidate
 from torch._inductor.runtime.benchmarking import benchmarker
 from torch._inductor.utils import is_gpu
 from torch.utils._python_dispatch import _disable_current_modes
+
+if TYPE_CHECKING:
+    from torch._inductor.range_dispatch.modules import CompiledCandidate
 
 
 # On CPU candidates are timed in interleaved rounds, so that drift of the machine hits

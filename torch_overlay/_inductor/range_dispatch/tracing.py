@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 import copy
 import logging
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import sympy
 
@@ -21,8 +20,6 @@ from torch._functorch._aot_autograd.functional_utils import (
     to_fun,
 )
 from torch._inductor import config
-from torch._inductor.range_dispatch.binding import BoundCall
-from torch._inductor.range_dispatch.candidates import Candidate
 from torch._inductor.range_dispatch.guards import (
     admitting_guards,
     Guard,
@@ -35,6 +32,12 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.experimental.symbolic_shapes import statically_known_true, sym_eq
 from torch.utils._ordered_set import OrderedSet
 from torch.utils._sympy.symbol import symbol_is_type, SymT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from torch._inductor.range_dispatch.binding import BoundCall
+    from torch._inductor.range_dispatch.candidates import Candidate
 
 
 log = logging.getLogger(__name__)

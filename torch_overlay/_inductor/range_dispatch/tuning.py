@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, TYPE_CHECKING, TypeAlias
 
 from torch._inductor import config
 from torch._inductor.range_dispatch import modules, timing
 from torch._inductor.range_dispatch.agreement import describe_registration
-from torch._inductor.range_dispatch.binding import BoundCall
-from torch._inductor.range_dispatch.candidates import Candidate
 from torch._inductor.range_dispatch.in_step import communicates, Meeting
 from torch._inductor.range_dispatch.inputs import (
     make_inputs,
@@ -21,10 +18,16 @@ from torch._inductor.range_dispatch.inputs import (
 )
 from torch._inductor.range_dispatch.progress import TuningProgress
 from torch._inductor.range_dispatch.ranks import find_peers, Peers
-from torch._inductor.range_dispatch.spec import Registration
 from torch._inductor.range_dispatch.tracing import TracedCandidate
 from torch._inductor.range_dispatch.tuning_cache import TuningCache
 from torch._inductor.range_dispatch.variants import warn_dropped
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch._inductor.range_dispatch.binding import BoundCall
+    from torch._inductor.range_dispatch.candidates import Candidate
+    from torch._inductor.range_dispatch.spec import Registration
 
 
 log = logging.getLogger(__name__)

@@ -13,21 +13,24 @@ import logging
 import os
 import platform
 import re
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import torch
 from torch._dynamo.utils import counters
 from torch._inductor import config
 from torch._inductor.codecache import CacheBase, torch_key, write_atomic
-from torch._inductor.range_dispatch.binding import BoundCall
 from torch._inductor.range_dispatch.identity import digest, Indescribable
 from torch._inductor.range_dispatch.inputs import operand_layouts, SymbolValues
-from torch._inductor.range_dispatch.spec import Registration
 from torch._inductor.range_dispatch.timing import Timing, Timings
-from torch._inductor.range_dispatch.tracing import TracedCandidate
 from torch._inductor.runtime.cache_dir_utils import cache_dir
 from torch._library.custom_ops import OPDEFS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch._inductor.range_dispatch.binding import BoundCall
+    from torch._inductor.range_dispatch.spec import Registration
+    from torch._inductor.range_dispatch.tracing import TracedCandidate
 
 
 log = logging.getLogger(__name__)

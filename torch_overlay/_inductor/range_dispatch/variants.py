@@ -4,15 +4,9 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
-import sympy
-
-import torch
 from torch._dynamo.utils import counters
-from torch._inductor.range_dispatch.binding import BoundCall
-from torch._inductor.range_dispatch.candidates import Candidate
 from torch._inductor.range_dispatch.guards import (
     constrained_symbols,
     Guard,
@@ -20,7 +14,6 @@ from torch._inductor.range_dispatch.guards import (
     MAX_ADMITTED,
     NeedsGuard,
 )
-from torch._inductor.range_dispatch.inputs import RangeTask
 from torch._inductor.range_dispatch.narrowing import known_to_be_in
 from torch._inductor.range_dispatch.tracing import (
     AddsGuards,
@@ -29,6 +22,16 @@ from torch._inductor.range_dispatch.tracing import (
     TracedCandidate,
 )
 from torch._inductor.virtualized import V
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    import sympy
+
+    import torch
+    from torch._inductor.range_dispatch.binding import BoundCall
+    from torch._inductor.range_dispatch.candidates import Candidate
+    from torch._inductor.range_dispatch.inputs import RangeTask
 
 
 log = logging.getLogger(__name__)
