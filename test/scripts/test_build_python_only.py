@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import unittest
 from pathlib import Path
@@ -20,7 +21,9 @@ from overlay_fixtures import commit_all, git, never_waits, REPOSITORY
 from overlay_tool import commands
 from overlay_tool.errors import OverlayError
 from overlay_tool.patch_set import load_patch_set
-from overlay_tool.trees import find_base, identify
+from overlay_tool.trees import find_base, find_git_version, identify
+
+from build_tool.binaries import read_folder
 
 PROGRAM = """
 import inspect
@@ -74,15 +77,29 @@ EDITED = "torch/nn/modules/linear.py"
 KEY = "from torch._inductor.codecache import torch_key; print(torch_key().hex())"
 
 
+def installed_torch() -> Path:
+    """The folder that holds the installed torch; does not import it."""
+    spec = importlib.util.find_spec("torch")
+    if spec is None or spec.origin is None:
+        raise unittest.SkipTest("torch is not installed")
+    return Path(spec.origin).parents[1]
+
+
+class TestInstalledTorch(unittest.TestCase):
+    """What is read of a real torch to see whether it matches."""
+
+    def test_commit_and_extension_are_found(self) -> None:
+        text, names = read_folder("the installed torch", installed_torch())
+        self.assertIsNotNone(find_git_version(text))
+        self.assertIn("torch/_C" + sysconfig.get_config_var("EXT_SUFFIX"), names)
+
+
 @pytest.mark.slow
 class TestPythonOnlyForReal(unittest.TestCase):
     """What an engineer does with such an environment, one after the other."""
 
     def setUp(self) -> None:
-        spec = importlib.util.find_spec("torch")
-        if spec is None or spec.origin is None:
-            self.skipTest("torch is not installed")
-        self.installed = Path(spec.origin).parents[1]
+        self.installed = installed_torch()
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.folder = Path(os.path.realpath(folder.name))
