@@ -10,6 +10,7 @@ import re
 from typing import Any, TYPE_CHECKING
 
 from torch._inductor import ir
+from torch._inductor.codegen import wrapper
 from torch._inductor.codegen.wrapper_fxir import FxConverter
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 HAS_SWITCH: bool = hasattr(ir, "Switch")
 COND_NODE: Any = getattr(ir, "Switch" if HAS_SWITCH else "Conditional")
+COND_LINE: Any = getattr(wrapper, "SwitchLine" if HAS_SWITCH else "ConditionalLine")
 CONVERT_COND: str = "_generate_switch" if HAS_SWITCH else "_generate_conditional"
 assert hasattr(FxConverter, CONVERT_COND)
 DECISION: str = r"(?:if |int\()s\d+"

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from unittest import mock
 
+from _generated_code import COND_LINE
 from _triton_on_cpu import DEVICE, HAS_TRITON, SKIP_REASON, triton_kernels
 
 import torch
@@ -356,7 +357,10 @@ class ThreeKernelsTest(FxRangeDispatchTestCase):
 
     def test_graph(self):
         kernel_side_table.reset_table()
-        graph = self.check(UNARY, op=make_op(name="unary")).graph
+        result = self.check(UNARY, op=make_op(name="unary"))
+        lines = [line for one in result.conversions for line in one.lines]
+        self.assertEqual(lines.count(COND_LINE), 2)
+        graph = result.graph
         # The names of nested graphs are long, as they are made of their parents' names.
         prefix = "fxir_range_dispatch__unary_autotuned_0_"
         code = "\n".join(readable_graphs("graph", graph)).replace(prefix, "")
