@@ -45,14 +45,19 @@ def example_arguments(
 ) -> list[Any]:
     """What the ``call`` of a generated module takes, in its order.
 
-    ``sizes`` has the size to pass in place of each of the example's; ``tensors`` come in
-    the order of the graph's own.
+    ``sizes`` has the size to pass in place of each of the example's; ``tensors`` are
+    told apart by their sizes.
     """
-    remaining = iter(tensors)
-    return [
-        sizes[argument] if isinstance(argument, int) else next(remaining)
-        for argument in module.get_args()
-    ]
+    remaining = [*tensors]
+
+    def given(example: Any) -> Any:
+        if isinstance(example, int):
+            return sizes[example]
+        wanted = [sizes[size] for size in example.shape]
+        found = [[*tensor.shape] == wanted for tensor in remaining]
+        return remaining.pop(found.index(True))
+
+    return [given(example) for example in module.get_args()]
 
 
 def branches_in_ir(cond: Any) -> tuple[Any, Any]:

@@ -219,14 +219,17 @@ class _Builder(interpreter.InterpreterBuilder):
     ) -> TensorHandle:
         """Element by element, as two may point to the same place."""
         before = np.zeros_like(value.data)
+        # Releases of Triton differ in what there is to say of caching.
+        known = inspect.signature(self.create_masked_load).parameters
+        hints = [*[None] * (len(known) - 3), False]
         for index in np.ndindex(value.data.shape):
             place, addend, active = (
                 TensorHandle(handle.data[index].reshape(1), handle.dtype)
                 for handle in (pointer, value, mask)
             )
-            old = self.create_masked_load(place, active, None, None, None, False)
+            old = self.create_masked_load(place, active, *hints)
             new = self.create_fadd(old, addend)
-            self.create_masked_store(place, new, active, None, None)
+            self.create_masked_store(place, new, active, *hints[1:-1])
             before[index] = old.data.item()
         return TensorHandle(before, value.dtype)
 
