@@ -66,13 +66,13 @@ class Branch:
     """One range, and the implementation that the dispatch runs in it.
 
     ``is_eager``: the op itself won, which runs the implementation uncompiled.
-    ``milliseconds`` are those by which tuning decided, at the size ``timed_at``.
+    ``milliseconds`` are those by which tuning decided, for the sizes ``timed_at``.
     """
 
     size_range: SizeRange
     implementation: str
     is_eager: bool
-    timed_at: int | None
+    timed_at: Sequence[int]
     milliseconds: Mapping[str, float]
 
     @property
@@ -196,7 +196,7 @@ def _branches(operator: RealOperator, record: DispatchRecord) -> list[Branch]:
             row.size_range,
             row.winner if row.winner in names else operator.eager.__name__,
             row.winner not in names,
-            row.timed_size,
+            row.timed_sizes,
             row.milliseconds,
         )
         for row in record.ranges

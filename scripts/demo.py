@@ -127,7 +127,7 @@ def timing_table(record: DispatchRecord) -> Table:
         times = [row.milliseconds.get(name) for name in names]
         table.add_row(
             str(row.size_range),
-            str(row.timed_size),
+            " ".join(map(str, row.timed_sizes)),
             *("-" if ms is None else f"{ms:.4f}" for ms in times),
             row.winner,
         )

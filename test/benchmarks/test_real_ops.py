@@ -128,7 +128,7 @@ class TestReport(TestCase):
         times = {8: (10.0, 20.0), 512: (40.0, 20.0)}
         return OperatorResult(
             operators.load("rank_transform"),
-            [Branch(SizeRange(0, None), "sorting", True, 512, {})],
+            [Branch(SizeRange(0, None), "sorting", True, [512], {})],
             [
                 SizeResult(
                     size,

@@ -32,7 +32,7 @@ from torch._inductor.kernel.custom_op import (
     unregister_custom_op_autotuning,
 )
 from torch._inductor.lowering import user_lowerings
-from torch._inductor.range_dispatch import inputs, modules, timing
+from torch._inductor.range_dispatch import modules, sizes, timing
 from torch._inductor.range_dispatch.candidates import Candidate
 from torch._inductor.range_dispatch.choosing import choose
 from torch._inductor.range_dispatch.cond_tree import count_conds
@@ -538,19 +538,20 @@ class TuningTest(RangeDispatchTestCase):
         def by_size(name, inputs):
             x, weight, *_ = inputs
             shapes.append((tuple(x.shape), tuple(weight.shape)))
-            return 1.0 if ("k=1.0" in name) == (x.shape[1] == 16) else 2.0
+            return 1.0 if ("k=1.0" in name) == (8 < x.shape[1] <= 16) else 2.0
 
         with fake_timings(by_size):
             ran, _, record = self.run_shift([8, 9, 16, 17])
         # The weight shares the symbol, so it follows.
-        self.assertEqual(
-            {*shapes}, {((3, 8), (8,)), ((3, 16), (16,)), ((3, 300), (300,))}
-        )
+        timed = (2, 4, 8, 9, 12, 16, 300)
+        self.assertEqual({*shapes}, {((3, n), (n,)) for n in timed})
         self.assertEqual(ran[9], 1.0)
         self.assertEqual(ran[16], 1.0)
         self.assertNotEqual(ran[8], 1.0)
         self.assertEqual(ran[8], ran[17])
-        self.assertEqual([r.timed_size for r in record.ranges], [8, 16, 300])
+        self.assertEqual(
+            [r.timed_sizes for r in record.ranges], [[2, 4, 8], [9, 12, 16], [300]]
+        )
 
     def test_unbounded_size_is_an_alias(self):
         self.register(
@@ -560,17 +561,17 @@ class TuningTest(RangeDispatchTestCase):
         )
         with fake_timings(lambda name, inputs: 1.0):
             _, _, record = self.run_shift([8])
-        self.assertEqual([r.timed_size for r in record.ranges], [8, 77])
+        self.assertEqual([r.timed_sizes[-1] for r in record.ranges], [8, 77])
 
     def test_open_range_is_bounded_in_memory(self):
         self.register(shift_configs(1), split_points=[8])
         with (
             fake_timings(lambda name, inputs: 1.0),
-            mock.patch.object(inputs, "MAX_INPUT_BYTES", 16000),
+            mock.patch.object(sizes, "MAX_INPUT_BYTES", 16000),
         ):
             _, _, record = self.run_shift([8])
         # Three rows of x and the weight: 16 bytes for each column.
-        self.assertEqual(record.ranges[-1].timed_size, 1000)
+        self.assertEqual(record.ranges[-1].timed_sizes, [1000])
 
     def test_real_benchmark_picks_what_is_much_cheaper(self):
         def heavy_per_element(x, weight):

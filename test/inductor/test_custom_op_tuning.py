@@ -86,6 +86,7 @@ class TuningTestCase(TestCase):
         torch._dynamo.reset()
         counters.clear()
         registration.setdefault("dispatch_on", {"tensor_name": "x", "dim": 0})
+        registration.setdefault("sizes_per_range", 1)
         with custom_op_autotuning(op, **registration):
             compiled = torch.compile(function, dynamic=True)
             inputs = linear_inputs(rows) if inputs is None else inputs
@@ -490,13 +491,13 @@ print(json.dumps({k: v for k, v in counters["inductor"].items() if "custom_op" i
         self.assertEqual(
             run(2.0),
             {
-                "custom_op_tuning_cache_miss": 2,
+                "custom_op_tuning_cache_miss": 4,
                 "custom_op_candidates_compiled": 3,
-                "custom_op_candidates_timed": 6,
+                "custom_op_candidates_timed": 12,
             },
         )
-        self.assertEqual(run(2.0), {"custom_op_tuning_cache_hit": 2})
-        self.assertEqual(run(3.0)["custom_op_tuning_cache_miss"], 2)
+        self.assertEqual(run(2.0), {"custom_op_tuning_cache_hit": 4})
+        self.assertEqual(run(3.0)["custom_op_tuning_cache_miss"], 4)
 
 
 class Clock:

@@ -164,6 +164,31 @@ def ranged(rank):
     return tune_and_run(op, *fastest, sizes=sizes)
 
 
+def searched(rank):
+    """Each rank would split elsewhere, and rank 1 more often."""
+    op = define("searched")
+
+    def time_candidates(compiled, inputs, *_):
+        split = [40, 9][rank]
+        fastest = ["once", "turned"][inputs[0].shape[0] > split]
+        return {
+            c.candidate: timing.Timing(1.0 + (c.candidate.name != fastest))
+            for c in compiled
+        }
+
+    with (
+        mock.patch.object(timing, "time_candidates", time_candidates),
+        register(op, split_points="auto"),
+        record_dispatches() as records,
+    ):
+        call = compiled(op)
+        names = ran(call, weight(), (20,))
+        splits = [row.size_range.end for row in records[0].ranges[:-1]]
+        sizes = [n for split in splits for n in (split, split + 1)]
+        names += ran(call, weight(), sizes)
+    return winners(records), splits, names
+
+
 def two_ops(rank):
     first, second = define("first_of_two"), define("second_of_two")
     with (
@@ -335,6 +360,7 @@ def collectives_of_other_sizes(rank):
 SCENARIOS = [
     plain,
     ranged,
+    searched,
     two_ops,
     repeated_calls,
     other_static_sizes,
@@ -391,6 +417,12 @@ class AgreementTest(TestCase):
         self.assertEqual(names[1:], ["once", "once", "turned", "turned", "twice"])
         self.assertEqual(names_1, names[1:])
 
+    def test_found_split_points(self):
+        winners, (split,), names = self.both(searched)
+        self.assertEqual(winners, [["once", "turned"]])
+        self.assertTrue(38 <= split <= 42, split)
+        self.assertEqual(names, ["once", "once", "turned"])
+
     def test_two_ops(self):
         found, names = self.both(two_ops)
         self.assertEqual(found, [["once", "twice", "once"], ["once"]])
@@ -421,7 +453,7 @@ class AgreementTest(TestCase):
         self.assertEqual(result, ([["once"] * 3], ["once"] * 5))
         self.assertEqual(result_1, result)
         self.assertEqual(hits, 0)
-        self.assertEqual(hits_1, 3)
+        self.assertEqual(hits_1, 7)  # three sizes in each closed range
 
     @pytest.mark.slow
     def test_cached_graph_serves_only_with_the_agreed_winners(self):

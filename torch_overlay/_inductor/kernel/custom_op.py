@@ -12,7 +12,7 @@ import contextlib
 import dataclasses
 import logging
 import re
-from typing import Any, TYPE_CHECKING
+from typing import Any, Literal, TYPE_CHECKING
 
 import sympy
 
@@ -30,17 +30,13 @@ from torch._inductor.range_dispatch.cond_tree import (
     TreeContext,
 )
 from torch._inductor.range_dispatch.configs import ConfigGenerator, CustomOpConfig
+from torch._inductor.range_dispatch.dispatch_on import (  # noqa: F401
+    DEFAULT_RANGE_UPPER_BOUND,
+)
 from torch._inductor.range_dispatch.inlining import (
     ConfigPatches,
     inline_graph,
     subgraph_prefix,
-)
-from torch._inductor.range_dispatch.inputs import (
-    bounds_of,
-    evaluate,
-    hint_values,
-    RangeTask,
-    values_for_range,
 )
 from torch._inductor.range_dispatch.promise import Promise
 from torch._inductor.range_dispatch.ranges import (
@@ -50,12 +46,28 @@ from torch._inductor.range_dispatch.ranges import (
     reachable,
     SizeRange,
 )
-from torch._inductor.range_dispatch.records import DispatchRecord, publish, RangeRecord
-from torch._inductor.range_dispatch.selection import RangeChoice, select_winners
-from torch._inductor.range_dispatch.spec import (  # noqa: F401
+from torch._inductor.range_dispatch.records import (
+    DispatchRecord,
+    publish,
+    RangeRecord,
+    SizeRecord,
+)
+from torch._inductor.range_dispatch.selection import (
+    RangeChoice,
+    SearchTask,
+    select_winners,
+)
+from torch._inductor.range_dispatch.sizes import (
+    bounds_of,
+    evaluate,
+    hint_values,
+    RangeTask,
+    Sample,
+    samples_for_range,
+)
+from torch._inductor.range_dispatch.spec import (
     build_registration,
-    DEFAULT_RANGE_UPPER_BOUND,
-    DispatchOnConfig,
+    DEFAULT_SIZES_PER_RANGE,
     InputGenerators,
     Registration,
     resolve_op,
@@ -65,7 +77,9 @@ from torch._inductor.select_algorithm import ExternKernelChoice
 from torch._inductor.virtualized import V
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from torch._inductor.range_dispatch.dispatch_on import DispatchOnConfig
 
 
 log = logging.getLogger(__name__)
@@ -124,11 +138,14 @@ def register_custom_op_autotuning(
     name: str | None = None,
     input_gen_fns: InputGenerators | None = None,
     dispatch_on: DispatchOnConfig | None = None,
-    split_points: list[int] | None = None,
+    split_points: list[int] | Literal["auto"] | None = None,
     min_speedup_threshold: float = 1.0,
     benchmark_with_cudagraphs: bool = False,
     include_fallback: bool = True,
     winners: Sequence[int] | None = None,
+    sizes_per_range: int = DEFAULT_SIZES_PER_RANGE,
+    size_weights: Mapping[int, float] | None = None,
+    tuning_seconds: float | None = None,
 ) -> None:
     """Let ``torch.compile`` choose among several implementations of a custom op.
 
@@ -136,8 +153,8 @@ def register_custom_op_autotuning(
     op's own implementation (the fallback), unless ``include_fallback`` is False.
     Registering an op again replaces what was registered before.
 
-    Timing takes about ``config.range_dispatch.tuning_seconds`` for a call, however
-    many ranges it has. What was timed is kept in Inductor's cache folder.
+    Timing takes about ``tuning_seconds`` for a call, however many ranges it has. What
+    was timed is kept in Inductor's cache folder.
 
     Args:
         custom_op: a ``@torch.library.custom_op`` or an overload such as
@@ -156,6 +173,10 @@ def register_custom_op_autotuning(
             65536 by default.
         split_points: the last size of each range but the open one, ascending:
             ``[512, 2048]`` makes ``[0, 512]``, ``[513, 2048]`` and ``[2049, inf]``.
+            With ``"auto"`` they are found by timing sizes from ``min`` to ``max``
+            (1 to 65536 by default) of ``dispatch_on``: the fewest ranges in which no
+            size that was timed takes more than ``max_loss`` (0.03) over the fastest
+            candidate there, split within ``precision`` (0.05) of where two cross.
         min_speedup_threshold: the fallback stays unless another candidate is at
             least this many times faster.
         benchmark_with_cudagraphs: time candidates by CUDA graph replay.
@@ -163,6 +184,15 @@ def register_custom_op_autotuning(
             not, a call for which every implementation was dropped is an error.
         winners: for each range (one, without ``dispatch_on``) the index of a config,
             or -1 for the fallback. If given, nothing is timed.
+        sizes_per_range: at how many sizes a range that is not open is timed, from its
+            first to its last, equally far on a log scale. What counts is how much
+            slower than the fastest a candidate is on the average. With 1 it is the
+            last size alone.
+        size_weights: by size, how often it occurs, such as a histogram of what was
+            seen in production. Ranges are then timed at the sizes that weigh most in
+            them, and what counts is the time of all the calls.
+        tuning_seconds: what timing a call may take, by default
+            ``config.range_dispatch.tuning_seconds``.
 
     Raises:
         TypeError, ValueError: an argument is wrong; the message names it.
@@ -188,6 +218,9 @@ def register_custom_op_autotuning(
         benchmark_with_cudagraphs=benchmark_with_cudagraphs,
         winners=winners,
         include_fallback=include_fallback,
+        sizes_per_range=sizes_per_range,
+        size_weights=size_weights,
+        tuning_seconds=tuning_seconds,
     )
     if registration.op in user_lowerings:
         log.info("%s: replacing the lowering registered before", registration.op)
@@ -234,8 +267,7 @@ def _standard_lowering_fn(
     call = _bind(registration, args, kwargs)
     if call is None:
         return None
-    values = hint_values(call.size_symbols())
-    tasks = [RangeTask(0, registration.ranges[0], values)]
+    tasks = [RangeTask(0, registration.ranges[0], _sizes_seen(call))]
     return _lower_winners(registration, call, tasks, None)
 
 
@@ -262,21 +294,34 @@ def _range_based_lowering_fn(
     dim = dispatch.dim % rank
     size = V.graph.sizevars.simplify(call.nodes[tensor].get_size()[dim])
     ranges = registration.ranges
+    tasks: Sequence[RangeTask] | SearchTask
     if isinstance(size, sympy.Integer):
         index = range_of(ranges, int(size))
-        values = hint_values(call.size_symbols())
-        tasks = [RangeTask(index, ranges[index], values)]
+        tasks = [RangeTask(index, ranges[index], _sizes_seen(call))]
+    elif dispatch.searched is not None:
+        tasks = SearchTask(size, dispatch.searched)
     else:
         tasks = [
             RangeTask(
                 index,
                 ranges[index],
-                values_for_range(call, size, ranges[index], dispatch.range_upper_bound),
+                samples_for_range(
+                    call,
+                    size,
+                    ranges[index],
+                    dispatch.range_upper_bound,
+                    registration.sizes_per_range,
+                    registration.size_weights,
+                ),
                 size,
             )
             for index in reachable(ranges, *bounds_of(size))
         ]
     return _lower_winners(registration, call, tasks, (tensor, dim))
+
+
+def _sizes_seen(call: BoundCall) -> tuple[Sample, ...]:
+    return (Sample(hint_values(call.size_symbols())),)
 
 
 def _bind(
@@ -296,7 +341,7 @@ def _bind(
 def _lower_winners(
     registration: Registration,
     call: BoundCall,
-    tasks: Sequence[RangeTask],
+    tasks: Sequence[RangeTask] | SearchTask,
     dispatched: tuple[int, int] | None,
 ) -> Any:
     """Choose the winner of each task and lower them to IR.
@@ -355,23 +400,30 @@ def _publish(
         tensor_name=dispatch.tensor_name if dispatch else None,
         dim=dispatch.dim if dispatch else None,
         size=None if size is None else str(size),
-        ranges=tuple(
-            RangeRecord(
-                choice.task.size_range,
-                evaluate(size, choice.task.values)
-                if choice.timings and size is not None
-                else None,
-                choice.winner.candidate.name,
-                {c.name: t.milliseconds for c, t in choice.timings.items()},
-                {c.name: t.noise for c, t in choice.timings.items()},
-            )
-            for choice in choices
-        ),
+        ranges=tuple(_range_record(choice, size) for choice in choices),
         branches=branches,
     )
     for row in record.ranges:
         log.info("%s range %s -> %s", registration.name, row.size_range, row.winner)
     publish(record)
+
+
+def _range_record(choice: RangeChoice, size: Any) -> RangeRecord:
+    return RangeRecord(
+        choice.task.size_range,
+        choice.winner.candidate.name,
+        tuple(
+            SizeRecord(
+                None if size is None else evaluate(size, one.sample.values),
+                one.sample.weight,
+                {c.name: t.milliseconds for c, t in one.timings.items()},
+                {c.name: t.noise for c, t in one.timings.items()},
+            )
+            for one in choice.measured
+        ),
+        {c.name: t.milliseconds for c, t in choice.timings.items()},
+        {c.name: t.noise for c, t in choice.timings.items()},
+    )
 
 
 def _build_torch_cond_dispatch(
@@ -487,7 +539,7 @@ def autotune_custom_op(
     tensor_names = [name for name in schema_names if name not in runtime]
     call = bind_call(op_overload, (), {**dict(zip(tensor_names, inputs)), **runtime})
     promise = Promise.of(call)
-    task = RangeTask(0, registration.ranges[0], hint_values(call.size_symbols()))
+    task = RangeTask(0, registration.ranges[0], _sizes_seen(call))
     selection = promise and select_winners(registration, call, promise.outputs, [task])
     if not promise or not selection:
         raise RuntimeError(f"No valid choices generated for {name}")

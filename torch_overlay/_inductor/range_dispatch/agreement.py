@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import logging
 import re
 import weakref
@@ -21,13 +22,13 @@ import sympy
 import torch
 from torch._inductor import config
 from torch._inductor.range_dispatch.configs import callable_name, format_params
-from torch._inductor.range_dispatch.inputs import evaluate, hint_values
 from torch._inductor.range_dispatch.ranks import (
     AgreementError,
     find_peers,
     Peers,
     wait_until,
 )
+from torch._inductor.range_dispatch.sizes import evaluate, hint_values
 from torch._inductor.range_dispatch.spec import FALLBACK, Registration
 from torch._inductor.virtualized import V
 from torch.utils._ordered_set import OrderedSet
@@ -43,6 +44,9 @@ log = logging.getLogger(__name__)
 # Seconds to wait for rank 0 where it has tuned the op, but may never do so for these
 # sizes.
 PATIENCE = 30.0
+
+# In place of a range: found split points with their winners.
+_FOUND = "found"
 
 _ADDRESS = re.compile(r"0x[0-9a-f]+")
 _PLAIN = (bool, int, float, complex, str, type(None), torch.dtype)
@@ -73,8 +77,8 @@ class Matter:
             len(registration.ranges),
         )
 
-    def key(self, index: int) -> str:
-        """Where the winner of a range is kept."""
+    def key(self, index: int | str) -> str:
+        """Where the winner of a range is kept, or what was found."""
         return f"{self.registration}/{self.call}/{index}"
 
     @property
@@ -85,30 +89,49 @@ class Matter:
 
 @dataclass(frozen=True)
 class Decision:
-    """The winners of a call by range, numbered as in ``winners``."""
+    """The winners of a call by range, numbered as in ``winners``.
+
+    Split points that were found are decided on with their winners, all at once.
+    """
 
     matter: Matter
     winners: dict[int, int]
+    split_points: tuple[int, ...] | None = None
 
     def __str__(self) -> str:
         """As it would be registered; the op itself for ranges that cannot occur."""
+        if self.split_points is not None:
+            winners = [*self.winners.values()]
+            return f"split_points={[*self.split_points]}, winners={winners}"
         ranges = range(self.matter.ranges)
         return f"winners={[self.winners.get(i, FALLBACK) for i in ranges]}"
 
+    @property
+    def keys(self) -> list[str]:
+        """Where the parts of it are kept."""
+        if self.split_points is not None:
+            return [self.matter.key(_FOUND)]
+        return [self.matter.key(index) for index in self.winners]
 
-def decided(matter: Matter, ranges: Iterable[int]) -> Decision | None:
-    """What the ranks have decided on before, None if that leaves out a range."""
+
+def decided(matter: Matter, ranges: Iterable[int] | None) -> Decision | None:
+    """What the ranks have decided on before, None if that leaves out a range.
+
+    Without ``ranges`` it is split points that were found.
+    """
     peers = _agreeing_peers()
     if peers is None:
         return None
+    if ranges is None:
+        text = peers.read(matter.key(_FOUND))
+        return None if text is None else _counted(peers, _parse(matter, text))
     winners = {}
     for index in ranges:
         winner = peers.read(matter.key(index))
         if winner is None:
             return None
         winners[index] = int(winner)
-    _count(peers, matter, winners)
-    return Decision(matter, winners)
+    return _counted(peers, Decision(matter, winners))
 
 
 def agree(found: Decision) -> Decision:
@@ -125,12 +148,15 @@ def agree(found: Decision) -> Decision:
     matter = found.matter
     if peers.rank != 0:
         _wait_for_rank_0(peers, found)
-    winners = {
-        index: int(peers.decide(matter.key(index), str(winner)))
-        for index, winner in found.winners.items()
-    }
-    _count(peers, matter, winners)
-    agreed = dataclasses.replace(found, winners=winners)
+    if found.split_points is None:
+        winners = {
+            index: int(peers.decide(matter.key(index), str(winner)))
+            for index, winner in found.winners.items()
+        }
+        agreed = dataclasses.replace(found, winners=winners)
+    else:
+        agreed = _parse(matter, peers.decide(matter.key(_FOUND), _format(found)))
+    _counted(peers, agreed)
     if agreed != found:
         log.info("%s: this rank found %s, all take %s", matter.op, found, agreed)
     return agreed
@@ -173,12 +199,23 @@ def _agreeing_peers() -> Peers | None:
     return find_peers() if config.range_dispatch.agree_on_winners else None
 
 
-def _count(peers: Peers, matter: Matter, ranges: Iterable[int]) -> None:
+def _format(found: Decision) -> str:
+    return json.dumps([[*(found.split_points or ())], [*found.winners.values()]])
+
+
+def _parse(matter: Matter, text: str) -> Decision:
+    """The inverse of ``_format``."""
+    split_points, winners = json.loads(text)
+    return Decision(matter, dict(enumerate(winners)), tuple(split_points))
+
+
+def _counted(peers: Peers, agreed: Decision) -> Decision:
     """Note what is decided; rank 0 tells the others how far it is."""
-    met = _met(peers, matter)
-    met.update(matter.key(index) for index in ranges)
+    met = _met(peers, agreed.matter)
+    met.update(agreed.keys)
     if peers.rank == 0:
-        peers.store.set(matter.count_key, str(len(met)))
+        peers.store.set(agreed.matter.count_key, str(len(met)))
+    return agreed
 
 
 def _met(peers: Peers, matter: Matter) -> OrderedSet[str]:
@@ -191,7 +228,7 @@ def _wait_for_rank_0(peers: Peers, found: Decision) -> None:
     In the latter case it calls the op with other sizes, and need not come to these.
     """
     matter = found.matter
-    keys = [matter.key(index) for index in found.winners]
+    keys = found.keys
     place = len(_met(peers, matter) | OrderedSet(keys))
     timeout = config.range_dispatch.agreement_timeout_seconds
 

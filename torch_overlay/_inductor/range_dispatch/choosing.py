@@ -2,13 +2,43 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
+
+from torch._inductor.range_dispatch.timing import Timing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch._inductor.range_dispatch.candidates import Candidate
     from torch._inductor.range_dispatch.timing import Timings
+
+
+def combined(measured: Sequence[tuple[Timings, float]], is_relative: bool) -> Timings:
+    """What stands for the times of a range's candidates at several sizes, each with
+    its weight: the mean time.
+
+    If ``is_relative``, it is the mean ratio to the fastest at a size, so that large
+    sizes decide no more than small ones, given as part of the fastest's mean time. A
+    candidate that could not be run at one of the sizes is left out.
+    """
+    if not measured or not all(timings for timings, _ in measured):
+        return {}
+    total = sum(weight for _, weight in measured)
+    shares = [weight / total for _, weight in measured]
+    best = [min(t.milliseconds for t in timings.values()) for timings, _ in measured]
+    mean_best = sum(share * ms for share, ms in zip(shares, best))
+    if is_relative:
+        shares = [share * mean_best / ms for share, ms in zip(shares, best)]
+    result = {}
+    for candidate in measured[0][0]:
+        times = [timings.get(candidate) for timings, _ in measured]
+        if all(times):
+            result[candidate] = Timing(
+                sum(share * t.milliseconds for share, t in zip(shares, times) if t),
+                math.hypot(*(share * t.noise for share, t in zip(shares, times) if t)),
+            )
+    return result
 
 
 def choose(

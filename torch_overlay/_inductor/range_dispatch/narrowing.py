@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import sympy
 
-from torch._inductor.range_dispatch.inputs import bounds_of, grows_with, largest_within
+from torch._inductor.range_dispatch.sizes import bounds_of, grows_with, largest_within
 from torch.utils._ordered_set import OrderedSet
 from torch.utils._sympy.value_ranges import ValueRanges
 

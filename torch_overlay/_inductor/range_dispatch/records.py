@@ -14,18 +14,36 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class RangeRecord:
-    """One range: the size it was timed at, milliseconds by candidate, the winner.
+class SizeRecord:
+    """What candidates took at one size: milliseconds, and by how many each may be off.
 
-    ``noise`` is by how many milliseconds each may be off; a candidate within the noise
-    of the fastest may win. Nothing was timed if ``timed_size`` is None.
+    ``size`` is None in plain autotuning. ``weight`` is how much it counts in its range.
+    """
+
+    size: int | None
+    weight: float
+    milliseconds: dict[str, float]
+    noise: dict[str, float]
+
+
+@dataclass(frozen=True)
+class RangeRecord:
+    """One range: its winner, and the times that decided, if any were taken.
+
+    ``milliseconds`` and ``noise`` sum up ``sizes``; a candidate within the noise of the
+    fastest may win.
     """
 
     size_range: SizeRange
-    timed_size: int | None
     winner: str
+    sizes: tuple[SizeRecord, ...] = ()
     milliseconds: dict[str, float] = field(default_factory=dict)
     noise: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def timed_sizes(self) -> list[int]:
+        """The sizes that stand for the range, ascending."""
+        return [one.size for one in self.sizes if one.size is not None]
 
 
 @dataclass(frozen=True)

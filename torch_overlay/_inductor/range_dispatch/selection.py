@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TYPE_CHECKING, TypeAlias
 
 import torch
@@ -18,15 +19,17 @@ from torch._inductor.range_dispatch.agreement import (
 )
 from torch._inductor.range_dispatch.binding import BoundCall
 from torch._inductor.range_dispatch.candidates import Candidate, CandidatePool
-from torch._inductor.range_dispatch.choosing import choose
-from torch._inductor.range_dispatch.inputs import concrete, RangeTask, settled_values
+from torch._inductor.range_dispatch.choosing import choose, combined
+from torch._inductor.range_dispatch.range_search import RangeSearch
+from torch._inductor.range_dispatch.ranges import ranges_from_split_points
 from torch._inductor.range_dispatch.ranks import AgreementError
+from torch._inductor.range_dispatch.sizes import concrete, RangeTask, settled
 from torch._inductor.range_dispatch.spec import (
     check_config_list,
     FALLBACK,
     Registration,
 )
-from torch._inductor.range_dispatch.tuning import Contest, tune
+from torch._inductor.range_dispatch.tuning import Bench, Contest, Measured, tune
 from torch._inductor.range_dispatch.variants import Variants
 from torch._inductor.virtualized import V
 
@@ -35,6 +38,9 @@ if TYPE_CHECKING:
 
     import sympy
 
+    from torch._inductor.range_dispatch.dispatch_on import SearchedSizes
+
+    from torch._inductor.range_dispatch.ranges import SizeRange
     from torch._inductor.range_dispatch.timing import Timings
     from torch._inductor.range_dispatch.tracing import TracedCandidate
     from torch.fx.experimental.symbolic_shapes import ShapeEnv
@@ -45,11 +51,23 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RangeChoice:
-    """The winner of a range, and what the candidates timed for it took."""
+    """The winner of a range, and what was measured to find it.
+
+    ``timings`` is what decided: the times at all sizes in one.
+    """
 
     task: RangeTask
     winner: TracedCandidate
-    timings: Timings
+    measured: Sequence[Measured] = ()
+    timings: Timings = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SearchTask:
+    """Find ranges of ``size``, an expression, and a winner for each."""
+
+    size: sympy.Expr
+    searched: SearchedSizes
 
 
 @dataclass(frozen=True)
@@ -75,10 +93,11 @@ def select_winners(
     registration: Registration,
     call: BoundCall,
     expected: Sequence[torch.Tensor],
-    tasks: Sequence[RangeTask],
+    tasks: Sequence[RangeTask] | SearchTask,
 ) -> Selection | None:
     """A choice for each task, None if not even the op itself can be traced.
 
+    The ranges of a ``SearchTask`` are found as well.
     Calls that are alike are tuned once in a compile, and share their graphs.
     """
     known = _known.setdefault(V.graph.sizevars.shape_env, {})
@@ -86,8 +105,13 @@ def select_winners(
     sizes = tuple(str(tuple(tensor.shape)) for tensor in expected)
     key = (registration, call.signature(), sizes)
     if key not in known:
-        selector = _Selector(registration, call, expected, tasks[0].size)
-        choices = selector.choose(tasks)
+        choices: list[RangeChoice] | None
+        if isinstance(tasks, SearchTask):
+            selector = _Selector(registration, call, expected, tasks.size)
+            choices = selector.search(tasks)
+        else:
+            selector = _Selector(registration, call, expected, tasks[0].size)
+            choices = selector.choose(tasks)
         selection = choices and Selection(
             choices, selector.fake_operands, len(known), selector.decision
         )
@@ -116,7 +140,7 @@ class _Selector:
         self._call = call
         self._pool = CandidatePool(registration.op)
         self._configured_for_all: Sequence[Candidate] | None = None
-        self._configured_by_range: dict[int, Sequence[Candidate]] = {}
+        self._configured_by_range: dict[SizeRange, Sequence[Candidate]] = {}
         is_given = registration.winners is not None
         self._variants = Variants(call, expected, size, is_given)
         self.decision: Decision | None = None
@@ -128,24 +152,23 @@ class _Selector:
 
     def choose(self, tasks: Sequence[RangeTask]) -> list[RangeChoice] | None:
         usable = [self._usable(task) for task in tasks]
-        contests = [
-            Contest(able, task, settled_values(task))
-            for able, task in zip(usable, tasks)
-            if len(able) > 1
-        ]
         matter = self._matter()
         known = None
         if matter is not None:
             known = decided(matter, [task.index for task in tasks])
         if known is None:
-            tuned = tune(self._registration, self._call, self.fake_operands, contests)
-            timings = [tuned.get(task.index, {}) for task in tasks]
+            measured = self._measure(tasks, usable)
+            is_relative = self._registration.size_weights is None
+            timings = [_combined(one, is_relative) for one in measured]
             winners = choose(timings, self._registration.min_speedup_threshold)
         else:
+            measured = [[] for _ in tasks]
             timings = [{} for _ in tasks]
             winners = [self._candidate(t, known.winners[t.index]) for t in tasks]
         choices = []
-        for task, able, times, winner in zip(tasks, usable, timings, winners):
+        for task, able, seen, times, winner in zip(
+            tasks, usable, measured, timings, winners
+        ):
             traced = next(
                 (t for t in able if winner is None or t.candidate is winner), None
             )
@@ -155,7 +178,7 @@ class _Selector:
             traced = traced or self._last_resort(task)
             if traced is None:
                 return None
-            choices.append(RangeChoice(task, traced, times))
+            choices.append(RangeChoice(task, traced, seen, times))
         if matter is None:
             return choices
         found = {c.task.index: self._number(c.task, c.winner) for c in choices}
@@ -163,6 +186,87 @@ class _Selector:
         return [
             self._agreed(choice, able, self.decision.winners[choice.task.index])
             for choice, able in zip(choices, usable)
+        ]
+
+    def search(self, task: SearchTask) -> list[RangeChoice] | None:
+        """Ranges with their winners, found by timing unless ranks agreed before."""
+        bench = Bench(self._registration, self._call, self.fake_operands)
+        search = RangeSearch(
+            self._registration,
+            task.searched,
+            self._call,
+            task.size,
+            bench,
+            self._usable,
+        )
+        matter = self._matter()
+        known = None if matter is None else decided(matter, None)
+        if known is not None:
+            self.decision = known
+            return self._agreed_ranges(known, search)
+        found = search.run()
+        winners = [one.winner or self._last_resort(one.task) for one in found]
+        choices = [
+            RangeChoice(one.task, winner, one.measured, _combined(one.measured, True))
+            for one, winner in zip(found, winners)
+            if winner is not None
+        ]
+        if len(choices) < len(found):
+            return None
+        if matter is None:
+            return choices
+        numbers = [self._number(f.interval, c.winner) for f, c in zip(found, choices)]
+        ends = [one.task.size_range.end for one in found]
+        splits = tuple(end for end in ends if end is not None)
+        own = Decision(matter, dict(enumerate(numbers)), splits)
+        self.decision = agree(own)
+        if self.decision == own:
+            return choices
+        return self._agreed_ranges(self.decision, search)
+
+    def _agreed_ranges(
+        self, decision: Decision, search: RangeSearch
+    ) -> list[RangeChoice]:
+        """The ranges and winners that all ranks take, not measured by this one."""
+        choices = []
+        ranges = ranges_from_split_points(decision.split_points or ())
+        for index, size_range in enumerate(ranges):
+            interval = search.interval_of(size_range.start)
+            task = dataclasses.replace(interval, index=index, size_range=size_range)
+            number = decision.winners[index]
+            candidate = self._candidate(interval, number)
+            traced = None
+            if candidate is not None:
+                traced = self._variants.graph_for(candidate, task)
+            if traced is None:
+                raise self._cannot_agree(candidate or number, task)
+            choices.append(RangeChoice(task, traced))
+        return choices
+
+    def _cannot_agree(self, winner: object, task: RangeTask) -> AgreementError:
+        return AgreementError(
+            f"all ranks take {winner} for range {task.size_range} of "
+            f"{self._call.op}, which this rank cannot: it was dropped, as the log "
+            "says. Register the op with winners=[...] that every rank can run"
+        )
+
+    def _measure(
+        self, tasks: Sequence[RangeTask], usable: Sequence[Sequence[TracedCandidate]]
+    ) -> list[list[Measured]]:
+        """What the candidates take, for each task at each of its sizes."""
+        contests = [
+            Contest(able, task, settled(sample, task.size))
+            for able, task in zip(usable, tasks)
+            if len(able) > 1
+            for sample in task.samples
+        ]
+        if not contests:
+            return [[] for _ in tasks]
+        bench = Bench(self._registration, self._call, self.fake_operands)
+        measured = tune(self._registration, bench, contests)
+        return [
+            [one for contest, one in zip(contests, measured) if contest.task is task]
+            for task in tasks
         ]
 
     def _last_resort(self, task: RangeTask) -> TracedCandidate | None:
@@ -209,12 +313,8 @@ class _Selector:
         if traced is None and candidate is self._pool.fallback:
             traced = self._variants.graph_for(candidate, task)
         if traced is None:
-            raise AgreementError(
-                f"all ranks take {candidate or number} for range {task.size_range} of "
-                f"{self._call.op}, which this rank cannot: it was dropped, as the log "
-                "says. Register the op with winners=[...] that every rank can run"
-            )
-        return RangeChoice(task, traced, found.timings)
+            raise self._cannot_agree(candidate or number, task)
+        return RangeChoice(task, traced, found.measured, found.timings)
 
     def _usable(self, task: RangeTask) -> list[TracedCandidate]:
         """The traced candidates that compete for a range; one if it is given."""
@@ -241,12 +341,12 @@ class _Selector:
         """
         if self._registration.configs is None:
             # What a generator makes anew each time would be other candidates.
-            if task.index not in self._configured_by_range:
+            if task.size_range not in self._configured_by_range:
                 generated = self._generated_configs(task)
-                self._configured_by_range[task.index] = [
+                self._configured_by_range[task.size_range] = [
                     self._pool.add(one) for one in generated
                 ]
-            return self._configured_by_range[task.index]
+            return self._configured_by_range[task.size_range]
         if self._configured_for_all is None:
             configs = self._registration.configs
             self._configured_for_all = [self._pool.add(one) for one in configs]
@@ -295,6 +395,11 @@ class _Selector:
             log.info("%s: deterministic mode, taking the op itself", self._call.op)
             return self._pool.fallback
         return None
+
+
+def _combined(measured: Sequence[Measured], is_relative: bool) -> Timings:
+    weighted = [(one.timings, one.sample.weight) for one in measured]
+    return combined(weighted, is_relative)
 
 
 def _is_deterministic() -> bool:

@@ -2,59 +2,35 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
-import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NotRequired, TypeAlias, TypedDict
+from typing import Any, TypeAlias
 
 import torch
+from torch._inductor import config
+from torch._inductor.range_dispatch.argument_checks import (
+    argument_names,
+    did_you_mean,
+    is_finite,
+    is_int,
+    TENSOR_TYPES,
+)
 from torch._inductor.range_dispatch.configs import (
     ConfigGenerator,
     CustomOpConfig,
     parameters_of,
 )
+from torch._inductor.range_dispatch.dispatch_on import AUTO, check_dispatch, DispatchOn
 from torch._inductor.range_dispatch.ranges import ranges_from_split_points, SizeRange
 
 
-DEFAULT_RANGE_UPPER_BOUND = 65536
+DEFAULT_SIZES_PER_RANGE = 3
 # The index that stands for the op's own implementation among the winners.
 FALLBACK = -1
 
-_BOUND_KEYS = ("range_upper_bound", "unbounded_size")
-_DISPATCH_KEYS = ("tensor_name", "dim", *_BOUND_KEYS)
-_TENSOR_TYPES = ("Tensor", "Optional[Tensor]", "List[Tensor]", "List[Optional[Tensor]]")
-_EXAMPLE = "e.g., {'tensor_name': 'x', 'dim': 1}"
-
 InputGenerators: TypeAlias = Mapping[str, Callable[[torch.Tensor], torch.Tensor]]
-
-
-class DispatchOnConfig(TypedDict):
-    """What ``dispatch_on`` takes: a tensor argument of the op and its dimension.
-
-    ``range_upper_bound``, or ``unbounded_size``, is the size at which the open last
-    range is timed.
-    """
-
-    tensor_name: str
-    dim: int
-    range_upper_bound: NotRequired[int]
-    unbounded_size: NotRequired[int]
-
-
-@dataclass(frozen=True)
-class DispatchOn:
-    """The dispatched dimension and where its sizes are split.
-
-    ``range_upper_bound`` is the size at which the open last range is timed.
-    """
-
-    tensor_name: str
-    dim: int
-    split_points: tuple[int, ...]
-    range_upper_bound: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +50,16 @@ class Registration:
     min_speedup_threshold: float
     benchmark_with_cudagraphs: bool
     include_fallback: bool
+    sizes_per_range: int
+    size_weights: Mapping[int, float] | None
+    tuning_seconds: float | None
+
+    @property
+    def seconds(self) -> float:
+        """What timing a call may take."""
+        if self.tuning_seconds is None:
+            return config.range_dispatch.tuning_seconds
+        return self.tuning_seconds
 
     @property
     def ranges(self) -> tuple[SizeRange, ...]:
@@ -104,11 +90,14 @@ def build_registration(
     name: str | None = None,
     input_gen_fns: InputGenerators | None = None,
     dispatch_on: Mapping[str, Any] | None = None,
-    split_points: Sequence[int] | None = None,
+    split_points: Sequence[int] | str | None = None,
     min_speedup_threshold: float = 1.0,
     benchmark_with_cudagraphs: bool = False,
     winners: Sequence[int] | None = None,
     include_fallback: bool = True,
+    sizes_per_range: int = DEFAULT_SIZES_PER_RANGE,
+    size_weights: Mapping[int, float] | None = None,
+    tuning_seconds: float | None = None,
 ) -> Registration:
     """Check everything the op's schema can tell and freeze it.
 
@@ -121,7 +110,7 @@ def build_registration(
     op = resolve_op(custom_op)
     _check_op(op)
     frozen_configs = _check_configs(op, configs, config_generator)
-    dispatch = _check_dispatch(op, dispatch_on, split_points)
+    dispatch = check_dispatch(op, dispatch_on, split_points)
     if name is not None and not isinstance(name, str):
         raise TypeError(f"name must be a string, got {name!r}")
     if not isinstance(include_fallback, bool):
@@ -137,23 +126,26 @@ def build_registration(
         min_speedup_threshold=_check_threshold(min_speedup_threshold),
         benchmark_with_cudagraphs=bool(benchmark_with_cudagraphs),
         include_fallback=include_fallback,
+        sizes_per_range=_check_sizes_per_range(sizes_per_range),
+        size_weights=_check_size_weights(size_weights, dispatch),
+        tuning_seconds=_check_tuning_seconds(tuning_seconds),
     )
 
 
 def _check_op(op: torch._ops.OpOverload) -> None:
     schema = op._schema
     for result in schema.returns:
-        if str(result.type) not in _TENSOR_TYPES:
+        if str(result.type) not in TENSOR_TYPES:
             raise ValueError(
                 f"custom_op {op} returns {result.type}; an op that is autotuned "
-                f"returns only {', '.join(_TENSOR_TYPES)}: {schema}"
+                f"returns only {', '.join(TENSOR_TYPES)}: {schema}"
             )
         if result.alias_info is not None:
             raise ValueError(
                 f"custom_op {op} returns an alias of an argument, which a branch "
                 f"cannot: {schema}"
             )
-    if not argument_names(op, _TENSOR_TYPES):
+    if not argument_names(op, TENSOR_TYPES):
         raise ValueError(
             f"custom_op {op} has no tensor argument to be timed with: {schema}"
         )
@@ -172,29 +164,14 @@ def check_config_list(
         raise TypeError(
             f"{source} must be a list or tuple of CustomOpConfig, got {type(configs)}"
         )
-    for index, config in enumerate(configs):
-        if not isinstance(config, CustomOpConfig):
+    for index, one in enumerate(configs):
+        if not isinstance(one, CustomOpConfig):
             raise TypeError(
                 "Each config must be a CustomOpConfig object, "
-                f"got {type(config)} for {source}[{index}]"
+                f"got {type(one)} for {source}[{index}]"
             )
-        _check_params(op, config, f"{source}[{index}]")
+        _check_params(op, one, f"{source}[{index}]")
     return tuple(configs)
-
-
-def argument_names(op: torch._ops.OpOverload, types: Iterable[str]) -> list[str]:
-    """Names of the schema's arguments whose type prints as one of ``types``."""
-    wanted = tuple(types)
-    return [a.name for a in op._schema.arguments if str(a.type) in wanted]
-
-
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _did_you_mean(given: Any, allowed: Sequence[str]) -> str:
-    close = difflib.get_close_matches(str(given), allowed, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def _check_configs(
@@ -242,114 +219,8 @@ def _check_params(
         if key not in accepted and not takes_any:
             raise ValueError(
                 f"{source}: param {key!r} is taken neither by its implementation nor "
-                f"by {op}{_did_you_mean(key, accepted)}; allowed: {accepted}"
+                f"by {op}{did_you_mean(key, accepted)}; allowed: {accepted}"
             )
-
-
-def _check_dispatch(
-    op: torch._ops.OpOverload, dispatch_on: Any, split_points: Any
-) -> DispatchOn | None:
-    if dispatch_on is None and split_points is None:
-        return None
-    if dispatch_on is None or split_points is None:
-        raise ValueError(
-            "Both dispatch_on and split_points must be specified for range-based "
-            f"autotuning, got dispatch_on={dispatch_on!r} and "
-            f"split_points={split_points!r}"
-        )
-    if not isinstance(dispatch_on, Mapping):
-        raise ValueError(
-            "dispatch_on must be a dict with 'tensor_name' and 'dim' keys, "
-            f"{_EXAMPLE}. Got: {type(dispatch_on)}"
-        )
-    for key in dispatch_on:
-        if key not in _DISPATCH_KEYS:
-            raise ValueError(
-                f"dispatch_on has an unknown key {key!r}"
-                f"{_did_you_mean(key, _DISPATCH_KEYS)}; allowed: {_DISPATCH_KEYS}"
-            )
-    if "tensor_name" not in dispatch_on or "dim" not in dispatch_on:
-        raise ValueError(
-            "dispatch_on must contain 'tensor_name' and 'dim' keys, "
-            f"{_EXAMPLE}. Got keys: {list(dispatch_on)}"
-        )
-    points = _check_split_points(split_points)
-    return DispatchOn(
-        tensor_name=_check_tensor_name(op, dispatch_on["tensor_name"]),
-        dim=_check_dim(dispatch_on["dim"]),
-        split_points=points,
-        range_upper_bound=_check_upper_bound(dispatch_on, points[-1]),
-    )
-
-
-def _check_tensor_name(op: torch._ops.OpOverload, name: Any) -> str:
-    if not isinstance(name, str):
-        raise ValueError(
-            "dispatch_on['tensor_name'] must be a string (tensor parameter name), "
-            f"got {type(name)}"
-        )
-    tensors = argument_names(op, ("Tensor", "Optional[Tensor]"))
-    if name not in tensors:
-        raise ValueError(
-            f"dispatch_on['tensor_name'] is {name!r}, not a tensor argument of {op}"
-            f"{_did_you_mean(name, tensors)}; allowed: {tensors}"
-        )
-    return name
-
-
-def _check_dim(dim: Any) -> int:
-    if not _is_int(dim):
-        raise ValueError(
-            "dispatch_on['dim'] must be an integer (dimension index), "
-            f"got {dim!r} of {type(dim)}"
-        )
-    return int(dim)
-
-
-def _check_split_points(split_points: Any) -> tuple[int, ...]:
-    if not isinstance(split_points, (list, tuple)) or not split_points:
-        raise ValueError(
-            f"split_points must be a non-empty list of integers, got {split_points!r}"
-        )
-    for point in split_points:
-        if not _is_int(point):
-            raise ValueError(
-                f"split_points must be integers, got {point!r} of {type(point)} "
-                f"in {split_points!r}"
-            )
-        if point < 1:
-            raise ValueError(
-                f"split_points must be at least 1, got {point} in {split_points!r}"
-            )
-    if any(b <= a for a, b in itertools.pairwise(split_points)):
-        raise ValueError(
-            "split_points must be sorted in ascending order without repeats, "
-            f"got {split_points!r}"
-        )
-    return tuple(split_points)
-
-
-def _check_upper_bound(dispatch_on: Mapping[str, Any], last_split: int) -> int:
-    given = [key for key in _BOUND_KEYS if key in dispatch_on]
-    if len(given) > 1:
-        raise ValueError(
-            "dispatch_on takes one of 'range_upper_bound' and its alias "
-            f"'unbounded_size', got both: {dict(dispatch_on)!r}"
-        )
-    if not given:
-        # The open range is timed inside itself, wherever the last split lies.
-        return max(DEFAULT_RANGE_UPPER_BOUND, last_split + 1)
-    bound = dispatch_on[given[0]]
-    if not _is_int(bound) or bound <= 0:
-        raise ValueError(
-            f"dispatch_on[{given[0]!r}] must be a positive integer, got {bound!r}"
-        )
-    if bound < last_split:
-        raise ValueError(
-            f"dispatch_on[{given[0]!r}] must not be below the last split point "
-            f"{last_split}, got {bound}"
-        )
-    return max(int(bound), last_split + 1)
 
 
 def _check_winners(
@@ -360,6 +231,11 @@ def _check_winners(
 ) -> tuple[int, ...] | None:
     if winners is None:
         return None
+    if dispatch is not None and dispatch.searched is not None:
+        raise ValueError(
+            f"winners are for given split points, got winners={winners!r} and "
+            f"split_points={AUTO!r}"
+        )
     if not isinstance(winners, Sequence) or isinstance(winners, str):
         raise TypeError(f"winners must be a list of integers, got {winners!r}")
     count = 1 if dispatch is None else len(dispatch.split_points) + 1
@@ -371,7 +247,7 @@ def _check_winners(
     # How many configs a generator returns is known at compile time only.
     limit = math.inf if configs is None else len(configs)
     for winner in winners:
-        if not _is_int(winner):
+        if not is_int(winner):
             raise TypeError(
                 f"winners must be integers, got {winner!r} of {type(winner)}"
             )
@@ -396,12 +272,12 @@ def _check_input_gen_fns(op: torch._ops.OpOverload, generators: Any) -> InputGen
             "input_gen_fns must be a dict from argument names to functions, "
             f"got {type(generators)}"
         )
-    tensors = argument_names(op, _TENSOR_TYPES)
+    tensors = argument_names(op, TENSOR_TYPES)
     for name, generator in generators.items():
         if name not in tensors:
             raise ValueError(
                 f"Unknown argument name {name!r} in input_gen_fns"
-                f"{_did_you_mean(name, tensors)}. Available argument names: {tensors}"
+                f"{did_you_mean(name, tensors)}. Available argument names: {tensors}"
             )
         if not callable(generator):
             raise TypeError(f"input_gen_fns[{name!r}] must be callable: {generator!r}")
@@ -416,3 +292,52 @@ def _check_threshold(threshold: Any) -> float:
             f"min_speedup_threshold must be a positive number, got {threshold!r}"
         )
     return float(threshold)
+
+
+def _check_sizes_per_range(count: Any) -> int:
+    if not is_int(count) or count < 1:
+        raise ValueError(f"sizes_per_range must be a positive integer, got {count!r}")
+    return int(count)
+
+
+def _check_size_weights(
+    weights: Any, dispatch: DispatchOn | None
+) -> Mapping[int, float] | None:
+    if weights is None:
+        return None
+    if dispatch is None:
+        raise ValueError(
+            "size_weights are weights of the dispatched size: they need dispatch_on"
+        )
+    if dispatch.searched is not None:
+        raise ValueError(
+            "size_weights weigh the sizes of given ranges; with "
+            f"split_points={AUTO!r} every size is held to dispatch_on['max_loss']"
+        )
+    if not isinstance(weights, Mapping):
+        raise TypeError(
+            "size_weights must be a dict from sizes to how often they occur, "
+            f"got {type(weights)}"
+        )
+    for size, weight in weights.items():
+        if not is_int(size) or size < 0:
+            raise ValueError(
+                f"size_weights must have sizes as keys, integers from 0, got {size!r}"
+            )
+        if not is_finite(weight) or weight < 0:
+            raise ValueError(
+                f"size_weights[{size}] must be a finite number from 0, got {weight!r}"
+            )
+    if not any(weights.values()):
+        raise ValueError(f"size_weights must have a weight above 0, got {weights!r}")
+    return dict(weights)
+
+
+def _check_tuning_seconds(seconds: Any) -> float | None:
+    if seconds is None:
+        return None
+    if not is_finite(seconds) or seconds <= 0:
+        raise ValueError(
+            f"tuning_seconds must be a finite number above 0, got {seconds!r}"
+        )
+    return float(seconds)

@@ -6,16 +6,10 @@ import logging
 from dataclasses import dataclass
 from typing import Any, TYPE_CHECKING, TypeAlias
 
-from torch._inductor import config
 from torch._inductor.range_dispatch import modules, timing
 from torch._inductor.range_dispatch.agreement import describe_registration
 from torch._inductor.range_dispatch.in_step import communicates, Meeting
-from torch._inductor.range_dispatch.inputs import (
-    make_inputs,
-    operand_layouts,
-    RangeTask,
-    SymbolValues,
-)
+from torch._inductor.range_dispatch.inputs import make_inputs, operand_layouts
 from torch._inductor.range_dispatch.progress import TuningProgress
 from torch._inductor.range_dispatch.ranks import find_peers, Peers
 from torch._inductor.range_dispatch.tracing import TracedCandidate
@@ -27,25 +21,25 @@ if TYPE_CHECKING:
 
     from torch._inductor.range_dispatch.binding import BoundCall
     from torch._inductor.range_dispatch.candidates import Candidate
+    from torch._inductor.range_dispatch.sizes import RangeTask, Sample, SymbolValues
     from torch._inductor.range_dispatch.spec import Registration
+    from torch._inductor.range_dispatch.split_search import SearchRules
+    from torch.utils._ordered_set import OrderedSet
 
 
 log = logging.getLogger(__name__)
 
-_Compiled: TypeAlias = dict[TracedCandidate, modules.CompiledCandidate]
+# None for what does not compile.
+_Compiled: TypeAlias = dict[TracedCandidate, modules.CompiledCandidate | None]
 
 
 @dataclass(frozen=True)
 class Contest:
-    """The candidates for a range, and the sizes to time them at."""
+    """The candidates for a range, and sizes of it to time them at."""
 
     candidates: Sequence[TracedCandidate]
     task: RangeTask
-    values: SymbolValues
-
-    def compiled_in(self, compiled: _Compiled) -> list[modules.CompiledCandidate]:
-        """The modules of the candidates that could be compiled."""
-        return [compiled[one] for one in self.candidates if one in compiled]
+    sample: Sample
 
     def peers(self) -> Peers | None:
         """Those to time the candidates together with, None if this rank alone can."""
@@ -54,59 +48,126 @@ class Contest:
         return None
 
 
-def tune(
-    registration: Registration,
-    call: BoundCall,
-    fake_operands: Sequence[Any],
-    contests: Sequence[Contest],
-) -> dict[int, timing.Timings]:
-    """What the candidates take, by index of the range.
+@dataclass(frozen=True)
+class Measured:
+    """What the candidates took at the sizes of a sample; nothing if none could run."""
 
-    Each distinct graph is compiled at most once, whatever the number of ranges, and
-    only if a range has to be timed. All ranges share
-    ``config.range_dispatch.tuning_seconds``.
+    sample: Sample
+    timings: timing.Timings
+
+
+class Bench:
+    """Times the candidates of one call.
+
+    Each distinct graph is compiled at most once, whatever the number of sizes, and only
+    if there is a size that has not been timed by an earlier compile.
     """
-    if not contests:
-        return {}
-    cache = TuningCache(registration, call)
-    peers = {contest.task.index: contest.peers() for contest in contests}
-    found = {
-        contest.task.index: cache.load(contest.candidates, contest.values)
-        for contest in contests
-        if peers[contest.task.index] is None  # others may have nothing stored
-    }
-    taken = {index: timings for index, timings in found.items() if timings is not None}
-    for contest in contests:
-        if contest.task.index in taken:
-            _log(registration, contest, taken[contest.task.index], " (stored)")
-    untimed = [contest for contest in contests if contest.task.index not in taken]
-    compiled = _compile(call, fake_operands, untimed)
-    runs = sum(len(contest.compiled_in(compiled)) for contest in untimed)
-    seconds_each = config.range_dispatch.tuning_seconds / max(runs, 1)
+
+    def __init__(
+        self, registration: Registration, call: BoundCall, fake_operands: Sequence[Any]
+    ) -> None:
+        self._registration = registration
+        self._call = call
+        self._fake_operands = fake_operands
+        self._cache = TuningCache(registration, call)
+        self._compiled: _Compiled = {}
+
+    def stored(self, contest: Contest) -> timing.Timings | None:
+        """What an earlier compile has found, None if that is nothing."""
+        if contest.peers() is not None:  # others may have nothing stored
+            return None
+        timings = self._cache.load(contest.candidates, contest.sample.values)
+        if timings is not None:
+            _log(self._registration, contest, timings, " (stored)")
+        return timings
+
+    def compile(self, contests: Sequence[Contest]) -> None:
+        """Compile every graph that competes in one of the contests, side by side."""
+        distinct = dict.fromkeys(one for c in contests for one in c.candidates)
+        new = [one for one in distinct if one not in self._compiled]
+        on_failure = _dropping(self._call, "for all ranges: it does not compile")
+        done = modules.compile_candidates(new, self._fake_operands, on_failure)
+        self._compiled.update(dict.fromkeys(new))
+        self._compiled.update((one.traced, one) for one in done)
+
+    def running(self, contest: Contest) -> list[modules.CompiledCandidate]:
+        """The modules of the candidates that could be compiled."""
+        found = (self._compiled.get(one) for one in contest.candidates)
+        return [one for one in found if one is not None]
+
+    def time(
+        self,
+        contest: Contest,
+        seconds_each: float,
+        before: timing.Timings | None = None,
+    ) -> timing.Timings:
+        """Time each candidate for about so long; keep the result for later compiles.
+
+        Of the times measured ``before`` the better ones stand.
+        """
+        peers = contest.peers()
+        running = self.running(contest)
+        timings = _time(
+            self._registration, self._call, contest, running, seconds_each, peers
+        )
+        timings = _better(before or {}, timings)
+        if timings:
+            if peers is None:
+                self._cache.store(contest.candidates, contest.sample.values, timings)
+            _log(self._registration, contest, timings)
+        return timings
+
+    def searched_before(
+        self, contests: Sequence[Contest], rules: SearchRules
+    ) -> OrderedSet[int] | None:
+        """The sizes that an earlier search of these contests measured, if any did."""
+        return self._cache.load_search(_described(contests), rules)
+
+    def keep_search(
+        self, contests: Sequence[Contest], rules: SearchRules, sizes: Sequence[int]
+    ) -> None:
+        """Let later compiles search the same sizes only, which are all stored."""
+        self._cache.store_search(_described(contests), rules, sizes)
+
+
+def tune(
+    registration: Registration, bench: Bench, contests: Sequence[Contest]
+) -> list[Measured]:
+    """What the candidates take in each contest: stored times, or new ones.
+
+    All contests share the registration's ``tuning_seconds``.
+    """
+    found = [bench.stored(contest) for contest in contests]
+    untimed = [one for one, timings in zip(contests, found) if timings is None]
+    bench.compile(untimed)
+    runs = sum(len(bench.running(contest)) for contest in untimed)
+    seconds_each = registration.seconds / max(runs, 1)
+    measured = []
     with TuningProgress(registration.name, len(untimed)) as progress:
-        for contest in untimed:
-            running = contest.compiled_in(compiled)
-            index = contest.task.index
-            timings = _time(
-                registration, call, contest, running, seconds_each, peers[index]
-            )
-            if timings:
-                if peers[index] is None:
-                    cache.store(contest.candidates, contest.values, timings)
-                _log(registration, contest, timings)
-            taken[index] = timings
-            progress.advance()
-    return taken
+        for contest, timings in zip(contests, found):
+            if timings is None:
+                timings = bench.time(contest, seconds_each)
+                progress.advance()
+            measured.append(Measured(contest.sample, timings))
+    return measured
 
 
-def _compile(
-    call: BoundCall, fake_operands: Sequence[Any], contests: Sequence[Contest]
-) -> _Compiled:
-    """Every graph that competes somewhere, compiled once."""
-    distinct = dict.fromkeys(one for c in contests for one in c.candidates)
-    on_failure = _dropping(call, "for all ranges: it does not compile")
-    compiled = modules.compile_candidates([*distinct], fake_operands, on_failure)
-    return {one.traced: one for one in compiled}
+def _better(before: timing.Timings, timings: timing.Timings) -> timing.Timings:
+    """The shorter times: whatever else runs on a machine only ever adds to one."""
+    return {
+        candidate: min(time, before.get(candidate, time), key=_milliseconds)
+        for candidate, time in timings.items()
+    }
+
+
+def _milliseconds(time: timing.Timing) -> float:
+    return time.milliseconds
+
+
+def _described(
+    contests: Sequence[Contest],
+) -> list[tuple[Sequence[TracedCandidate], SymbolValues]]:
+    return [(one.candidates, one.sample.values) for one in contests]
 
 
 def _time(
@@ -127,7 +188,7 @@ def _time(
             return {}
     size_range = contest.task.size_range
     try:
-        inputs = make_inputs(call, contest.values, registration.input_gen_fns)
+        inputs = make_inputs(call, contest.sample.values, registration.input_gen_fns)
     except ValueError:
         raise  # a generator's fault, which names the argument
     except Exception as error:
@@ -157,7 +218,7 @@ def _meet(
     running: Sequence[modules.CompiledCandidate],
 ) -> Meeting | None:
     """All ranks at this contest, None and a warning if one is at another."""
-    *tensors, symbols = operand_layouts(call, contest.values)
+    *tensors, symbols = operand_layouts(call, contest.sample.values)
     layouts = [layout[:-1] for layout in tensors]  # devices differ
     indices = [one.candidate.index for one in running]
     plan = f"{contest.task.size_range} {layouts} {symbols} {indices}"

@@ -13,27 +13,33 @@ import logging
 import os
 import platform
 import re
-from typing import Any, TYPE_CHECKING
+from typing import Any, TYPE_CHECKING, TypeAlias
 
 import torch
 from torch._dynamo.utils import counters
 from torch._inductor import config
 from torch._inductor.codecache import CacheBase, torch_key, write_atomic
 from torch._inductor.range_dispatch.identity import digest, Indescribable
-from torch._inductor.range_dispatch.inputs import operand_layouts, SymbolValues
+from torch._inductor.range_dispatch.inputs import operand_layouts
 from torch._inductor.range_dispatch.timing import Timing, Timings
 from torch._inductor.runtime.cache_dir_utils import cache_dir
 from torch._library.custom_ops import OPDEFS
+from torch.utils._ordered_set import OrderedSet
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch._inductor.range_dispatch.binding import BoundCall
+    from torch._inductor.range_dispatch.sizes import SymbolValues
     from torch._inductor.range_dispatch.spec import Registration
+    from torch._inductor.range_dispatch.split_search import SearchRules
     from torch._inductor.range_dispatch.tracing import TracedCandidate
 
 
 log = logging.getLogger(__name__)
+
+# Candidates, and the sizes that they are timed at.
+_Contest: TypeAlias = "tuple[Sequence[TracedCandidate], SymbolValues]"
 
 # Symbols are named after where they came from; times do not depend on that.
 _SYMBOL = re.compile(r"\b[su]\d+\b")
@@ -46,6 +52,7 @@ class TuningCache:
         self._call = call
         self._is_on = config.autotune_local_cache and not config.force_disable_caches
         self._hashes: dict[TracedCandidate, str] = {}
+        self._seconds = registration.seconds
         if self._is_on:
             self._environment = [
                 torch_key().hex(),
@@ -64,7 +71,7 @@ class TuningCache:
 
         Candidates that could not be run then are left out.
         """
-        path = self._path(candidates, values)
+        path = self._path([(candidates, values)])
         if path is None:
             return None
         found = _read(path, candidates)
@@ -79,7 +86,7 @@ class TuningCache:
         timings: Timings,
     ) -> None:
         """Keep the times for later compiles, also of other processes."""
-        path = self._path(candidates, values)
+        path = self._path([(candidates, values)])
         if path is None:
             return
         taken = [timings.get(one.candidate) for one in candidates]
@@ -87,14 +94,24 @@ class TuningCache:
             "candidates": [one.candidate.name for one in candidates],
             "timings": [one and (one.milliseconds, one.noise) for one in taken],
         }
-        try:
-            write_atomic(path, json.dumps(content), make_dirs=True)
-        except OSError as error:
-            log.warning("tuning results are not kept: %r", error)
+        _write(path, content)
 
-    def _path(
-        self, candidates: Sequence[TracedCandidate], values: SymbolValues
-    ) -> str | None:
+    def load_search(
+        self, contests: Sequence[_Contest], rules: SearchRules
+    ) -> OrderedSet[int] | None:
+        """The sizes that a search measured, None if there was none."""
+        path = self._path(contests, rules, self._seconds)
+        return None if path is None else _read_sizes(path)
+
+    def store_search(
+        self, contests: Sequence[_Contest], rules: SearchRules, sizes: Sequence[int]
+    ) -> None:
+        """Keep the sizes that a search measured; their times are stored one by one."""
+        path = self._path(contests, rules, self._seconds)
+        if path is not None:
+            _write(path, {"sizes": [*sizes]})
+
+    def _path(self, contests: Sequence[_Contest], *rules: Any) -> str | None:
         """Differs when what the candidates take at these sizes may differ.
 
         None if nothing can be kept.
@@ -103,12 +120,12 @@ class TuningCache:
             return None
         try:
             generators = digest(self._generators)
-            hashes = [self._hash_of(candidate) for candidate in candidates]
+            hashes = [[*map(self._hash_of, candidates)] for candidates, _ in contests]
         except Indescribable as reason:
             log.info("%s: tuning results are not kept: %s", self._call.op, reason)
             return None
-        layouts = operand_layouts(self._call, values)
-        key = _hash(self._environment, generators, layouts, hashes)
+        layouts = [operand_layouts(self._call, values) for _, values in contests]
+        key = _hash(self._environment, generators, layouts, hashes, rules)
         return os.path.join(cache_dir(), "range_dispatch", key[:2], f"{key}.json")
 
     def _hash_of(self, traced: TracedCandidate) -> str:
@@ -120,6 +137,24 @@ class TuningCache:
 def _hash(*parts: Any) -> str:
     text = json.dumps(parts, sort_keys=True, default=repr)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _write(path: str, content: Any) -> None:
+    try:
+        write_atomic(path, json.dumps(content), make_dirs=True)
+    except OSError as error:
+        log.warning("tuning results are not kept: %r", error)
+
+
+def _read_sizes(path: str) -> OrderedSet[int] | None:
+    try:
+        with open(path) as file:
+            return OrderedSet(int(size) for size in json.load(file)["sizes"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        log.warning("searching again, as a stored search cannot be read: %r", error)
+        return None
 
 
 def _read(path: str, candidates: Sequence[TracedCandidate]) -> Timings | None:

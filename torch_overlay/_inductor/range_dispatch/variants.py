@@ -31,7 +31,8 @@ if TYPE_CHECKING:
     import torch
     from torch._inductor.range_dispatch.binding import BoundCall
     from torch._inductor.range_dispatch.candidates import Candidate
-    from torch._inductor.range_dispatch.inputs import RangeTask
+    from torch._inductor.range_dispatch.ranges import SizeRange
+    from torch._inductor.range_dispatch.sizes import RangeTask
 
 
 log = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ class Variants:
         self._constrained = constrained_symbols(V.graph.sizevars.shape_env)
         self.fake_operands = self._fresh_operands()
         self._for_all: dict[Candidate, TracedCandidate | CandidateRejected] = {}
-        self._by_range: dict[tuple[Candidate, int], TracedCandidate | None] = {}
+        self._by_range: dict[tuple[Candidate, SizeRange], TracedCandidate | None] = {}
         self._by_text: dict[tuple[Candidate, str], TracedCandidate] = {}
 
     def graph_for(
@@ -73,7 +74,7 @@ class Variants:
         traced = self._for_all[candidate]
         if isinstance(traced, TracedCandidate):
             return traced
-        key = (candidate, task.index)
+        key = (candidate, task.size_range)
         if key not in self._by_range:
             self._by_range[key] = None
             if isinstance(traced, AddsGuards) and task.size is not None:

@@ -1,0 +1,291 @@
+"""Finds the ranges of a call whose split points are not given, by timing."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import math
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch._inductor.range_dispatch.progress import TuningProgress
+from torch._inductor.range_dispatch.ranges import (
+    range_of,
+    ranges_from_split_points,
+    SizeRange,
+)
+from torch._inductor.range_dispatch.sampling import log_shares
+from torch._inductor.range_dispatch.sizes import (
+    bounds_of,
+    evaluate,
+    RangeTask,
+    Sample,
+    settled,
+    SymbolValues,
+    values_near,
+    values_up_to,
+)
+from torch._inductor.range_dispatch.split_search import (
+    FoundRange,
+    geometric_grid,
+    SplitSearch,
+)
+from torch._inductor.range_dispatch.timing import MIN_ROUNDS, Timing, Timings
+from torch._inductor.range_dispatch.tuning import Bench, Contest, Measured
+from torch.utils._ordered_set import OrderedSet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    import sympy
+
+    from torch._inductor.range_dispatch.binding import BoundCall
+    from torch._inductor.range_dispatch.dispatch_on import SearchedSizes
+    from torch._inductor.range_dispatch.segments import Option, Time
+    from torch._inductor.range_dispatch.spec import Registration
+    from torch._inductor.range_dispatch.tracing import TracedCandidate
+
+
+log = logging.getLogger(__name__)
+
+# A search measures about so many sizes if it can, and shares its time among them.
+EXPECTED_SIZES = 40
+
+
+@dataclass(frozen=True)
+class FoundChoice:
+    """A range that was found, and what was measured in it.
+
+    ``interval`` is the one of the coarse grid that it starts in, and ``winner`` None
+    where no candidate could be timed.
+    """
+
+    task: RangeTask
+    interval: RangeTask
+    winner: TracedCandidate | None
+    measured: Sequence[Measured]
+
+
+class RangeSearch:
+    """Searches the sizes of one call for those where the fastest candidate changes.
+
+    A candidate that looks at the size is traced for each interval of the coarse grid
+    by itself (see ``Variants``): what competes is its graph, which serves the
+    intervals that it was traced for.
+    """
+
+    def __init__(
+        self,
+        registration: Registration,
+        searched: SearchedSizes,
+        call: BoundCall,
+        size: sympy.Expr,
+        bench: Bench,
+        usable: Callable[[RangeTask], Sequence[TracedCandidate]],
+    ) -> None:
+        """``usable`` gives the graphs that compete for the sizes of a task."""
+        self._registration = registration
+        self._rules = searched.rules
+        self._call = call
+        self._size = size
+        self._bench = bench
+        self._values: dict[int, SymbolValues] = {}
+        self._measured: dict[int, Measured] = {}
+        self._budget = _Budget(registration.seconds)
+        lower, upper = bounds_of(size)
+        lowest = max(searched.lowest, lower, 1)
+        highest = searched.highest if upper is None else min(searched.highest, upper)
+        self._lowest = lowest
+        self._highest = self._note(
+            values_up_to(call, size, lowest, max(lowest, highest))
+        )
+        self._tasks = self._intervals()
+        self._usable = usable
+        self._replayed: OrderedSet[int] | None = None
+        self._progress = TuningProgress(registration.name, EXPECTED_SIZES)
+
+    @functools.cached_property
+    def _able(self) -> list[Sequence[TracedCandidate]]:
+        """What competes in each interval."""
+        return [self._usable(task) for task in self._tasks]
+
+    @functools.cached_property
+    def _contests(self) -> list[Contest]:
+        return [self._contest(i, task.values) for i, task in enumerate(self._tasks)]
+
+    def interval_of(self, size: int) -> RangeTask:
+        """The interval of the coarse grid that holds a size."""
+        return self._tasks[self._index_of(size)]
+
+    def run(self) -> list[FoundChoice]:
+        """The ranges in order; together they hold every size."""
+        if all(len(able) < 2 for able in self._able):
+            return self._choices([])
+        if any(contest.peers() is not None for contest in self._contests):
+            log.warning(
+                "%s: ranks cannot find split points of candidates with collectives; "
+                "taking the op itself. Register it with split_points and winners",
+                self._call.op,
+            )
+            return self._choices([])
+        self._replayed = self._bench.searched_before(self._contests, self._rules)
+        search = SplitSearch(
+            self._lowest, self._highest, self._snap, self._measure, self._rules
+        )
+        with self._progress:
+            found = search.run()
+        if self._replayed is None:
+            self._bench.keep_search(self._contests, self._rules, [*self._measured])
+        if search.refused:
+            log.info(
+                "%s: no time to measure sizes %s", self._call.op, [*search.refused]
+            )
+        return self._choices(found)
+
+    def _note(self, values: SymbolValues) -> int:
+        """The dispatched size at these values, which are kept for it."""
+        size = evaluate(self._size, values)
+        self._values.setdefault(size, values)
+        return size
+
+    def _snap(self, size: int) -> int:
+        values = values_near(self._call, self._size, self._lowest, size)
+        return self._note(values)
+
+    def _intervals(self) -> list[RangeTask]:
+        """The coarse grid's intervals: each starts at a size of the grid."""
+        grid = geometric_grid(self._lowest, max(self._lowest, self._highest))
+        starts = sorted(OrderedSet(map(self._snap, grid)))
+        ranges = ranges_from_split_points([start - 1 for start in starts[1:]])
+        return [
+            RangeTask(index, size_range, (Sample(self._values[start]),), self._size)
+            for index, (size_range, start) in enumerate(zip(ranges, starts))
+        ]
+
+    def _contest(self, index: int, values: SymbolValues) -> Contest:
+        sample = settled(Sample(values), self._size)
+        return Contest(self._able[index], self._tasks[index], sample)
+
+    def _index_of(self, size: int) -> int:
+        return range_of([task.size_range for task in self._tasks], size)
+
+    def _measure(self, size: int) -> dict[Option, Time] | None:
+        """What the graphs that serve a size take; None if out of budget."""
+        index = self._index_of(size)
+        able = self._able[index]
+        if len(able) == 1:
+            return {able[0]: Timing(1.0)}
+        contest = self._contest(index, self._values[size])
+        timings = self._timings(contest, size)
+        if timings:
+            self._measured[size] = Measured(contest.sample, timings)
+        if timings is None:
+            return None
+        return {
+            one: self._comparable(one, timings[one.candidate])
+            for one in able
+            if one.candidate in timings
+        }
+
+    def _comparable(self, traced: TracedCandidate, timing: Timing) -> Timing:
+        """With the head start that the op itself has over what is to replace it."""
+        if not traced.candidate.is_fallback:
+            return timing
+        head_start = self._registration.min_speedup_threshold
+        return Timing(timing.milliseconds / head_start, timing.noise / head_start)
+
+    def _timings(self, contest: Contest, size: int) -> Timings | None:
+        """Stored times or new ones, the better of both if it is measured again."""
+        before = self._measured.get(size)
+        if before is None or self._replayed is not None:
+            stored = self._bench.stored(contest)
+            if stored is not None:
+                return stored
+            if self._replayed is not None and size not in self._replayed:
+                return None
+        if not self._budget.allows(size):
+            return None
+        self._bench.compile(self._contests)
+        started = time.perf_counter()
+        seconds_each = self._registration.seconds / EXPECTED_SIZES
+        seconds_each /= max(len(self._bench.running(contest)), 1)
+        known = None if before is None else before.timings
+        timings = self._bench.time(contest, seconds_each, known)
+        self._budget.spend(size, time.perf_counter() - started, timings)
+        self._progress.advance()
+        return timings
+
+    def _choices(self, found: Sequence[FoundRange]) -> list[FoundChoice]:
+        """What was found, as far as the graphs serve the intervals."""
+        pieces: list[tuple[SizeRange, TracedCandidate | None]] = []
+        for task, able in zip(self._tasks, self._able):
+            for part, option in _parts(found, task.size_range):
+                winner = next((one for one in able if one is option), None)
+                if len(able) == 1:
+                    winner = able[0]
+                if pieces and pieces[-1][1] is winner:
+                    part = SizeRange(pieces.pop()[0].start, part.end)
+                pieces.append((part, winner))
+        return [
+            self._choice(index, part, winner)
+            for index, (part, winner) in enumerate(pieces)
+        ]
+
+    def _choice(
+        self, index: int, part: SizeRange, winner: TracedCandidate | None
+    ) -> FoundChoice:
+        sizes = sorted(size for size in self._measured if size in part)
+        samples = [
+            Sample(self._measured[size].sample.values, share)
+            for size, share in zip(sizes, log_shares(sizes))
+        ]
+        measured = [
+            Measured(sample, self._measured[size].timings)
+            for size, sample in zip(sizes, samples)
+        ]
+        interval = self.interval_of(part.start)
+        task = RangeTask(index, part, tuple(samples) or interval.samples, self._size)
+        return FoundChoice(task, interval, winner, measured)
+
+
+def _parts(
+    found: Sequence[FoundRange], interval: SizeRange
+) -> Iterator[tuple[SizeRange, Option]]:
+    """The interval cut where the ranges that were found meet, with their options."""
+    if not found:
+        yield interval, None
+        return
+    ranges = ranges_from_split_points(
+        [one.last for one in found if one.last is not None]
+    )
+    for size_range, one in zip(ranges, found):
+        start = max(size_range.start, interval.start)
+        ends = [r.end for r in (size_range, interval) if r.end is not None]
+        end = min(ends, default=None)
+        if end is None or start <= end:
+            yield SizeRange(start, end), one.option
+
+
+class _Budget:
+    """The time for measuring: whether a size still fits into what is left of it."""
+
+    def __init__(self, seconds: float) -> None:
+        self._left = seconds
+        # By size: seconds that measuring took, and those of one call of each candidate.
+        self._known: dict[int, tuple[float, float]] = {}
+
+    def allows(self, size: int) -> bool:
+        """By what the nearest size took: rounds get no shorter, calls grow with it."""
+        if not self._known:
+            return self._left > 0
+        nearest = min(self._known, key=lambda known: abs(math.log(known / size)))
+        whole, calls = self._known[nearest]
+        growth = max(size / nearest - 1, 0.0)
+        return whole + growth * calls * (MIN_ROUNDS + 1) <= self._left
+
+    def spend(self, size: int, seconds: float, timings: Timings) -> None:
+        """Note what measuring a size took."""
+        self._left -= seconds
+        calls = sum(timing.milliseconds for timing in timings.values()) / 1e3
+        self._known[size] = seconds, calls
