@@ -617,7 +617,7 @@ class TuningTest(RangeDispatchTestCase):
 
         with mock.patch.object(timing, "time_candidates", spy):
             torch.compile(apply_shift, dynamic=True)(x, weight)
-        self.assertEqual(seen, [True, True])
+        self.assertEqual(seen, [True] * 4)
         self.assertTrue(torch.equal(x, before[0]))
         self.assertTrue(torch.equal(weight, before[1]))
 
@@ -850,7 +850,10 @@ class KnobTest(RangeDispatchTestCase):
 
     def test_benchmark_with_cudagraphs_is_passed_on(self):
         self.register(
-            shift_configs(1), split_points=[8], benchmark_with_cudagraphs=True
+            shift_configs(1),
+            split_points=[8],
+            benchmark_with_cudagraphs=True,
+            sizes_per_range=1,
         )
         seen = []
 
@@ -888,6 +891,7 @@ class KnobTest(RangeDispatchTestCase):
             shift_configs(1),
             split_points=[8],
             input_gen_fns={"weight": lambda like: torch.full_like(like, 7.0)},
+            sizes_per_range=1,
         )
         seen = []
 
@@ -906,6 +910,7 @@ class KnobTest(RangeDispatchTestCase):
             shift_configs(1),
             split_points=[8],
             input_gen_fns={"weight": lambda like: torch.ones(3)},
+            sizes_per_range=1,
         )
         with self.assertRaisesRegex(
             Exception, r"input_gen_fns\['weight'\].*\(8,\).*got \(3,\)"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from torch._inductor.range_dispatch.timing import Timing
+from torch._inductor.range_dispatch.timing import SHORTEST, Timing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +27,7 @@ def combined(measured: Sequence[tuple[Timings, float]], is_relative: bool) -> Ti
     total = sum(weight for _, weight in measured)
     shares = [weight / total for _, weight in measured]
     best = [min(t.milliseconds for t in timings.values()) for timings, _ in measured]
+    best = [max(milliseconds, SHORTEST) for milliseconds in best]
     mean_best = sum(share * ms for share, ms in zip(shares, best))
     if is_relative:
         shares = [share * mean_best / ms for share, ms in zip(shares, best)]

@@ -31,7 +31,12 @@ from torch._inductor.range_dispatch.split_search import (
     geometric_grid,
     SplitSearch,
 )
-from torch._inductor.range_dispatch.timing import MIN_ROUNDS, Timing, Timings
+from torch._inductor.range_dispatch.timing import (
+    MIN_ROUNDS,
+    SHORTEST,
+    Timing,
+    Timings,
+)
 from torch._inductor.range_dispatch.tuning import Bench, Contest, Measured
 from torch.utils._ordered_set import OrderedSet
 
@@ -190,10 +195,11 @@ class RangeSearch:
 
     def _comparable(self, traced: TracedCandidate, timing: Timing) -> Timing:
         """With the head start that the op itself has over what is to replace it."""
-        if not traced.candidate.is_fallback:
-            return timing
-        head_start = self._registration.min_speedup_threshold
-        return Timing(timing.milliseconds / head_start, timing.noise / head_start)
+        head_start = 1.0
+        if traced.candidate.is_fallback:
+            head_start = self._registration.min_speedup_threshold
+        milliseconds = max(timing.milliseconds / head_start, SHORTEST)
+        return Timing(milliseconds, timing.noise / head_start)
 
     def _timings(self, contest: Contest, size: int) -> Timings | None:
         """Stored times or new ones, the better of both if it is measured again."""

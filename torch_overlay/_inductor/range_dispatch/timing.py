@@ -38,6 +38,10 @@ MAX_CALLS_PER_ROUND = 10
 HOPELESS_RATIO = 3.0
 
 
+# Milliseconds that a call takes at least; a coarse clock may show none.
+SHORTEST = 1e-9
+
+
 @dataclass(frozen=True)
 class Timing:
     """Milliseconds of the median round, and by how much that may be off."""
