@@ -235,6 +235,7 @@ class ArgumentsTest(CallShapesTestCase):
                 dispatch_on={"tensor_name": "x", "dim": 0, "range_upper_bound": 20},
                 split_points=[8],
                 input_gen_fns={"xs": generate, "x": generate},
+                sizes_per_range=1,
             ),
             mock.patch.object(
                 timing, "time_candidates", wraps=timing.time_candidates
@@ -538,6 +539,7 @@ class SizesTest(CallShapesTestCase):
                         "range_upper_bound": 64,
                     },
                     split_points=[8],
+                    sizes_per_range=1,
                     input_gen_fns={
                         name: lambda like: shapes.append(like.shape[0]) or like
                     },
