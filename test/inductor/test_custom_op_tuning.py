@@ -2,10 +2,12 @@
 """What tuning and dispatch of range-tuned custom ops cost: counted, never timed."""
 
 import contextlib
+import dataclasses
 import gc
 import glob
 import itertools
 import json
+import logging
 import os
 import re
 import subprocess
@@ -603,6 +605,29 @@ class BudgetTest(TuningTestCase):
         with mock.patch.object(timing, "_time_interleaved", spy):
             self.compile(configs=betas(2), split_points=[4])
         self.assertEqual(is_on, [False, False])
+
+
+class ArtifactTest(TuningTestCase):
+    def test_tlparse_gets_what_was_measured(self):
+        found = []
+
+        class Handler(logging.Handler):
+            def emit(self, record):
+                artifact = record.metadata.get("artifact", {})
+                if artifact.get("name") == "range_dispatch":
+                    found.append(json.loads(record.payload))
+
+        handler = Handler()
+        trace_log = logging.getLogger("torch.__trace")
+        trace_log.addHandler(handler)
+        self.addCleanup(trace_log.removeHandler, handler)
+        with record_dispatches() as records:
+            self.compile(configs=betas(2), split_points=[8])
+        expected = [dataclasses.asdict(record) for record in records]
+        self.assertEqual(found, json.loads(json.dumps(expected)))
+        (first, _) = found[0]["ranges"]
+        self.assertEqual(first["size_range"], {"start": 0, "end": 8})
+        self.assertEqual([size["size"] for size in first["sizes"]], [8])
 
 
 class ProgressTest(TestCase):

@@ -31,12 +31,7 @@ from torch._inductor.range_dispatch.split_search import (
     geometric_grid,
     SplitSearch,
 )
-from torch._inductor.range_dispatch.timing import (
-    MIN_ROUNDS,
-    SHORTEST,
-    Timing,
-    Timings,
-)
+from torch._inductor.range_dispatch.timing import MIN_ROUNDS, SHORTEST, Timing, Timings
 from torch._inductor.range_dispatch.tuning import Bench, Contest, Measured
 from torch.utils._ordered_set import OrderedSet
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import json
 from dataclasses import dataclass, field
-
 from typing import TYPE_CHECKING
+
+from torch._logging._internal import trace_structured_artifact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -75,6 +78,9 @@ def record_dispatches() -> Iterator[list[DispatchRecord]]:
 
 
 def publish(record: DispatchRecord) -> None:
-    """Give a record to every context that is collecting."""
+    """Give a record to every context that is collecting, and to tlparse."""
     for records in _listeners:
         records.append(record)
+    trace_structured_artifact(
+        "range_dispatch", "json", lambda: json.dumps(dataclasses.asdict(record))
+    )
