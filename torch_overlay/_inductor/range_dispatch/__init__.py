@@ -1,9 +1,14 @@
 """The engine of range-tuned custom ops; see ``torch._inductor.kernel.custom_op``.
 
 One thing a file, each importing only from those before it: ``ranges``, ``records``,
-``configs``, ``spec``, ``binding``, ``promise``, ``candidates``, ``guards``,
-``tracing``, ``inputs``, ``narrowing``, ``variants``, ``modules``, ``ranks``,
-``agreement``, ``in_step``, ``timing``, ``code_names``, ``identity``,
-``tuning_cache``, ``progress``, ``tuning``, ``choosing``, ``selection``,
-``cond_tree``, ``inlining``.
+``configs``, ``argument_checks``, ``sampling``, ``segments``, ``split_search``,
+``dispatch_on``, ``spec``, ``binding``, ``promise``, ``candidates``, ``guards``,
+``tracing``, ``sizes``, ``inputs``, ``narrowing``, ``variants``, ``modules``, ``ranks``,
+``agreement``, ``in_step``, ``timing``, ``environment``, ``tables``, ``table_store``,
+``code_names``, ``identity``, ``tuning_cache``, ``call_tables``, ``progress``,
+``tuning``, ``choosing``, ``range_search``, ``selection``, ``cond_tree``, ``inlining``.
 """
+
+from torch._inductor.range_dispatch.table_store import load, save
+
+__all__ = ["load", "save"]

@@ -27,13 +27,14 @@ import sympy
 import torch
 from torch._functorch import config as functorch_config
 from torch._guards import TracingContext
+from torch._inductor.range_dispatch import table_store
 from torch._inductor.range_dispatch.code_names import imports_of, names_of
 from torch._library.custom_ops import OPDEFS
 from torch._library.triton import get_triton_kernels_for_op
 from torch.utils._python_dispatch import _disable_current_modes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 
 # Larger tensors are not read for a cache key, nor is more than so many objects.
@@ -122,6 +123,8 @@ def user_lowerings_key() -> list[tuple[str, str]]:
             if not functorch_config.force_non_lazy_backward_lowering:
                 raise BypassFxGraphCache(f"lowering of {op}: {reason}") from reason
             return [(str(op), uuid.uuid4().hex)]
+    if key and (tables := table_store.state()):
+        key.append(("tuning tables", tables))
     key.sort()
     context = TracingContext.try_get()
     if context is not None and _first_keys.setdefault(context, key) != key:
@@ -141,6 +144,19 @@ def digest(value: Any) -> str:
         raise
     except Exception as error:  # of a repr or a reduction, which are anyone's code
         raise Indescribable(f"{type(error).__name__}: {error}") from error
+
+
+def digest_of_implementation(
+    function: Callable[..., Any], params: Any, config_patches: Any
+) -> str:
+    """A digest of all that an implementation runs, inside of an op's kernels, too.
+
+    Raises:
+        Indescribable: there is none.
+    """
+    definition = OPDEFS.get(getattr(function, "_name", ""))
+    kernels = definition and (definition._init_fn, definition._backend_fns)
+    return digest((function, params, config_patches, kernels))
 
 
 class _Walk:

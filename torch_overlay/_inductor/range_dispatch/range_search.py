@@ -135,7 +135,7 @@ class RangeSearch:
         )
         with self._progress:
             found = search.run()
-        if self._replayed is None:
+        if self._replayed is None and not self._bench.uses_table:
             self._bench.keep_search(self._contests, self._rules, [*self._measured])
         if search.refused:
             log.info(
@@ -203,6 +203,9 @@ class RangeSearch:
             stored = self._bench.stored(contest)
             if stored is not None:
                 return stored
+            # With a table, or a search before, nothing new is timed.
+            if self._replayed is None and self._bench.uses_table:
+                return None
             if self._replayed is not None and size not in self._replayed:
                 return None
         if not self._budget.allows(size):

@@ -8,6 +8,7 @@ from typing import Any, TYPE_CHECKING, TypeAlias
 
 from torch._inductor.range_dispatch import modules, timing
 from torch._inductor.range_dispatch.agreement import describe_registration
+from torch._inductor.range_dispatch.call_tables import CallTables
 from torch._inductor.range_dispatch.in_step import communicates, Meeting
 from torch._inductor.range_dispatch.inputs import make_inputs, operand_layouts
 from torch._inductor.range_dispatch.progress import TuningProgress
@@ -70,16 +71,30 @@ class Bench:
         self._call = call
         self._fake_operands = fake_operands
         self._cache = TuningCache(registration, call)
+        self._tables = CallTables(call)
+        # Whether a table had what was asked for.
+        self.uses_table = False
         self._compiled: _Compiled = {}
 
     def stored(self, contest: Contest) -> timing.Timings | None:
-        """What an earlier compile has found, None if that is nothing."""
+        """What a table or an earlier compile has, None if that is nothing."""
         if contest.peers() is not None:  # others may have nothing stored
             return None
-        timings = self._cache.load(contest.candidates, contest.sample.values)
+        values = contest.sample.values
+        timings = self._tables.find(contest.candidates, values)
         if timings is not None:
+            self.uses_table = True
+            _log(self._registration, contest, timings, " (from a table)")
+            return timings
+        timings = self._cache.load(contest.candidates, values)
+        if timings is not None:
+            self._note(contest, timings)
             _log(self._registration, contest, timings, " (stored)")
         return timings
+
+    def _note(self, contest: Contest, timings: timing.Timings) -> None:
+        size = contest.task.size
+        self._tables.note(contest.candidates, contest.sample.values, size, timings)
 
     def compile(self, contests: Sequence[Contest]) -> None:
         """Compile every graph that competes in one of the contests, side by side."""
@@ -114,6 +129,7 @@ class Bench:
         if timings:
             if peers is None:
                 self._cache.store(contest.candidates, contest.sample.values, timings)
+                self._note(contest, timings)
             _log(self._registration, contest, timings)
         return timings
 

@@ -19,11 +19,15 @@ import torch
 from torch._dynamo.utils import counters
 from torch._inductor import config
 from torch._inductor.codecache import CacheBase, torch_key, write_atomic
-from torch._inductor.range_dispatch.identity import digest, Indescribable
+from torch._inductor.range_dispatch.environment import processor
+from torch._inductor.range_dispatch.identity import (
+    digest,
+    digest_of_implementation,
+    Indescribable,
+)
 from torch._inductor.range_dispatch.inputs import operand_layouts
 from torch._inductor.range_dispatch.timing import Timing, Timings
 from torch._inductor.runtime.cache_dir_utils import cache_dir
-from torch._library.custom_ops import OPDEFS
 from torch.utils._ordered_set import OrderedSet
 
 if TYPE_CHECKING:
@@ -182,24 +186,15 @@ def _candidate_text(traced: TracedCandidate) -> str:
 
     candidate = traced.candidate
     text = traced.graph_module.print_readable(print_output=False)
-    # What runs inside the op's own kernel is not in the graph.
-    kernels = OPDEFS.get(getattr(candidate.function, "_name", ""))
     sources = (candidate.function, candidate.params, candidate.config_patches)
-    kernel = kernels and (kernels._init_fn, kernels._backend_fns)
-    return f"{_SYMBOL.sub(renamed, text)} {digest(sources)} {digest(kernel)}"
+    return f"{_SYMBOL.sub(renamed, text)} {digest_of_implementation(*sources)}"
 
 
 def _machine() -> list[Any]:
     """The processor and the threads on it; of a GPU the base's key tells."""
-    model = platform.processor()
-    try:
-        with open("/proc/cpuinfo") as file:
-            model = next(line for line in file if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
     return [
         platform.machine(),
-        model.strip(),
+        processor(),
         torch.backends.cpu.get_cpu_capability(),
         os.cpu_count(),
         torch.get_num_threads(),

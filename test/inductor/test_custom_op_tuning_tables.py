@@ -1,0 +1,444 @@
+# Owner(s): ["module: inductor"]
+"""Tables of what candidates take: written, read, merged, and compiled with."""
+
+import contextlib
+import io
+import json
+import multiprocessing
+import os
+import signal
+import tempfile
+from unittest import mock
+
+from hypothesis import given, settings, strategies
+
+import torch
+from torch._dynamo.utils import counters
+from torch._inductor import config
+from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
+from torch._inductor.range_dispatch import (
+    __main__ as command,
+    call_tables,
+    load,
+    save,
+    table_store,
+    timing,
+)
+from torch._inductor.range_dispatch.records import record_dispatches
+from torch._inductor.range_dispatch.tables import (
+    CandidateTime,
+    Entry,
+    merge_into_file,
+    read_table,
+    TableError,
+    TuningTable,
+)
+from torch._inductor.range_dispatch.timing import Timing
+from torch._inductor.test_case import run_tests, TestCase
+from torch._inductor.utils import fresh_cache
+
+
+def entry(number=0, milliseconds=1.0):
+    return Entry(
+        op=f"some::op{number}",
+        schema="some::op(Tensor x) -> Tensor",
+        environment={"torch": "2", "device": "one"},
+        operands="[[], []]",
+        size=number,
+        candidates=(
+            CandidateTime("first", "abc", milliseconds, 0.1),
+            CandidateTime("second", "def", None, 0.0),
+        ),
+    )
+
+
+class TableTestCase(TestCase):
+    def setUp(self):
+        super().setUp()
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = folder.name
+        self.path = os.path.join(folder.name, "tables", "table é.json")
+        table_store.forget()
+        self.addCleanup(table_store.forget)
+
+
+def write_entries(path, numbers, ready):
+    ready.wait()
+    for number in numbers:
+        merge_into_file(path, TuningTable.of([entry(number)]))
+
+
+class TableFileTest(TableTestCase):
+    def test_round_trip_and_merge(self):
+        merge_into_file(self.path, TuningTable.of([entry(1), entry(2)]))
+        merge_into_file(self.path, TuningTable.of([entry(2, 7.0), entry(3)]))
+        found = read_table(self.path).entries
+        expected = TuningTable.of([entry(1), entry(2, 7.0), entry(3)])
+        self.assertEqual(found, expected.entries)
+        self.assertEqual(
+            {*os.listdir(os.path.dirname(self.path))},
+            {"table é.json", "table é.json.lock"},
+        )
+
+    def test_what_is_no_table_is_an_error_and_stays(self):
+        good = TuningTable.of([entry()])
+        merge_into_file(self.path, good)
+        with open(self.path, encoding="utf-8") as file:
+            content = json.load(file)
+        (raw,) = content["entries"]
+        candidate = raw["candidates"][0]
+
+        def with_candidate(**changes):
+            return {"entries": [{**raw, "candidates": [{**candidate, **changes}]}]}
+
+        for changes, message in (
+            ({"version": 2}, "of version 2, this is 1"),
+            ({"version": None}, "of version None"),
+            ({"format": "other"}, "its format is not"),
+            ({"entries": {}}, "'entries' must be a list"),
+            ({"entries": [3]}, "entry 0"),
+            ({"entries": [{**raw, "candidates": []}]}, "candidates is empty"),
+            ({"entries": [{**raw, "size": "8"}]}, "size is '8'"),
+            ({"entries": [{**raw, "operands": "[]"}]}, "entry 0"),
+            ({"entries": [{**raw, "environment": {"torch": 2}}]}, "environment is 2"),
+            (with_candidate(milliseconds=0), "milliseconds is 0"),
+            (with_candidate(milliseconds=True), "milliseconds is True"),
+            (with_candidate(milliseconds=float("nan")), "milliseconds is nan"),
+            (with_candidate(noise=-1.0), "noise is -1.0"),
+            (with_candidate(digest=None), "digest is None"),
+        ):
+            text = json.dumps({**content, **changes})
+            with open(self.path, "w") as file:
+                file.write(text)
+            for action in (
+                lambda: read_table(self.path),
+                lambda: load(self.path),
+                lambda: merge_into_file(self.path, good),
+            ):
+                with self.assertRaisesRegex(TableError, message):
+                    action()
+            with open(self.path) as file:
+                self.assertEqual(file.read(), text)
+        with self.assertRaises(FileNotFoundError):
+            load(self.path + ".missing")
+
+    @settings(max_examples=200, deadline=None)
+    @given(strategies.data())
+    def test_any_damage_is_an_error_or_no_damage(self, data):
+        with tempfile.TemporaryDirectory() as folder:
+            path = os.path.join(folder, "table.json")
+            merge_into_file(path, TuningTable.of([entry(1), entry(2)]))
+            with open(path, "rb") as file:
+                content = bytearray(file.read())
+            if data.draw(strategies.booleans()):
+                del content[data.draw(strategies.integers(0, len(content) - 1)) :]
+            else:
+                place = data.draw(strategies.integers(0, len(content) - 1))
+                content[place] = data.draw(strategies.integers(0, 255))
+            with open(path, "wb") as file:
+                file.write(content)
+            with contextlib.suppress(TableError):
+                for one in read_table(path).entries.values():
+                    self.assertGreater(one.candidates[0].milliseconds, 0)
+
+    def test_a_failed_write_leaves_what_was_there(self):
+        merge_into_file(self.path, TuningTable.of([entry(1)]))
+        with mock.patch("os.replace", side_effect=OSError("no space left")):
+            with self.assertRaisesRegex(OSError, "no space left"):
+                merge_into_file(self.path, TuningTable.of([entry(2)]))
+        self.assertEqual(len(read_table(self.path).entries), 1)
+        self.assertEqual(len(os.listdir(os.path.dirname(self.path))), 2)
+
+    def test_eight_writers_some_killed(self):
+        context = multiprocessing.get_context("fork")
+        ready = context.Event()
+        writers = [
+            context.Process(
+                target=write_entries,
+                args=(self.path, range(100 * i, 100 * i + 12), ready),
+            )
+            for i in range(8)
+        ]
+        for one in writers:
+            one.start()
+        ready.set()
+        for one in writers[:3]:
+            one.join(0.05)
+            os.kill(one.pid, signal.SIGKILL)
+        for one in writers:
+            one.join()
+        found = {one.size for one in read_table(self.path).entries.values()}
+        for i in range(3, 8):
+            self.assertLessEqual({*range(100 * i, 100 * i + 12)}, found)
+        for i in range(3):
+            # What a killed one wrote is what it wrote first.
+            own = sorted(size - 100 * i for size in found if size // 100 == i)
+            self.assertEqual(own, [*range(len(own))])
+
+
+@torch.library.custom_op("table_test::add", mutates_args=())
+def add(x: torch.Tensor) -> torch.Tensor:
+    return x - 1
+
+
+@add.register_fake
+def _(x):
+    return torch.empty_like(x)
+
+
+def plus(x, k):
+    """Tells by its value which ``k`` ran."""
+    return x + k
+
+
+def model(x):
+    return add(x)
+
+
+def planted(split):
+    """Timing finds k=1 the fastest up to ``split``, and k=2 above."""
+
+    def time_candidates(compiled, inputs, *_):
+        counters["inductor"]["sizes_timed"] += 1
+        fastest = 1 if inputs[0].shape[0] <= split else 2
+        return {
+            one.candidate: Timing(
+                0.001 * (1 + (one.candidate.params.get("k") != fastest))
+            )
+            for one in compiled
+        }
+
+    return mock.patch.object(timing, "time_candidates", time_candidates)
+
+
+class CompileWithTablesTest(TableTestCase):
+    def setUp(self):
+        super().setUp()
+        stack = contextlib.ExitStack()
+        stack.enter_context(config.patch(fx_graph_cache=False))
+        self.addCleanup(stack.close)
+
+    def compile(self, split, sizes=(5,), implementation=plus, **options):
+        """Compile without a cache; the k that ran at each size, and the record."""
+        options.setdefault("split_points", [8])
+        options.setdefault("dispatch_on", {"tensor_name": "x", "dim": 0})
+        torch._dynamo.reset()
+        counters.clear()
+        configs = [CustomOpConfig(implementation, k=k) for k in (1, 2)]
+        with (
+            fresh_cache(),
+            planted(split),
+            custom_op_autotuning(add, configs=configs, **options),
+            record_dispatches() as records,
+        ):
+            compiled = torch.compile(model, dynamic=True)
+            ran = {n: compiled(torch.zeros(n)).max().item() for n in sizes}
+        return ran, records[0]
+
+    def timed(self):
+        return counters["inductor"]["sizes_timed"]
+
+    def measured_table(self, **options):
+        """A file with what was measured, in a process that forgets it."""
+        _, record = self.compile(split=8, **options)
+        self.assertGreater(self.timed(), 0)
+        self.assertEqual(save(self.path), self.timed())
+        table_store.forget()
+        return record
+
+    def test_nothing_is_timed_with_a_table(self):
+        record = self.measured_table()
+        load(self.path)
+        # Timing would find k=1 everywhere.
+        ran, again = self.compile(split=10**6, sizes=(5, 8, 9))
+        self.assertEqual(ran, {5: 1.0, 8: 1.0, 9: 2.0})
+        self.assertEqual(again, record)
+        self.assertEqual(self.timed(), 0)
+        self.assertEqual(counters["inductor"]["custom_op_candidates_compiled"], 0)
+        self.assertEqual(counters["inductor"]["custom_op_tuning_table_hit"], 4)
+
+    def test_found_split_points(self):
+        record = self.measured_table(split_points="auto")
+        load(self.path)
+        ran, again = self.compile(10**6, (5, 8, 9), split_points="auto")
+        self.assertEqual(ran, {5: 1.0, 8: 1.0, 9: 2.0})
+        self.assertEqual(again.ranges, record.ranges)
+        self.assertEqual(self.timed(), 0)
+
+    def test_sizes_that_a_table_has_not_are_timed(self):
+        self.measured_table(sizes_per_range=1)
+        load(self.path)
+        self.compile(split=8)
+        self.assertEqual(self.timed(), 2)
+
+    def test_folders(self):
+        self.measured_table()
+        other = os.path.join(self.folder, "other")
+        os.mkdir(other)
+        for path in (
+            os.path.dirname(self.path),
+            self.path,
+            os.pathsep.join([other, os.path.dirname(self.path)]),
+        ):
+            with config.patch({"range_dispatch.table_path": path}):
+                ran, _ = self.compile(split=10**6, sizes=(5, 9))
+            self.assertEqual(ran, {5: 1.0, 9: 2.0})
+            self.assertEqual(self.timed(), 0)
+        with mock.patch.object(table_store, "BUNDLED", os.path.dirname(self.path)):
+            self.compile(split=10**6)
+        self.assertEqual(self.timed(), 0)
+
+    def test_files_that_are_no_tables_are_ignored(self):
+        folder = os.path.dirname(self.path)
+        self.measured_table()
+        with open(self.path) as file:
+            text = file.read()
+        for number, damaged in enumerate(
+            (text[:100], "", text.replace('"version": 1', '"version": 2'))
+        ):
+            path = os.path.join(folder, f"a{number}.json")
+            with open(path, "w") as file:
+                file.write(damaged)
+            with (
+                config.patch({"range_dispatch.table_path": path}),
+                self.assertLogs("torch._inductor.range_dispatch", "WARNING") as logs,
+            ):
+                self.compile(split=8)
+            self.assertIn(f"a{number}.json", logs.output[0])
+            self.assertEqual(len(logs.output), 1)
+            self.assertEqual(self.timed(), 4)
+        # Beside a good one, too.
+        with config.patch({"range_dispatch.table_path": folder}):
+            self.compile(split=10**6)
+        self.assertEqual(self.timed(), 0)
+
+    def test_another_environment(self):
+        here = call_tables.describe_environment(torch.device("cpu"))
+        self.measured_table()
+        load(self.path)
+
+        def elsewhere(**changes):
+            return mock.patch.object(
+                call_tables, "describe_environment", lambda _: {**here, **changes}
+            )
+
+        with elsewhere(torch="1.0"):
+            with self.assertLogs("torch._inductor.range_dispatch", "WARNING") as logs:
+                ran, _ = self.compile(split=10**6, sizes=(5, 9))
+            self.assertIn("near_tables", logs.output[0])
+            self.assertEqual((ran, self.timed()), ({5: 1.0, 9: 2.0}, 0))
+            with config.patch({"range_dispatch.near_tables": "use"}):
+                with self.assertNoLogs("torch._inductor.range_dispatch", "WARNING"):
+                    self.compile(split=10**6)
+                self.assertEqual(self.timed(), 0)
+            with config.patch({"range_dispatch.near_tables": "ignore"}):
+                self.compile(split=10**6)
+                self.assertEqual(self.timed(), 4)
+            with config.patch({"range_dispatch.near_tables": "maybe"}):
+                with self.assertRaisesRegex(Exception, "near_tables must be one of"):
+                    self.compile(split=10**6)
+        with elsewhere(device="another"):
+            self.compile(split=10**6)
+            self.assertEqual(self.timed(), 4)
+
+    def test_another_implementation(self):
+        self.measured_table()
+        load(self.path)
+        self.compile(split=8, implementation=lambda x, k: x + k + 0)
+        self.assertEqual(self.timed(), 4)
+
+    def test_one_op_is_saved(self):
+        self.compile(split=8)
+        self.assertEqual(save(self.path, op=torch.ops.aten.mm.default), 0)
+        self.assertEqual(save(self.path, op=add), 4)
+        ops = {one.op for one in read_table(self.path).entries.values()}
+        self.assertEqual(ops, {"table_test.add.default"})
+
+    def test_graphs_cached_before_a_table_was_loaded(self):
+        self.measured_table()
+        configs = [CustomOpConfig(plus, k=k) for k in (1, 2)]
+        on = {"tensor_name": "x", "dim": 0}
+
+        def run():
+            torch._dynamo.reset()
+            compiled = torch.compile(model, dynamic=True)
+            return [compiled(torch.zeros(n)).max().item() for n in (5, 9)]
+
+        with (
+            fresh_cache(),
+            config.patch(fx_graph_cache=True),
+            planted(10**6),
+            custom_op_autotuning(
+                add, configs=configs, dispatch_on=on, split_points=[8]
+            ),
+        ):
+            self.assertEqual(run(), [1.0, 1.0])
+            load(self.path)
+            self.assertEqual(run(), [1.0, 2.0])
+
+
+SCRIPT = """
+import sys
+import torch
+from torch._inductor.kernel.custom_op import CustomOpConfig, register_custom_op_autotuning
+
+@torch.library.custom_op("table_test_script::op", mutates_args=())
+def op(x: torch.Tensor) -> torch.Tensor:
+    return x.sin()
+
+op.register_fake(torch.empty_like)
+
+def once(x):
+    return torch.sin(x)
+
+register_custom_op_autotuning(
+    op,
+    configs=[CustomOpConfig(once)],
+    dispatch_on={"tensor_name": "x", "dim": 0, "range_upper_bound": 64},
+    split_points=[8],
+)
+if "compile" in sys.argv:
+    torch.compile(lambda x: op(x), dynamic=True)(torch.randn(5))
+"""
+
+
+class CommandTest(TableTestCase):
+    def run_command(self, *arguments):
+        with (
+            contextlib.redirect_stdout(io.StringIO()) as out,
+            contextlib.redirect_stderr(io.StringIO()) as err,
+        ):
+            status = command.main(arguments)
+        return status, out.getvalue(), err.getvalue()
+
+    def test_tune_and_show(self):
+        script = os.path.join(self.folder, "script.py")
+        with open(script, "w") as file:
+            file.write(SCRIPT)
+        torch._dynamo.reset()
+        status, out, _ = self.run_command("tune", "--out", self.path, script, "compile")
+        self.assertEqual((status, out), (0, f"{self.path}: 4 sizes measured\n"))
+        status, out, _ = self.run_command("show", self.path)
+        self.assertEqual(status, 0)
+        self.assertIn("table_test_script.op.default", out)
+        for size in (2, 4, 8, 64):
+            line = (
+                rf"size {size} of torch.float32\[{size}\]: once .* ms, fallback .* ms"
+            )
+            self.assertRegex(out, line)
+
+    def test_errors(self):
+        status, _, err = self.run_command("show", self.path)
+        self.assertEqual(status, 1)
+        self.assertIn("No such file", err)
+        os.mkdir(os.path.dirname(self.path))
+        with open(self.path, "w") as file:
+            file.write("{")
+        status, _, err = self.run_command("show", self.path)
+        self.assertEqual(status, 1)
+        self.assertIn("is no tuning table", err)
+
+
+if __name__ == "__main__":
+    run_tests()

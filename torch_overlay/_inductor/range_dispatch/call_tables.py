@@ -1,0 +1,115 @@
+"""The entries of tuning tables for one call: looked up, or made of what it took."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import TYPE_CHECKING
+
+import torch
+from torch._dynamo.utils import counters
+from torch._inductor.range_dispatch import table_store
+from torch._inductor.range_dispatch.environment import describe_environment
+from torch._inductor.range_dispatch.identity import (
+    digest_of_implementation,
+    Indescribable,
+)
+from torch._inductor.range_dispatch.inputs import operand_layouts
+from torch._inductor.range_dispatch.sizes import evaluate
+from torch._inductor.range_dispatch.tables import CandidateTime, Entry
+from torch._inductor.range_dispatch.timing import SHORTEST, Timing, Timings
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import sympy
+
+    from torch._inductor.range_dispatch.binding import BoundCall
+    from torch._inductor.range_dispatch.candidates import Candidate
+    from torch._inductor.range_dispatch.sizes import SymbolValues
+    from torch._inductor.range_dispatch.tracing import TracedCandidate
+
+
+log = logging.getLogger(__name__)
+
+
+class CallTables:
+    """What tables say of one call's candidates.
+
+    They are told apart by the digest of their sources, not by their graphs, which
+    another torch may trace otherwise. One without a digest is in no table.
+    """
+
+    def __init__(self, call: BoundCall) -> None:
+        self._call = call
+        self._known: dict[Candidate, str | None] = {}
+        self._environment = describe_environment(call.nodes[0].get_device_or_error())
+
+    def find(
+        self, candidates: Sequence[TracedCandidate], values: SymbolValues
+    ) -> Timings | None:
+        """The times in a table for these sizes, None if no table has them."""
+        digests = self._digests(candidates)
+        if digests is None:
+            return None
+        op = self._call.op
+        operands = self._operands(values)
+        schema = str(op._schema)
+        entry = table_store.find(str(op), schema, operands, digests, self._environment)
+        if entry is None:
+            return None
+        counters["inductor"]["custom_op_tuning_table_hit"] += 1
+        return {
+            one.candidate: Timing(time.milliseconds, time.noise)
+            for one, time in zip(candidates, entry.candidates)
+            if time.milliseconds is not None
+        }
+
+    def note(
+        self,
+        candidates: Sequence[TracedCandidate],
+        values: SymbolValues,
+        size: sympy.Expr | None,
+        timings: Timings,
+    ) -> None:
+        """Keep times for a table that this process may save."""
+        digests = self._digests(candidates)
+        if digests is None:
+            return
+        times = []
+        for one, digest in zip(candidates, digests):
+            taken = timings.get(one.candidate)
+            milliseconds = None if taken is None else max(taken.milliseconds, SHORTEST)
+            noise = 0.0 if taken is None else taken.noise
+            times.append(CandidateTime(one.candidate.name, digest, milliseconds, noise))
+        entry = Entry(
+            op=str(self._call.op),
+            schema=str(self._call.op._schema),
+            environment=self._environment,
+            operands=self._operands(values),
+            size=None if size is None else evaluate(size, values),
+            candidates=tuple(times),
+        )
+        table_store.note(entry)
+
+    def _digests(self, candidates: Sequence[TracedCandidate]) -> list[str] | None:
+        """None if one of them has none."""
+        for one in candidates:
+            candidate = one.candidate
+            if candidate not in self._known:
+                try:
+                    self._known[candidate] = digest_of_implementation(
+                        candidate.function, candidate.params, candidate.config_patches
+                    )
+                except Indescribable as reason:
+                    log.info("%s is in no tuning table: %s", candidate, reason)
+                    self._known[candidate] = None
+        found = [self._known[one.candidate] for one in candidates]
+        return None if None in found else [digest for digest in found if digest]
+
+    def _operands(self, values: SymbolValues) -> str:
+        *tensors, symbols = operand_layouts(self._call, values)
+        described = [
+            (*layout, torch.device(device).type) for *layout, device in tensors
+        ]
+        return json.dumps([described, symbols])
