@@ -1,14 +1,10 @@
 # Owner(s): ["module: inductor"]
-"""Rows for models that are wrapped for data-parallel training on two ranks.
+"""Rows for models that are wrapped for data-parallel training on two ranks."""
 
-All models of all rows run in one pair of processes, and each cell looks at its own.
-"""
-
-import functools
 import itertools
 import traceback
 import unittest
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -31,6 +27,10 @@ DISTRIBUTED = "Distributed"
 OUTPUTS = 3
 
 Wrap = Callable[[torch.nn.Module, Any], torch.nn.Module]
+# The names of a wrap and of a model.
+Cell = tuple[str, str]
+
+_seen: dict[Cell, list["Seen"]] = {}
 
 
 @dataclass
@@ -80,12 +80,14 @@ def _fsdp2(module: torch.nn.Module, backend: Any) -> torch.nn.Module:
     return module
 
 
-def _run_all(rank: int) -> dict[tuple[str, str], Seen]:
+def _run_cells(rank: int, cells: Sequence[Cell]) -> dict[Cell, Seen]:
     # No bucket may be smaller than the first.
     dist._DEFAULT_FIRST_BUCKET_BYTES = 1
+    wraps = {wrap.__name__: wrap for wrap in (_ddp, _fsdp2)}
+    models = {model.name: model for model in MODELS}
     return {
-        (wrap.__name__, model.name): _run_model(rank, model, wrap)
-        for wrap, model in itertools.product((_ddp, _fsdp2), MODELS)
+        (wrap, model): _run_model(rank, models[model], wraps[wrap])
+        for wrap, model in cells
     }
 
 
@@ -144,16 +146,26 @@ def _whole(gradient: Any) -> torch.Tensor:
     return gradient.full_tensor() if isinstance(gradient, DTensor) else gradient
 
 
-@functools.cache
-def _seen_by_rank() -> list[dict[tuple[str, str], Seen]]:
-    return run_ranks(_run_all)
+def _seen_by_ranks(cell: Cell) -> list[Seen]:
+    """What the ranks saw in a cell.
+
+    Starting ranks takes longest, so whoever wants many cells gets all at once.
+    """
+    if cell not in _seen:
+        cells = [cell]
+        if len(_seen) >= 2:
+            names = itertools.product(("_ddp", "_fsdp2"), (m.name for m in MODELS))
+            cells = [one for one in names if one not in _seen]
+        ranks = run_ranks(_run_cells, cells)
+        _seen.update({one: [seen[one] for seen in ranks] for one in cells})
+    return _seen[cell]
 
 
 def _check(
     case: unittest.TestCase, model: DispatchedModel, wrap: Wrap, graphs: int
 ) -> list[Seen]:
     """Every size has run on each rank, with the values and gradients of eager DDP."""
-    ranks = [seen[wrap.__name__, model.name] for seen in _seen_by_rank()]
+    ranks = _seen_by_ranks((wrap.__name__, model.name))
     case.assertEqual(len(ranks), WORLD_SIZE)
     for seen in ranks:
         case.assertEqual(seen.error, "")
