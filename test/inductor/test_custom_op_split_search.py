@@ -15,6 +15,7 @@ import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._dynamo.utils import counters
 from torch._inductor import config
+from torch._inductor.kernel import custom_op
 from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
 from torch._inductor.range_dispatch import range_search, sizes, timing
 from torch._inductor.range_dispatch.records import record_dispatches
@@ -555,6 +556,20 @@ class SizesPerRangeTest(RegisteredTestCase):
             self.assertEqual(ran, {64: k}, weights)
         self.assertEqual(record.ranges[1].timed_sizes, [1000])
 
+    def test_weights_beyond_the_upper_bound_of_the_open_range(self):
+        def checked(x):
+            torch._check(x.shape[0] <= 5000)
+            return add(x)
+
+        _, record = self.run_model(
+            [64],
+            function=checked,
+            split_points=[100],
+            dispatch_on={"range_upper_bound": 200},
+            size_weights={150: 1, 4000: 1, 9000: 1},
+        )
+        self.assertEqual(record.ranges[1].timed_sizes, [150, 4000])
+
     def test_the_time_of_all_calls_counts(self):
         # 90 is as frequent as 10, and saves more than 10 loses.
         curves = {
@@ -580,6 +595,13 @@ class SizesPerRangeTest(RegisteredTestCase):
         with mock.patch.object(sizes, "MAX_INPUT_BYTES", 4 * 64):
             found = self.timed_sizes(split_points=[1000])
         self.assertEqual(found[0], [2, 11, 64])
+
+
+class InterfaceTest(TestCase):
+    def test_names_that_released_torch_has_can_be_imported(self):
+        # From v2.15.0 on; annotations alone would be no reason to import them here.
+        for name in ("DispatchOnConfig", "DEFAULT_RANGE_UPPER_BOUND", "CustomOpConfig"):
+            self.assertTrue(hasattr(custom_op, name), name)
 
 
 class WrongArgumentsTest(TestCase):

@@ -32,6 +32,7 @@ from torch._inductor.range_dispatch.cond_tree import (
 from torch._inductor.range_dispatch.configs import ConfigGenerator, CustomOpConfig
 from torch._inductor.range_dispatch.dispatch_on import (  # noqa: F401
     DEFAULT_RANGE_UPPER_BOUND,
+    DispatchOnConfig,
 )
 from torch._inductor.range_dispatch.inlining import (
     ConfigPatches,
@@ -79,8 +80,6 @@ from torch._inductor.virtualized import V
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from torch._inductor.range_dispatch.dispatch_on import DispatchOnConfig
-
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +89,7 @@ __all__ = [
     "unregister_custom_op_autotuning",
     "custom_op_autotuning",
     "CustomOpConfig",
+    "DispatchOnConfig",
 ]
 
 

@@ -103,7 +103,7 @@ def samples_for_range(
     last = max(first, open_size) if size_range.end is None else size_range.end
     if upper is not None:
         last = min(last, upper)
-    limit = size_range.end if upper is None else last
+    limit = min((n for n in (size_range.end, upper) if n is not None), default=None)
     seen = sizes_of_histogram(histogram or {}, first, limit, count)
     if seen:
         last = max(seen)
