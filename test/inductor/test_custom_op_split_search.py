@@ -20,7 +20,11 @@ from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfi
 from torch._inductor.range_dispatch import range_search, sizes, timing
 from torch._inductor.range_dispatch.records import record_dispatches
 from torch._inductor.range_dispatch.sampling import sizes_of_histogram, spread_sizes
-from torch._inductor.range_dispatch.split_search import SearchRules, SplitSearch
+from torch._inductor.range_dispatch.split_search import (
+    geometric_grid,
+    SearchRules,
+    SplitSearch,
+)
 from torch._inductor.range_dispatch.timing import Timing
 from torch._inductor.test_case import run_tests, TestCase
 from torch._inductor.utils import fresh_cache
@@ -53,9 +57,12 @@ class PlantedSearch(SplitSearch):
         self._noise = noise
         self._budget = budget
         self._curves = curves
-        super().__init__(
-            lowest, highest, lambda n: n // step * step, self._planted, SearchRules()
-        )
+
+        def snap(size):
+            return size // step * step
+
+        grid = sorted({*map(snap, geometric_grid(lowest, highest))})
+        super().__init__(grid, snap, self._planted, SearchRules())
 
     def _planted(self, size):
         if self._budget is not None and len(self.asked) >= self._budget:

@@ -97,9 +97,9 @@ class RangeSearch:
         lowest = max(searched.lowest, lower, 1)
         highest = searched.highest if upper is None else min(searched.highest, upper)
         self._lowest = lowest
-        self._highest = self._note(
-            values_up_to(call, size, lowest, max(lowest, highest))
-        )
+        highest = self._note(values_up_to(call, size, lowest, max(lowest, highest)))
+        grid = geometric_grid(lowest, max(lowest, highest))
+        self._grid = sorted(OrderedSet(map(self._snap, grid)))
         self._tasks = self._intervals()
         self._usable = usable
         self._replayed: OrderedSet[int] | None = None
@@ -130,9 +130,7 @@ class RangeSearch:
             )
             return self._choices([])
         self._replayed = self._bench.searched_before(self._contests, self._rules)
-        search = SplitSearch(
-            self._lowest, self._highest, self._snap, self._measure, self._rules
-        )
+        search = SplitSearch(self._grid, self._snap, self._measure, self._rules)
         with self._progress:
             found = search.run()
         if self._replayed is None and not self._bench.uses_table:
@@ -155,12 +153,10 @@ class RangeSearch:
 
     def _intervals(self) -> list[RangeTask]:
         """The coarse grid's intervals: each starts at a size of the grid."""
-        grid = geometric_grid(self._lowest, max(self._lowest, self._highest))
-        starts = sorted(OrderedSet(map(self._snap, grid)))
-        ranges = ranges_from_split_points([start - 1 for start in starts[1:]])
+        ranges = ranges_from_split_points([start - 1 for start in self._grid[1:]])
         return [
             RangeTask(index, size_range, (Sample(self._values[start]),), self._size)
-            for index, (size_range, start) in enumerate(zip(ranges, starts))
+            for index, (size_range, start) in enumerate(zip(ranges, self._grid))
         ]
 
     def _contest(self, index: int, values: SymbolValues) -> Contest:

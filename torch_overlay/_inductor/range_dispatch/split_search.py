@@ -57,12 +57,13 @@ class FoundRange:
 
 
 class SplitSearch:
-    """Measures sizes in ``[lowest, highest]`` until the ranges are known.
+    """Measures sizes, those of a coarse grid first, until the ranges are known.
 
     ``measured`` has what was found at each size and ``refused`` the sizes beyond the
     budget.
 
     Args:
+        grid: ascending sizes that can be measured.
         snap: the size nearest to a given one that can be measured.
         measure: what the options take at a size that ``snap`` gave, None if that is
             beyond the budget. An option that cannot serve the size is left out. A size
@@ -71,15 +72,14 @@ class SplitSearch:
 
     def __init__(
         self,
-        lowest: int,
-        highest: int,
+        grid: Sequence[int],
         snap: Callable[[int], int],
         measure: Callable[[int], Times | None],
         rules: SearchRules = SearchRules(),
     ) -> None:
         self.measured: dict[int, Times] = {}
         self.refused: OrderedSet[int] = OrderedSet()
-        self._grid = sorted(OrderedSet(map(snap, geometric_grid(lowest, highest))))
+        self._grid = grid
         self._snap = snap
         self._measure = measure
         self._rules = rules
