@@ -19,17 +19,21 @@ import sympy
 import torch
 from torch._inductor import config
 from torch._inductor.lowering import user_lowerings
+from torch._inductor.range_dispatch.axes import axes_of, Axis
 from torch._inductor.range_dispatch.binding import (
     bind_call,
     BoundCall,
     UnsupportedArgument,
 )
+from torch._inductor.range_dispatch.cells import sizes_seen, tasks_for_cells
 from torch._inductor.range_dispatch.cond_tree import (
     build_cond_tree,
-    count_conds,
+    DispatchPlan,
+    plan_dispatch,
     TreeContext,
 )
 from torch._inductor.range_dispatch.configs import ConfigGenerator, CustomOpConfig
+from torch._inductor.range_dispatch.decisions import Leaf
 from torch._inductor.range_dispatch.dispatch_on import (  # noqa: F401
     DEFAULT_RANGE_UPPER_BOUND,
     DispatchOnConfig,
@@ -40,32 +44,14 @@ from torch._inductor.range_dispatch.inlining import (
     subgraph_prefix,
 )
 from torch._inductor.range_dispatch.promise import Promise
-from torch._inductor.range_dispatch.ranges import (
-    group_by_winner,
-    plan_decisions,
-    range_of,
-    reachable,
-    SizeRange,
-)
-from torch._inductor.range_dispatch.records import (
-    DispatchRecord,
-    publish,
-    RangeRecord,
-    SizeRecord,
-)
+from torch._inductor.range_dispatch.publishing import publish_choices
+from torch._inductor.range_dispatch.ranges import Cell, cell_of, SizeRange
 from torch._inductor.range_dispatch.selection import (
     RangeChoice,
     SearchTask,
     select_winners,
 )
-from torch._inductor.range_dispatch.sizes import (
-    bounds_of,
-    evaluate,
-    hint_values,
-    RangeTask,
-    Sample,
-    samples_for_range,
-)
+from torch._inductor.range_dispatch.sizes import bounds_of, RangeTask
 from torch._inductor.range_dispatch.spec import (
     build_registration,
     DEFAULT_SIZES_PER_RANGE,
@@ -75,7 +61,7 @@ from torch._inductor.range_dispatch.spec import (
 )
 from torch._inductor.range_dispatch.tracing import output_values, TracedCandidate
 from torch._inductor.select_algorithm import ExternKernelChoice
-from torch._inductor.virtualized import V
+from torch.fx.experimental.symbolic_shapes import is_symbolic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -267,8 +253,8 @@ def _standard_lowering_fn(
     call = _bind(registration, args, kwargs)
     if call is None:
         return None
-    tasks = [RangeTask(0, registration.ranges[0], _sizes_seen(call))]
-    return _lower_winners(registration, call, tasks, None)
+    tasks = [RangeTask(0, registration.cells[0], sizes_seen(call))]
+    return _lower_winners(registration, call, tasks, ())
 
 
 def _range_based_lowering_fn(
@@ -281,47 +267,15 @@ def _range_based_lowering_fn(
     call = _bind(registration, args, kwargs)
     if call is None:
         return None
-    tensor = call.position(dispatch.tensor_name)
-    if tensor is None:
-        log.info("%s: no %s to dispatch on", call.op, dispatch.tensor_name)
+    axes = axes_of(dispatch, call)
+    if axes is None:
         return None
-    rank = len(call.nodes[tensor].get_size())
-    if not -rank <= dispatch.dim < rank:
-        raise ValueError(
-            f"dispatch_on['dim'] of {call.op} is {dispatch.dim}, out of range for "
-            f"{dispatch.tensor_name!r} of {rank} dimensions"
-        )
-    dim = dispatch.dim % rank
-    size = V.graph.sizevars.simplify(call.nodes[tensor].get_size()[dim])
-    ranges = registration.ranges
     tasks: Sequence[RangeTask] | SearchTask
-    if isinstance(size, sympy.Integer):
-        index = range_of(ranges, int(size))
-        tasks = [RangeTask(index, ranges[index], _sizes_seen(call))]
-    elif dispatch.searched is not None:
-        tasks = SearchTask(size, dispatch.searched)
+    if dispatch.searched is not None and not axes[0].is_static:
+        tasks = SearchTask(axes[0], dispatch.searched)
     else:
-        tasks = [
-            RangeTask(
-                index,
-                ranges[index],
-                samples_for_range(
-                    call,
-                    size,
-                    ranges[index],
-                    dispatch.range_upper_bound,
-                    registration.sizes_per_range,
-                    registration.size_weights,
-                ),
-                size,
-            )
-            for index in reachable(ranges, *bounds_of(size))
-        ]
-    return _lower_winners(registration, call, tasks, (tensor, dim))
-
-
-def _sizes_seen(call: BoundCall) -> tuple[Sample, ...]:
-    return (Sample(hint_values(call.size_symbols())),)
+        tasks = tasks_for_cells(registration, call, axes)
+    return _lower_winners(registration, call, tasks, axes)
 
 
 def _bind(
@@ -342,11 +296,11 @@ def _lower_winners(
     registration: Registration,
     call: BoundCall,
     tasks: Sequence[RangeTask] | SearchTask,
-    dispatched: tuple[int, int] | None,
+    axes: Sequence[Axis],
 ) -> Any:
     """Choose the winner of each task and lower them to IR.
 
-    ``dispatched`` is the operand and dimension whose size decides at run time.
+    ``axes`` are the sizes that decide at run time.
     """
     promise = Promise.of(call)
     if promise is None:
@@ -356,19 +310,23 @@ def _lower_winners(
         return None
     choices = selection.choices
     graph_modules = [choice.winner.graph_module for choice in choices]
-    if dispatched is None:
-        graph_module = graph_modules[0]
-    else:
+    plan = DispatchPlan(graph_modules[:1], Leaf(0))
+    graph_module = graph_modules[0]
+    if not all(axis.is_static for axis in axes):
+        cells = [choice.task.cell for choice in choices]
+        operands = selection.fake_operands
+        merge = not config.test_configs.force_no_impl_grouping
+        plan = _plan(graph_modules, cells, operands, axes, merge)
         graph_module = _build_torch_cond_dispatch(
             subgraph_prefix(registration.name, selection.number),
             graph_modules,
-            [choice.task.size_range for choice in choices],
-            selection.fake_operands,
-            *dispatched,
+            cells,
+            operands,
             outputs=promise.outputs,
-            merge=not config.test_configs.force_no_impl_grouping,
+            merge=merge,
+            axes=axes,
         )
-    _publish(registration, choices, dispatched, call, count_conds(graph_module) + 1)
+    publish_choices(registration, call, axes, choices, plan)
     if graph_module is graph_modules[0] and choices[0].winner.candidate.is_fallback:
         return None  # the op itself, for all sizes
     return promise.fulfil(
@@ -383,58 +341,16 @@ def _patches(choices: Sequence[RangeChoice]) -> ConfigPatches:
     }
 
 
-def _publish(
-    registration: Registration,
-    choices: Sequence[RangeChoice],
-    dispatched: tuple[int, int] | None,
-    call: BoundCall,
-    branches: int,
-) -> None:
-    size = None
-    if dispatched is not None:
-        tensor, dim = dispatched
-        size = call.nodes[tensor].get_size()[dim]
-    dispatch = registration.dispatch
-    record = DispatchRecord(
-        op=str(registration.op),
-        tensor_name=dispatch.tensor_name if dispatch else None,
-        dim=dispatch.dim if dispatch else None,
-        size=None if size is None else str(size),
-        ranges=tuple(_range_record(choice, size) for choice in choices),
-        branches=branches,
-    )
-    for row in record.ranges:
-        log.info("%s range %s -> %s", registration.name, row.size_range, row.winner)
-    publish(record)
-
-
-def _range_record(choice: RangeChoice, size: Any) -> RangeRecord:
-    return RangeRecord(
-        choice.task.size_range,
-        choice.winner.candidate.name,
-        tuple(
-            SizeRecord(
-                None if size is None else evaluate(size, one.sample.values),
-                one.sample.weight,
-                {c.name: t.milliseconds for c, t in one.timings.items()},
-                {c.name: t.noise for c, t in one.timings.items()},
-            )
-            for one in choice.measured
-        ),
-        {c.name: t.milliseconds for c, t in choice.timings.items()},
-        {c.name: t.noise for c, t in choice.timings.items()},
-    )
-
-
 def _build_torch_cond_dispatch(
     name: str,
     graph_modules: Sequence[torch.fx.GraphModule],
-    ranges: Sequence[SizeRange],
+    ranges: Sequence[SizeRange | Cell],
     operands: Sequence[Any],
-    tensor: int,
-    dim: int,
+    tensor: int = 0,
+    dim: int = 0,
     outputs: Sequence[torch.Tensor] | None = None,
     merge: bool = True,
+    axes: Sequence[Axis] | None = None,
 ) -> torch.fx.GraphModule:
     """The graph that picks among traced implementations by a size.
 
@@ -447,28 +363,42 @@ def _build_torch_cond_dispatch(
         name: what the names of the subgraphs start with.
         graph_modules: the graph for each range; the very same graph in several ranges
             becomes one branch. All take ``operands`` and return a tuple of tensors.
-        ranges: inclusive and ascending.
+        ranges: inclusive and ascending; with several axes, cells of their grid.
         operands: fake tensors and SymInts, one for each placeholder.
         tensor, dim: operand and dimension whose size decides.
         outputs: fake tensors with the strides that every branch must produce; those
             of the first graph by default.
         merge: whether ranges with the same graph share one branch.
+        axes: instead of ``tensor`` and ``dim``, the sizes that decide.
     """
-    size = operands[tensor].shape[dim]
-    if not isinstance(size, torch.SymInt):
-        return graph_modules[range_of(ranges, size)]
-    kept = reachable(ranges, *bounds_of(size.node.expr, size.node.shape_env))
-    distinct = list(dict.fromkeys(graph_modules[i] for i in kept))
-    branches = group_by_winner(
-        [ranges[i] for i in kept],
-        [distinct.index(graph_modules[i]) for i in kept],
-        merge,
-    )
+    if axes is None:
+        size = operands[tensor].shape[dim]
+        expr = size.node.expr if isinstance(size, torch.SymInt) else size
+        axes = [Axis("size", sympy.sympify(expr), tensor, dim)]
+    cells = [one if isinstance(one, Cell) else Cell((one,)) for one in ranges]
+    if all(axis.is_static for axis in axes):
+        sizes = [int(axis.size) for axis in axes]
+        return graph_modules[cell_of(cells, sizes)]
+    plan = _plan(graph_modules, cells, operands, axes, merge)
     return build_cond_tree(
-        plan_decisions(branches),
-        [distinct[branch.winner] for branch in branches],
-        TreeContext(operands, outputs or output_values(distinct[0]), tensor, dim, name),
+        plan.tree,
+        plan.branches,
+        TreeContext(operands, outputs or output_values(plan.branches[0]), axes, name),
     )
+
+
+def _plan(
+    graph_modules: Sequence[torch.fx.GraphModule],
+    cells: Sequence[Cell],
+    operands: Sequence[Any],
+    axes: Sequence[Axis],
+    merge: bool,
+) -> DispatchPlan:
+    """Branches for what can occur by the bounds of the operands' symbols."""
+    sizes = [n for x in operands for n in getattr(x, "shape", [x])]
+    shape_env = next((n.node.shape_env for n in sizes if is_symbolic(n)), None)
+    bounds = [bounds_of(axis.size, shape_env) for axis in axes]
+    return plan_dispatch(graph_modules, cells, bounds, merge)
 
 
 def autotune_custom_op(
@@ -539,7 +469,7 @@ def autotune_custom_op(
     tensor_names = [name for name in schema_names if name not in runtime]
     call = bind_call(op_overload, (), {**dict(zip(tensor_names, inputs)), **runtime})
     promise = Promise.of(call)
-    task = RangeTask(0, registration.ranges[0], _sizes_seen(call))
+    task = RangeTask(0, registration.cells[0], sizes_seen(call))
     selection = promise and select_winners(registration, call, promise.outputs, [task])
     if not promise or not selection:
         raise RuntimeError(f"No valid choices generated for {name}")

@@ -74,7 +74,7 @@ class Matter:
             str(registration.op),
             describe_registration(registration),
             _hash(_describe_call(registration, call)),
-            len(registration.ranges),
+            len(registration.cells),
         )
 
     def key(self, index: int | str) -> str:
@@ -276,11 +276,11 @@ def describe_registration(registration: Registration) -> str:
 
 def _describe_call(registration: Registration, call: BoundCall) -> str:
     names: dict[sympy.Basic, sympy.Basic] = {}
-    dispatched = _dispatched_size(registration, call)
+    dispatched = _dispatched_sizes(registration, call)
 
     def neutral(size: Any) -> str:
-        if dispatched is not None and size == dispatched:
-            return "dispatched"
+        if size in dispatched:
+            return f"dispatched {dispatched.index(size)}"
         if not isinstance(size, sympy.Basic):
             return str(size)
         for symbol in sorted(size.free_symbols, key=lambda s: s.name):
@@ -303,11 +303,15 @@ def _describe_call(registration: Registration, call: BoundCall) -> str:
     return f"{parts} {scalars}"
 
 
-def _dispatched_size(registration: Registration, call: BoundCall) -> Any:
+def _dispatched_sizes(registration: Registration, call: BoundCall) -> list[Any]:
+    """Those that are dimensions; of expressions only the symbols are left out."""
     dispatch = registration.dispatch
-    if dispatch is None:
-        return None
-    position = call.position(dispatch.tensor_name)
-    if position is None:
-        return None
-    return call.nodes[position].get_size()[dispatch.dim]
+    axes = dispatch.axes if dispatch is not None else ()
+    found = []
+    for axis in axes:
+        position = None
+        if axis.tensor_name is not None:
+            position = call.position(axis.tensor_name)
+        if position is not None:
+            found.append(call.nodes[position].get_size()[axis.dim])
+    return found

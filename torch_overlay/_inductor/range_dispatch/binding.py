@@ -9,6 +9,7 @@ distinct tensors, then symbols of their sizes and of the scalars.
 from __future__ import annotations
 
 import inspect
+import re
 from dataclasses import dataclass
 from typing import Any, TYPE_CHECKING
 
@@ -26,6 +27,9 @@ from torch.utils._sympy.reference import PythonReferenceAnalysis
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterable, Sequence
+
+
+_SYMBOL = re.compile(r"\b[su]\d+\b")
 
 
 class UnsupportedArgument(Exception):
@@ -126,6 +130,25 @@ class BoundCall:
             for node in self.nodes
         )
         return self.op, layouts, self.symbols, tuple(map(structure_of, self._slots))
+
+    def describe(self) -> str:
+        """The tensor operands for people: ``x: float32[64, s0] (s0, 1)``.
+
+        The same for calls that differ in the names of symbols only.
+        """
+        names: dict[str, str] = {}
+
+        def shown(exprs: Iterable[Any]) -> str:
+            text = ", ".join(map(str, exprs))
+            return _SYMBOL.sub(
+                lambda match: names.setdefault(match[0], f"s{len(names)}"), text
+            )
+
+        return "; ".join(
+            f"{self.name_of(index)}: {str(node.get_dtype()).removeprefix('torch.')}"
+            f"[{shown(node.get_size())}] ({shown(node.get_stride())})"
+            for index, node in enumerate(self.nodes)
+        )
 
     def name_of(self, index: int) -> str:
         """The argument that operand ``index`` was passed for."""

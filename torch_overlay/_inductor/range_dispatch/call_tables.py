@@ -22,8 +22,7 @@ from torch._inductor.range_dispatch.timing import SHORTEST, Timing, Timings
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import sympy
-
+    from torch._inductor.range_dispatch.axes import Axis
     from torch._inductor.range_dispatch.binding import BoundCall
     from torch._inductor.range_dispatch.candidates import Candidate
     from torch._inductor.range_dispatch.sizes import SymbolValues
@@ -69,10 +68,13 @@ class CallTables:
         self,
         candidates: Sequence[TracedCandidate],
         values: SymbolValues,
-        size: sympy.Expr | None,
+        axes: Sequence[Axis],
         timings: Timings,
     ) -> None:
-        """Keep times for a table that this process may save."""
+        """Keep times for a table that this process may save.
+
+        ``axes`` are what the call is dispatched on.
+        """
         digests = self._digests(candidates)
         if digests is None:
             return
@@ -86,8 +88,10 @@ class CallTables:
             op=str(self._call.op),
             schema=str(self._call.op._schema),
             environment=self._environment,
+            call=self._call.describe(),
+            axes=tuple(axis.name for axis in axes),
             operands=self._operands(values),
-            size=None if size is None else evaluate(size, values),
+            sizes=tuple(evaluate(axis.size, values) for axis in axes),
             candidates=tuple(times),
         )
         table_store.note(entry)

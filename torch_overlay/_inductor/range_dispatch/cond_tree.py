@@ -17,13 +17,26 @@ import sympy
 
 import torch
 import torch.utils._pytree as pytree
-from torch._inductor.range_dispatch.ranges import Decision, DecisionTree, Leaf
-from torch.fx import Graph, GraphModule, Node
+from torch._inductor.range_dispatch.decisions import (
+    Decision,
+    DecisionTree,
+    group_by_winner,
+    Leaf,
+    plan_decisions,
+)
+from torch._inductor.range_dispatch.ranges import Cell, overlaps
+from torch.fx import Graph, GraphModule, Node, Proxy
 from torch.fx.experimental.symbolic_shapes import CallMethodKey, free_unbacked_symbols
+from torch.fx.proxy import GraphAppendingTracer
 from torch.utils._ordered_set import OrderedSet
+from torch.utils._sympy.interp import sympy_interp
+from torch.utils._sympy.reference import PythonReferenceAnalysis
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from torch._inductor.range_dispatch.axes import Axis
+    from torch._inductor.range_dispatch.decisions import Box
 
 
 @dataclass(frozen=True)
@@ -31,20 +44,54 @@ class TreeContext:
     """What all graphs of one tree have in common.
 
     ``operands`` are the fake tensors and SymInts that the placeholders stand for and
-    ``outputs`` the fake tensors that every branch returns. Dispatch reads size ``dim``
-    of operand ``tensor``. Names of subgraphs start with ``prefix``.
+    ``outputs`` the fake tensors that every branch returns. Dispatch reads ``axes``.
+    Names of subgraphs start with ``prefix``.
     """
 
     operands: Sequence[Any]
     outputs: Sequence[torch.Tensor]
-    tensor: int
-    dim: int
+    axes: Sequence[Axis]
     prefix: str
 
 
 def branch_name(prefix: str, index: int) -> str:
     """The attribute under which a cond's graph holds branch ``index``."""
     return f"{prefix}_branch_{index}"
+
+
+@dataclass(frozen=True)
+class DispatchPlan:
+    """The distinct graphs of all cells that can occur, and the tree that picks one."""
+
+    branches: list[GraphModule]
+    tree: DecisionTree
+
+
+def plan_dispatch(
+    graph_modules: Sequence[GraphModule],
+    cells: Sequence[Cell],
+    bounds: Sequence[tuple[int, int | None]],
+    merge: bool = True,
+) -> DispatchPlan:
+    """Arrange the graphs of ``cells`` as branches.
+
+    ``bounds`` has for each axis the smallest and largest size that can occur. Without
+    ``merge`` cells with the same graph do not share a branch.
+    """
+    kept = [
+        (cell, graph_module)
+        for cell, graph_module in zip(cells, graph_modules, strict=True)
+        if all(map(overlaps, cell.ranges, bounds))
+    ]
+    distinct = list(dict.fromkeys(graph_module for _, graph_module in kept))
+    branches = group_by_winner(
+        [cell for cell, _ in kept],
+        [distinct.index(graph_module) for _, graph_module in kept],
+        merge,
+    )
+    return DispatchPlan(
+        [distinct[branch.winner] for branch in branches], plan_decisions(branches)
+    )
 
 
 def build_cond_tree(
@@ -133,20 +180,49 @@ def _call(graph: Graph, function: Callable[..., Any], *args: Any) -> Node:
 def _predicate(
     graph: Graph, tree: Decision, placeholders: Sequence[Node], context: TreeContext
 ) -> Node:
-    """Whether the dispatched size lies in one of the decision's intervals."""
-    size = _call(
-        graph, torch.ops.aten.sym_size.int, placeholders[context.tensor], context.dim
+    """Whether the dispatched sizes lie in one of the decision's boxes."""
+    compared = OrderedSet(
+        number
+        for box in tree.boxes
+        for number, interval in enumerate(box)
+        if interval != (None, None)
     )
+    sizes = {n: _size(graph, context.axes[n], placeholders) for n in sorted(compared)}
 
-    def within(low: int | None, high: int | None) -> Node:
+    def within(box: Box) -> Node:
         tests = []
-        if low is not None:
-            tests.append(_call(graph, operator.ge, size, low))
-        if high is not None:
-            tests.append(_call(graph, operator.le, size, high))
+        for number, (low, high) in enumerate(box):
+            if low is not None:
+                tests.append(_call(graph, operator.ge, sizes[number], low))
+            if high is not None:
+                tests.append(_call(graph, operator.le, sizes[number], high))
         return functools.reduce(functools.partial(_call, graph, operator.and_), tests)
 
     return functools.reduce(
-        functools.partial(_call, graph, operator.or_),
-        [within(low, high) for low, high in tree.intervals],
+        functools.partial(_call, graph, operator.or_), map(within, tree.boxes)
     )
+
+
+def _size(graph: Graph, axis: Axis, placeholders: Sequence[Node]) -> Node:
+    """The size of an axis: read off an operand, or computed from symbols."""
+    sym_size = torch.ops.aten.sym_size.int
+    if axis.operand is not None:
+        return _call(graph, sym_size, placeholders[axis.operand], axis.dim)
+    known: dict[sympy.Basic, Node] = {}
+    for placeholder in placeholders:
+        value = placeholder.meta["val"]
+        if isinstance(value, torch.SymInt):
+            known.setdefault(value.node.expr, placeholder)
+            continue
+        for dim, size in enumerate(value.shape):
+            wanted = isinstance(size, torch.SymInt) and size.node.expr
+            if wanted in axis.size.free_symbols and wanted not in known:
+                known[wanted] = _call(graph, sym_size, placeholder, dim)
+    tracer = GraphAppendingTracer(graph)
+    values = {symbol: Proxy(known[symbol], tracer) for symbol in axis.size.free_symbols}
+    size = sympy_interp(PythonReferenceAnalysis, values, axis.size).node
+    for node in graph.nodes:
+        if node.op == "call_function" and "val" not in node.meta:
+            args = torch.fx.map_arg(node.args, lambda n: n.meta["val"])
+            node.meta["val"] = node.target(*args)
+    return size

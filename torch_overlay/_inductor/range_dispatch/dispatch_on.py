@@ -1,9 +1,11 @@
-"""What a registration dispatches on: a dimension, and where its sizes are split."""
+"""What a registration dispatches on: dimensions, and where their sizes are split."""
 
 from __future__ import annotations
 
+import inspect
 import itertools
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NotRequired, TYPE_CHECKING, TypedDict
 
@@ -13,6 +15,7 @@ from torch._inductor.range_dispatch.argument_checks import (
     is_finite,
     is_int,
 )
+from torch._inductor.range_dispatch.configs import parameters_of
 from torch._inductor.range_dispatch.split_search import SearchRules
 
 if TYPE_CHECKING:
@@ -22,24 +25,34 @@ if TYPE_CHECKING:
 DEFAULT_RANGE_UPPER_BOUND = 65536
 # The split points that tuning is to find.
 AUTO = "auto"
+MAX_AXES = 3
+# A grid of more would take hours to tune.
+MAX_CELLS = 4096
 
 _BOUND_KEYS = ("range_upper_bound", "unbounded_size")
 _SEARCH_KEYS = ("min", "max", "precision", "max_loss")
-_DISPATCH_KEYS = ("tensor_name", "dim", *_BOUND_KEYS, *_SEARCH_KEYS)
+_DISPATCH_KEYS = ("tensor_name", "dim", "size", *_BOUND_KEYS, *_SEARCH_KEYS)
+_NAMED = (
+    inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    inspect.Parameter.KEYWORD_ONLY,
+)
 _EXAMPLE = "e.g., {'tensor_name': 'x', 'dim': 1}"
 
 
 class DispatchOnConfig(TypedDict):
     """What ``dispatch_on`` takes: a tensor argument of the op and its dimension.
 
+    Instead of the two, ``size`` is a function: of the shapes of the tensor arguments
+    that its parameters name, ``lambda x, weight: x[0] * weight[1]``.
     ``range_upper_bound``, or ``unbounded_size``, is the size at which the open last
     range is timed. The others are for ``split_points="auto"``: the sizes between which
     splits are looked for, how far a split may be off, as a part of the size, and what
     a range may lose to the fastest at any size, as a part of its time.
     """
 
-    tensor_name: str
-    dim: int
+    tensor_name: NotRequired[str]
+    dim: NotRequired[int]
+    size: NotRequired[Callable[..., Any]]
     range_upper_bound: NotRequired[int]
     unbounded_size: NotRequired[int]
     min: NotRequired[int]
@@ -58,17 +71,34 @@ class SearchedSizes:
 
 
 @dataclass(frozen=True)
-class DispatchOn:
-    """The dispatched dimension and where its sizes are split.
+class DispatchAxis:
+    """One dispatched size and where it is split.
 
-    ``range_upper_bound`` is the size at which the open last range is timed. Without
-    ``searched`` the split points are given, else they are to be found.
+    It is dimension ``dim`` of argument ``tensor_name``, or what ``function`` makes of
+    the shapes of the tensor arguments that its parameters name. ``range_upper_bound``
+    is the size at which the open last range is timed.
     """
 
-    tensor_name: str
-    dim: int
     split_points: tuple[int, ...]
     range_upper_bound: int
+    tensor_name: str | None = None
+    dim: int = 0
+    function: Callable[..., Any] | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The tensor arguments that it is read off."""
+        if self.function is None:
+            return (self.tensor_name or "",)
+        return tuple(inspect.signature(self.function).parameters)
+
+
+@dataclass(frozen=True)
+class DispatchOn:
+    """The dispatched sizes. With ``searched`` the split points of the only one are not
+    given, but to be found."""
+
+    axes: tuple[DispatchAxis, ...]
     searched: SearchedSizes | None = None
 
 
@@ -88,85 +118,174 @@ def check_dispatch(
             f"autotuning, got dispatch_on={dispatch_on!r} and "
             f"split_points={split_points!r}"
         )
-    if not isinstance(dispatch_on, Mapping):
+    is_auto = isinstance(split_points, str) and split_points == AUTO
+    if isinstance(dispatch_on, (list, tuple)) and all(
+        isinstance(one, Mapping) for one in dispatch_on
+    ):
+        return _check_axes(op, dispatch_on, split_points)
+    place = "dispatch_on"
+    _check_keys(dispatch_on, place)
+    if is_auto:
+        searched = _check_searched_sizes(dispatch_on)
+        axis = _check_axis(op, dispatch_on, place, (), searched.highest)
+        return DispatchOn((axis,), searched)
+    axis = _check_split_axis(op, dispatch_on, place, split_points, "split_points")
+    return DispatchOn((axis,))
+
+
+def _check_axes(
+    op: torch._ops.OpOverload, dispatch_on: Sequence[Any], split_points: Any
+) -> DispatchOn:
+    if not 1 <= len(dispatch_on) <= MAX_AXES:
         raise ValueError(
-            "dispatch_on must be a dict with 'tensor_name' and 'dim' keys, "
-            f"{_EXAMPLE}. Got: {type(dispatch_on)}"
+            f"dispatch_on must be a dict or a list of 1 to {MAX_AXES} dicts, one for "
+            f"each dimension, got {len(dispatch_on)}: {dispatch_on!r}"
         )
-    for key in dispatch_on:
+    if (
+        isinstance(split_points, str)
+        or not isinstance(split_points, (list, tuple))
+        or len(split_points) != len(dispatch_on)
+    ):
+        raise ValueError(
+            "split_points must have a list for each of the dimensions that dispatch_on "
+            f"lists ({AUTO!r} is for one dimension, given as a dict), "
+            f"got {split_points!r} for {len(dispatch_on)}"
+        )
+    axes = []
+    for index, (one, points) in enumerate(zip(dispatch_on, split_points)):
+        place = f"dispatch_on[{index}]"
+        _check_keys(one, place)
+        axes.append(_check_split_axis(op, one, place, points, f"split_points[{index}]"))
+    cells = math.prod(len(axis.split_points) + 1 for axis in axes)
+    if cells > MAX_CELLS:
+        raise ValueError(
+            f"split_points span {cells} cells, more than {MAX_CELLS}: {split_points!r}"
+        )
+    return DispatchOn(tuple(axes))
+
+
+def _check_keys(one: Any, place: str) -> None:
+    if not isinstance(one, Mapping):
+        raise ValueError(
+            f"{place} must be a dict with 'tensor_name' and 'dim' keys, {_EXAMPLE}, or "
+            f"a list of such dicts. Got: {type(one)}"
+        )
+    for key in one:
         if key not in _DISPATCH_KEYS:
             raise ValueError(
-                f"dispatch_on has an unknown key {key!r}"
+                f"{place} has an unknown key {key!r}"
                 f"{did_you_mean(key, _DISPATCH_KEYS)}; allowed: {_DISPATCH_KEYS}"
             )
-    if "tensor_name" not in dispatch_on or "dim" not in dispatch_on:
-        raise ValueError(
-            "dispatch_on must contain 'tensor_name' and 'dim' keys, "
-            f"{_EXAMPLE}. Got keys: {list(dispatch_on)}"
-        )
-    tensor_name = _check_tensor_name(op, dispatch_on["tensor_name"])
-    dim = _check_dim(dispatch_on["dim"])
-    if isinstance(split_points, str) and split_points == AUTO:
-        searched = _check_searched_sizes(dispatch_on)
-        return DispatchOn(tensor_name, dim, (), searched.highest, searched)
-    for key in _SEARCH_KEYS:
-        if key in dispatch_on:
+    if "size" in one:
+        if "tensor_name" in one or "dim" in one:
             raise ValueError(
-                f"dispatch_on[{key!r}] is for split_points={AUTO!r}, "
-                f"got split_points={split_points!r}"
+                f"{place} takes 'size', or 'tensor_name' and 'dim'. "
+                f"Got keys: {list(one)}"
             )
-    points = _check_split_points(split_points)
-    return DispatchOn(
-        tensor_name=tensor_name,
-        dim=dim,
-        split_points=points,
-        range_upper_bound=_check_upper_bound(dispatch_on, points[-1]),
-    )
+    elif "tensor_name" not in one or "dim" not in one:
+        raise ValueError(
+            f"{place} must contain 'tensor_name' and 'dim' keys, {_EXAMPLE}, "
+            f"or 'size'. Got keys: {list(one)}"
+        )
 
 
-def _check_tensor_name(op: torch._ops.OpOverload, name: Any) -> str:
+def _check_split_axis(
+    op: torch._ops.OpOverload,
+    one: Mapping[str, Any],
+    place: str,
+    split_points: Any,
+    splits_place: str,
+) -> DispatchAxis:
+    for key in _SEARCH_KEYS:
+        if key in one:
+            raise ValueError(
+                f"{place}[{key!r}] is for split_points={AUTO!r}, "
+                f"got {splits_place}={split_points!r}"
+            )
+    points = _check_split_points(split_points, splits_place)
+    bound = _check_upper_bound(one, place, points[-1])
+    return _check_axis(op, one, place, points, bound)
+
+
+def _check_axis(
+    op: torch._ops.OpOverload,
+    one: Mapping[str, Any],
+    place: str,
+    points: tuple[int, ...],
+    bound: int,
+) -> DispatchAxis:
+    if "size" in one:
+        function = _check_function(op, one["size"], place)
+        return DispatchAxis(points, bound, function=function)
+    tensor_name = _check_tensor_name(op, one["tensor_name"], place)
+    dim = _check_dim(one["dim"], place)
+    return DispatchAxis(points, bound, tensor_name, dim)
+
+
+def _check_function(
+    op: torch._ops.OpOverload, function: Any, place: str
+) -> Callable[..., Any]:
+    tensors = argument_names(op, ("Tensor", "Optional[Tensor]"))
+    parameters = parameters_of(function) if callable(function) else None
+    if not parameters:
+        raise ValueError(
+            f"{place}['size'] must be a function of the shapes of tensor arguments of "
+            f"{op}, such as lambda {tensors[0]}: {tensors[0]}[0] * {tensors[0]}[1], "
+            f"got {function!r}"
+        )
+    for parameter in parameters:
+        if parameter.name not in tensors or parameter.kind not in _NAMED:
+            raise ValueError(
+                f"{place}['size'] has the parameter '{parameter}', not a tensor "
+                f"argument of {op}{did_you_mean(parameter.name, tensors)}; "
+                f"allowed: {tensors}"
+            )
+    return function
+
+
+def _check_tensor_name(op: torch._ops.OpOverload, name: Any, place: str) -> str:
     if not isinstance(name, str):
         raise ValueError(
-            "dispatch_on['tensor_name'] must be a string (tensor parameter name), "
+            f"{place}['tensor_name'] must be a string (tensor parameter name), "
             f"got {type(name)}"
         )
     tensors = argument_names(op, ("Tensor", "Optional[Tensor]"))
     if name not in tensors:
         raise ValueError(
-            f"dispatch_on['tensor_name'] is {name!r}, not a tensor argument of {op}"
+            f"{place}['tensor_name'] is {name!r}, not a tensor argument of {op}"
             f"{did_you_mean(name, tensors)}; allowed: {tensors}"
         )
     return name
 
 
-def _check_dim(dim: Any) -> int:
+def _check_dim(dim: Any, place: str) -> int:
     if not is_int(dim):
         raise ValueError(
-            "dispatch_on['dim'] must be an integer (dimension index), "
+            f"{place}['dim'] must be an integer (dimension index), "
             f"got {dim!r} of {type(dim)}"
         )
     return int(dim)
 
 
-def _check_split_points(split_points: Any) -> tuple[int, ...]:
+def _check_split_points(split_points: Any, place: str) -> tuple[int, ...]:
     if not isinstance(split_points, (list, tuple)) or not split_points:
         raise ValueError(
-            f"split_points must be a non-empty list of integers or {AUTO!r}, "
+            f"{place} must be a non-empty list of integers or {AUTO!r}, "
             f"got {split_points!r}"
         )
     for point in split_points:
         if not is_int(point):
             raise ValueError(
-                f"split_points must be integers, got {point!r} of {type(point)} "
+                f"{place} must be integers, got {point!r} of {type(point)} "
                 f"in {split_points!r}"
             )
         if point < 1:
             raise ValueError(
-                f"split_points must be at least 1, got {point} in {split_points!r}"
+                f"{place} must be at least 1, got {point} in {split_points!r}"
             )
     if any(b <= a for a, b in itertools.pairwise(split_points)):
         raise ValueError(
-            "split_points must be sorted in ascending order without repeats, "
+            f"{place} must be sorted in ascending order without repeats, "
             f"got {split_points!r}"
         )
     return tuple(split_points)
@@ -205,11 +324,13 @@ def _check_searched_sizes(dispatch_on: Mapping[str, Any]) -> SearchedSizes:
     return SearchedSizes(bounds["min"], bounds["max"], SearchRules(**parts))
 
 
-def _check_upper_bound(dispatch_on: Mapping[str, Any], last_split: int) -> int:
+def _check_upper_bound(
+    dispatch_on: Mapping[str, Any], place: str, last_split: int
+) -> int:
     given = [key for key in _BOUND_KEYS if key in dispatch_on]
     if len(given) > 1:
         raise ValueError(
-            "dispatch_on takes one of 'range_upper_bound' and its alias "
+            f"{place} takes one of 'range_upper_bound' and its alias "
             f"'unbounded_size', got both: {dict(dispatch_on)!r}"
         )
     if not given:
@@ -218,11 +339,11 @@ def _check_upper_bound(dispatch_on: Mapping[str, Any], last_split: int) -> int:
     bound = dispatch_on[given[0]]
     if not is_int(bound) or bound <= 0:
         raise ValueError(
-            f"dispatch_on[{given[0]!r}] must be a positive integer, got {bound!r}"
+            f"{place}[{given[0]!r}] must be a positive integer, got {bound!r}"
         )
     if bound < last_split:
         raise ValueError(
-            f"dispatch_on[{given[0]!r}] must not be below the last split point "
+            f"{place}[{given[0]!r}] must not be below the last split point "
             f"{last_split}, got {bound}"
         )
     return max(int(bound), last_split + 1)

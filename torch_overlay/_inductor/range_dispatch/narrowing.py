@@ -12,35 +12,31 @@ from torch.utils._ordered_set import OrderedSet
 from torch.utils._sympy.value_ranges import ValueRanges
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from torch._inductor.range_dispatch.ranges import SizeRange
+    from torch._inductor.range_dispatch.ranges import Cell, SizeRange
     from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 
 @contextlib.contextmanager
 def known_to_be_in(
-    size: sympy.Expr, size_range: SizeRange, shape_env: ShapeEnv
+    sizes: Sequence[sympy.Expr], cell: Cell, shape_env: ShapeEnv
 ) -> Iterator[None]:
-    """Let comparisons that ``size_range`` decides be evaluated without a guard.
+    """Let comparisons that ``cell`` decides be evaluated without a guard.
 
     Nothing may be guarded on inside: what holds here does not hold for the graph.
     """
-    before = {symbol: shape_env.var_to_range[symbol] for symbol in size.free_symbols}
-    narrowed = {
-        symbol: _bounds(size, symbol, size_range, shape_env)
-        for symbol in before
-        if all(grows_with(size, s) for s in size.free_symbols)
-    }
-    shape_env.var_to_range.update(
-        # A range that no value of the symbol hits decides nothing.
-        {
-            symbol: before[symbol] & bounds
-            for symbol, bounds in narrowed.items()
-            if bounds.lower <= before[symbol].upper
-            and before[symbol].lower <= bounds.upper
-        }
-    )
+    ranges = shape_env.var_to_range
+    before = {symbol: ranges[symbol] for size in sizes for symbol in size.free_symbols}
+    for size, size_range in zip(sizes, cell.ranges, strict=True):
+        if not all(grows_with(size, s) for s in size.free_symbols):
+            continue
+        for symbol in size.free_symbols:
+            bounds = _bounds(size, symbol, size_range, shape_env)
+            known = ranges[symbol]
+            # A range that no value of the symbol hits decides nothing.
+            if bounds.lower <= known.upper and known.lower <= bounds.upper:
+                ranges[symbol] = known & bounds
     _forget_evaluations(shape_env)
     try:
         yield

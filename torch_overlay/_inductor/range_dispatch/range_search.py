@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from torch._inductor.range_dispatch.progress import TuningProgress
 from torch._inductor.range_dispatch.ranges import (
+    Cell,
     range_of,
     ranges_from_split_points,
     SizeRange,
@@ -38,8 +39,7 @@ from torch.utils._ordered_set import OrderedSet
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    import sympy
-
+    from torch._inductor.range_dispatch.axes import Axis
     from torch._inductor.range_dispatch.binding import BoundCall
     from torch._inductor.range_dispatch.dispatch_on import SearchedSizes
     from torch._inductor.range_dispatch.segments import Option, Time
@@ -80,7 +80,7 @@ class RangeSearch:
         registration: Registration,
         searched: SearchedSizes,
         call: BoundCall,
-        size: sympy.Expr,
+        axis: Axis,
         bench: Bench,
         usable: Callable[[RangeTask], Sequence[TracedCandidate]],
     ) -> None:
@@ -88,7 +88,8 @@ class RangeSearch:
         self._registration = registration
         self._rules = searched.rules
         self._call = call
-        self._size = size
+        self._axis = axis
+        self._size = size = axis.size
         self._bench = bench
         self._values: dict[int, SymbolValues] = {}
         self._measured: dict[int, Measured] = {}
@@ -155,12 +156,17 @@ class RangeSearch:
         """The coarse grid's intervals: each starts at a size of the grid."""
         ranges = ranges_from_split_points([start - 1 for start in self._grid[1:]])
         return [
-            RangeTask(index, size_range, (Sample(self._values[start]),), self._size)
+            RangeTask(
+                index,
+                Cell((size_range,)),
+                (Sample(self._values[start]),),
+                (self._axis,),
+            )
             for index, (size_range, start) in enumerate(zip(ranges, self._grid))
         ]
 
     def _contest(self, index: int, values: SymbolValues) -> Contest:
-        sample = settled(Sample(values), self._size)
+        sample = settled(Sample(values), [self._size])
         return Contest(self._able[index], self._tasks[index], sample)
 
     def _index_of(self, size: int) -> int:
@@ -245,7 +251,12 @@ class RangeSearch:
             for size, sample in zip(sizes, samples)
         ]
         interval = self.interval_of(part.start)
-        task = RangeTask(index, part, tuple(samples) or interval.samples, self._size)
+        task = RangeTask(
+            index,
+            Cell((part,)),
+            tuple(samples) or interval.samples,
+            (self._axis,),
+        )
         return FoundChoice(task, interval, winner, measured)
 
 

@@ -13,17 +13,19 @@ from torch._logging._internal import trace_structured_artifact
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from torch._inductor.range_dispatch.ranges import SizeRange
+    from torch._inductor.range_dispatch.decisions import DecisionTree
+    from torch._inductor.range_dispatch.ranges import Cell, SizeRange
 
 
 @dataclass(frozen=True)
 class SizeRecord:
     """What candidates took at one size: milliseconds, and by how many each may be off.
 
-    ``size`` is None in plain autotuning. ``weight`` is how much it counts in its range.
+    ``sizes`` has one for each axis, none in plain autotuning. ``weight`` is how much
+    they count in their cell.
     """
 
-    size: int | None
+    sizes: tuple[int, ...]
     weight: float
     milliseconds: dict[str, float]
     noise: dict[str, float]
@@ -31,35 +33,54 @@ class SizeRecord:
 
 @dataclass(frozen=True)
 class RangeRecord:
-    """One range: its winner, and the times that decided, if any were taken.
+    """One cell: its winner, and the times that decided, if any were taken.
 
-    ``milliseconds`` and ``noise`` sum up ``sizes``; a candidate within the noise of the
-    fastest may win.
+    ``number`` is the winner as registered with ``winners``. ``milliseconds`` and
+    ``noise`` sum up ``sizes``; a candidate within the noise of the fastest may win.
     """
 
-    size_range: SizeRange
+    cell: Cell
     winner: str
+    number: int
     sizes: tuple[SizeRecord, ...] = ()
     milliseconds: dict[str, float] = field(default_factory=dict)
     noise: dict[str, float] = field(default_factory=dict)
 
     @property
+    def size_range(self) -> SizeRange:
+        """The range of the only axis."""
+        (only,) = self.cell.ranges
+        return only
+
+    @property
     def timed_sizes(self) -> list[int]:
-        """The sizes that stand for the range, ascending."""
-        return [one.size for one in self.sizes if one.size is not None]
+        """The sizes of the only axis that stand for the range, ascending."""
+        return [size for one in self.sizes for size in one.sizes]
 
 
 @dataclass(frozen=True)
 class DispatchRecord:
-    """One lowered call: ``size`` is the dispatched size as an expression, None for
-    plain autotuning; ``branches`` is 1 when the winner was inlined without a cond."""
+    """One lowered call.
+
+    ``call`` tells the operands' dtypes, sizes and strides. ``axes`` are what is
+    dispatched on, such as ``x.shape[1]``, and ``sizes`` what they are in the graph, as
+    expressions; both are empty in plain autotuning. ``tree`` picks one of
+    ``branch_winners``, which are names; if there is one, it was inlined without a cond.
+    """
 
     op: str
-    tensor_name: str | None
-    dim: int | None
-    size: str | None
+    name: str
+    call: str
+    axes: tuple[str, ...]
+    sizes: tuple[str, ...]
     ranges: tuple[RangeRecord, ...]
-    branches: int
+    branch_winners: tuple[str, ...]
+    tree: DecisionTree
+
+    @property
+    def branches(self) -> int:
+        """How many branches there are."""
+        return len(self.branch_winners)
 
 
 _listeners: list[list[DispatchRecord]] = []

@@ -21,7 +21,7 @@ from torch._inductor.range_dispatch.binding import BoundCall
 from torch._inductor.range_dispatch.candidates import Candidate, CandidatePool
 from torch._inductor.range_dispatch.choosing import choose, combined
 from torch._inductor.range_dispatch.range_search import RangeSearch
-from torch._inductor.range_dispatch.ranges import ranges_from_split_points
+from torch._inductor.range_dispatch.ranges import Cell, ranges_from_split_points
 from torch._inductor.range_dispatch.ranks import AgreementError
 from torch._inductor.range_dispatch.sizes import concrete, RangeTask, settled
 from torch._inductor.range_dispatch.spec import (
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 
     import sympy
 
+    from torch._inductor.range_dispatch.axes import Axis
     from torch._inductor.range_dispatch.dispatch_on import SearchedSizes
 
-    from torch._inductor.range_dispatch.ranges import SizeRange
     from torch._inductor.range_dispatch.timing import Timings
     from torch._inductor.range_dispatch.tracing import TracedCandidate
     from torch.fx.experimental.symbolic_shapes import ShapeEnv
@@ -53,20 +53,22 @@ log = logging.getLogger(__name__)
 class RangeChoice:
     """The winner of a range, and what was measured to find it.
 
-    ``timings`` is what decided: the times at all sizes in one.
+    ``number`` is the winner as registered. ``timings`` is what decided: the times at
+    all sizes in one.
     """
 
     task: RangeTask
     winner: TracedCandidate
+    number: int
     measured: Sequence[Measured] = ()
     timings: Timings = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class SearchTask:
-    """Find ranges of ``size``, an expression, and a winner for each."""
+    """Find ranges of the axis, and a winner for each."""
 
-    size: sympy.Expr
+    axis: Axis
     searched: SearchedSizes
 
 
@@ -107,10 +109,10 @@ def select_winners(
     if key not in known:
         choices: list[RangeChoice] | None
         if isinstance(tasks, SearchTask):
-            selector = _Selector(registration, call, expected, tasks.size)
+            selector = _Selector(registration, call, expected, [tasks.axis.size])
             choices = selector.search(tasks)
         else:
-            selector = _Selector(registration, call, expected, tasks[0].size)
+            selector = _Selector(registration, call, expected, tasks[0].sizes)
             choices = selector.choose(tasks)
         selection = choices and Selection(
             choices, selector.fake_operands, len(known), selector.decision
@@ -134,15 +136,15 @@ class _Selector:
         registration: Registration,
         call: BoundCall,
         expected: Sequence[torch.Tensor],
-        size: sympy.Expr | None,
+        sizes: Sequence[sympy.Expr],
     ) -> None:
         self._registration = registration
         self._call = call
         self._pool = CandidatePool(registration.op)
         self._configured_for_all: Sequence[Candidate] | None = None
-        self._configured_by_range: dict[SizeRange, Sequence[Candidate]] = {}
+        self._configured_by_range: dict[Cell, Sequence[Candidate]] = {}
         is_given = registration.winners is not None
-        self._variants = Variants(call, expected, size, is_given)
+        self._variants = Variants(call, expected, sizes, is_given)
         self.decision: Decision | None = None
 
     @property
@@ -178,10 +180,11 @@ class _Selector:
             traced = traced or self._last_resort(task)
             if traced is None:
                 return None
-            choices.append(RangeChoice(task, traced, seen, times))
+            number = self._number(task, traced)
+            choices.append(RangeChoice(task, traced, number, seen, times))
         if matter is None:
             return choices
-        found = {c.task.index: self._number(c.task, c.winner) for c in choices}
+        found = {choice.task.index: choice.number for choice in choices}
         self.decision = known or agree(Decision(matter, found))
         return [
             self._agreed(choice, able, self.decision.winners[choice.task.index])
@@ -195,7 +198,7 @@ class _Selector:
             self._registration,
             task.searched,
             self._call,
-            task.size,
+            task.axis,
             bench,
             self._usable,
         )
@@ -207,7 +210,13 @@ class _Selector:
         found = search.run()
         winners = [one.winner or self._last_resort(one.task) for one in found]
         choices = [
-            RangeChoice(one.task, winner, one.measured, _combined(one.measured, True))
+            RangeChoice(
+                one.task,
+                winner,
+                self._number(one.interval, winner),
+                one.measured,
+                _combined(one.measured, True),
+            )
             for one, winner in zip(found, winners)
             if winner is not None
         ]
@@ -215,7 +224,7 @@ class _Selector:
             return None
         if matter is None:
             return choices
-        numbers = [self._number(f.interval, c.winner) for f, c in zip(found, choices)]
+        numbers = [choice.number for choice in choices]
         ends = [one.task.size_range.end for one in found]
         splits = tuple(end for end in ends if end is not None)
         own = Decision(matter, dict(enumerate(numbers)), splits)
@@ -232,7 +241,7 @@ class _Selector:
         ranges = ranges_from_split_points(decision.split_points or ())
         for index, size_range in enumerate(ranges):
             interval = search.interval_of(size_range.start)
-            task = dataclasses.replace(interval, index=index, size_range=size_range)
+            task = dataclasses.replace(interval, index=index, cell=Cell((size_range,)))
             number = decision.winners[index]
             candidate = self._candidate(interval, number)
             traced = None
@@ -240,12 +249,12 @@ class _Selector:
                 traced = self._variants.graph_for(candidate, task)
             if traced is None:
                 raise self._cannot_agree(candidate or number, task)
-            choices.append(RangeChoice(task, traced))
+            choices.append(RangeChoice(task, traced, number))
         return choices
 
     def _cannot_agree(self, winner: object, task: RangeTask) -> AgreementError:
         return AgreementError(
-            f"all ranks take {winner} for range {task.size_range} of "
+            f"all ranks take {winner} for range {task.cell} of "
             f"{self._call.op}, which this rank cannot: it was dropped, as the log "
             "says. Register the op with winners=[...] that every rank can run"
         )
@@ -255,7 +264,7 @@ class _Selector:
     ) -> list[list[Measured]]:
         """What the candidates take, for each task at each of its sizes."""
         contests = [
-            Contest(able, task, settled(sample, task.size))
+            Contest(able, task, settled(sample, task.sizes))
             for able, task in zip(usable, tasks)
             if len(able) > 1
             for sample in task.samples
@@ -273,7 +282,7 @@ class _Selector:
         """The op itself, for a range that no candidate is left for."""
         if not self._registration.include_fallback:
             raise RuntimeError(
-                f"{self._call.op} has no candidate left for range {task.size_range}: "
+                f"{self._call.op} has no candidate left for range {task.cell}: "
                 "the log says why each was dropped, and include_fallback=False rules "
                 "out the op itself"
             )
@@ -306,7 +315,7 @@ class _Selector:
     ) -> RangeChoice:
         """This rank's own choice, or in its place the one that all ranks take."""
         task = found.task
-        if self._number(task, found.winner) == number:
+        if found.number == number:
             return found
         candidate = self._candidate(task, number)
         traced = next((one for one in able if one.candidate is candidate), None)
@@ -314,7 +323,7 @@ class _Selector:
             traced = self._variants.graph_for(candidate, task)
         if traced is None:
             raise self._cannot_agree(candidate or number, task)
-        return RangeChoice(task, traced, found.measured, found.timings)
+        return RangeChoice(task, traced, number, found.measured, found.timings)
 
     def _usable(self, task: RangeTask) -> list[TracedCandidate]:
         """The traced candidates that compete for a range; one if it is given."""
@@ -341,12 +350,12 @@ class _Selector:
         """
         if self._registration.configs is None:
             # What a generator makes anew each time would be other candidates.
-            if task.size_range not in self._configured_by_range:
+            if task.cell not in self._configured_by_range:
                 generated = self._generated_configs(task)
-                self._configured_by_range[task.size_range] = [
+                self._configured_by_range[task.cell] = [
                     self._pool.add(one) for one in generated
                 ]
-            return self._configured_by_range[task.size_range]
+            return self._configured_by_range[task.cell]
         if self._configured_for_all is None:
             configs = self._registration.configs
             self._configured_for_all = [self._pool.add(one) for one in configs]
@@ -388,7 +397,7 @@ class _Selector:
                 raise ValueError(
                     f"winners[{task.index}] of {self._registration.op} is {index}, but "
                     f"config_generator returned {len(configured)} configs for range "
-                    f"{task.size_range}"
+                    f"{task.cell}"
                 )
             return configured[index]
         if _is_deterministic() and force_configs is None and may_fall_back:

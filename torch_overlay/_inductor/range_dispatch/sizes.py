@@ -24,8 +24,9 @@ from torch.utils._sympy.functions import CleanDiv, FloorDiv, Max, Min
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from torch._inductor.range_dispatch.axes import Axis
     from torch._inductor.range_dispatch.binding import BoundCall
-    from torch._inductor.range_dispatch.ranges import SizeRange
+    from torch._inductor.range_dispatch.ranges import Cell, SizeRange
     from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 
@@ -55,20 +56,31 @@ class Sample:
 class RangeTask:
     """A range to find a winner for.
 
-    ``index`` is its place in the registration, ``samples`` has the sizes that stand
-    for it, ascending, and ``size`` is the dispatched size if that is known at run time
-    only.
+    ``index`` is its place in the registration and ``cell`` its range on each axis.
+    ``samples`` has the sizes that stand for it, the largest last. Plain autotuning has
+    no axes.
     """
 
     index: int
-    size_range: SizeRange
+    cell: Cell
     samples: tuple[Sample, ...]
-    size: sympy.Expr | None = None
+    axes: tuple[Axis, ...] = ()
 
     @property
     def values(self) -> SymbolValues:
         """The largest sizes that stand for the range."""
         return self.samples[-1].values
+
+    @property
+    def sizes(self) -> list[sympy.Expr]:
+        """The dispatched sizes."""
+        return [axis.size for axis in self.axes]
+
+    @property
+    def size_range(self) -> SizeRange:
+        """The range of the only axis."""
+        (only,) = self.cell.ranges
+        return only
 
 
 def bounds_of(
@@ -181,6 +193,26 @@ def values_near(
     return hints
 
 
+def vary_one_symbol(
+    size: sympy.Expr,
+    symbol: sympy.Symbol,
+    values: SymbolValues,
+    size_range: SizeRange,
+    target: int,
+) -> SymbolValues | None:
+    """The values with ``symbol`` such that ``size`` is in its range.
+
+    It is as close to ``target`` from below as can be; None if it cannot be there.
+    """
+    found = []
+    for value in _trial_values(size, symbol, values, target):
+        varied = {**values, symbol: value}
+        actual = evaluate(size, varied)
+        if actual in size_range and actual <= target:
+            found.append((actual, varied))
+    return max(found, key=lambda one: one[0])[1] if found else None
+
+
 def _trial_values(
     size: sympy.Expr, symbol: sympy.Symbol, others: SymbolValues, target: int
 ) -> Iterable[int]:
@@ -261,14 +293,14 @@ def concrete(expr: Any, values: SymbolValues) -> int:
     return evaluate(expr, {**hint_values(unknown), **values})
 
 
-def settled(sample: Sample, size: sympy.Expr | None) -> Sample:
+def settled(sample: Sample, sizes: Sequence[sympy.Expr]) -> Sample:
     """The sample, with what tracing has found to be equal since.
 
-    A symbol of the dispatched ``size`` may now stand for an expression of another one,
+    A symbol of the dispatched ``sizes`` may now stand for an expression of another one,
     which takes over its value.
     """
     values = dict(sample.values)
-    for symbol in size.free_symbols if size is not None else ():
+    for symbol in OrderedSet(s for size in sizes for s in size.free_symbols):
         now = V.graph.sizevars.shape_env.replace(symbol)
         for other in now.free_symbols - OrderedSet([symbol]):
             if grows_with(now, other):

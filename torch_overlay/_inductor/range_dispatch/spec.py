@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +24,12 @@ from torch._inductor.range_dispatch.configs import (
     parameters_of,
 )
 from torch._inductor.range_dispatch.dispatch_on import AUTO, check_dispatch, DispatchOn
-from torch._inductor.range_dispatch.ranges import ranges_from_split_points, SizeRange
+from torch._inductor.range_dispatch.ranges import (
+    Cell,
+    cells_of_grid,
+    ranges_from_split_points,
+    SizeRange,
+)
 
 
 DEFAULT_SIZES_PER_RANGE = 3
@@ -62,10 +68,17 @@ class Registration:
         return self.tuning_seconds
 
     @property
-    def ranges(self) -> tuple[SizeRange, ...]:
-        return ranges_from_split_points(
-            self.dispatch.split_points if self.dispatch else ()
-        )
+    def grid(self) -> tuple[tuple[SizeRange, ...], ...]:
+        """The ranges of each axis."""
+        if self.dispatch is None:
+            return ()
+        axes = self.dispatch.axes
+        return tuple(ranges_from_split_points(axis.split_points) for axis in axes)
+
+    @functools.cached_property
+    def cells(self) -> tuple[Cell, ...]:
+        """The cells of the grid; one that holds all without a dispatch."""
+        return cells_of_grid(self.grid)
 
 
 def resolve_op(custom_op: Any) -> torch._ops.OpOverload:
@@ -238,10 +251,13 @@ def _check_winners(
         )
     if not isinstance(winners, Sequence) or isinstance(winners, str):
         raise TypeError(f"winners must be a list of integers, got {winners!r}")
-    count = 1 if dispatch is None else len(dispatch.split_points) + 1
+    counts = [len(axis.split_points) + 1 for axis in dispatch.axes] if dispatch else []
+    count = math.prod(counts)
     if len(winners) != count:
+        cells = " x ".join(map(str, counts))
+        what = "ranges" if len(counts) < 2 else f"cells ({cells}, the last one fastest)"
         raise ValueError(
-            f"winners must have one entry for each of the {count} ranges, "
+            f"winners must have one entry for each of the {count} {what}, "
             f"got {len(winners)}: {winners!r}"
         )
     # How many configs a generator returns is known at compile time only.
@@ -313,6 +329,11 @@ def _check_size_weights(
         raise ValueError(
             "size_weights weigh the sizes of given ranges; with "
             f"split_points={AUTO!r} every size is held to dispatch_on['max_loss']"
+        )
+    if len(dispatch.axes) > 1:
+        raise ValueError(
+            "size_weights weigh the sizes of one dimension, dispatch_on has "
+            f"{len(dispatch.axes)}"
         )
     if not isinstance(weights, Mapping):
         raise TypeError(

@@ -18,6 +18,7 @@ from typing import Any, TYPE_CHECKING
 
 from torch._inductor import config
 from torch._inductor.range_dispatch.tables import (
+    Choice,
     Entry,
     merge_into_file,
     read_table,
@@ -36,6 +37,7 @@ NEAR_TABLES = ("warn", "use", "ignore")
 
 _loaded: dict[str, Entry] = {}
 _measured: dict[str, Entry] = {}
+_chosen: dict[str, Choice] = {}
 
 
 def save(path: str, op: Any = None) -> int:
@@ -51,7 +53,8 @@ def save(path: str, op: Any = None) -> int:
     """
     name = None if op is None else str(getattr(op, "_opoverload", op))
     entries = [e for e in _measured.values() if name is None or e.op == name]
-    merge_into_file(path, TuningTable.of(entries))
+    choices = [c for c in _chosen.values() if name is None or c.op == name]
+    merge_into_file(path, TuningTable.of(entries, choices))
     return len(entries)
 
 
@@ -71,11 +74,17 @@ def forget() -> None:
     """Drop what this process has loaded and measured."""
     _loaded.clear()
     _measured.clear()
+    _chosen.clear()
 
 
 def note(entry: Entry) -> None:
     """Keep what this process has measured, for ``save``."""
     _measured[entry.key] = entry
+
+
+def note_choice(choice: Choice) -> None:
+    """Keep what this process has chosen, for ``save``."""
+    _chosen[choice.key] = choice
 
 
 def state() -> str:

@@ -12,16 +12,18 @@ import json
 import math
 import os
 from dataclasses import dataclass
-from typing import Any, TYPE_CHECKING
+from typing import Any, TYPE_CHECKING, TypeVar
 
 from torch.utils._filelock import FileLock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
+
+_Part = TypeVar("_Part")
 
 FORMAT = "range dispatch tuning table"
-VERSION = 1
+VERSION = 2
 
 
 class TableError(ValueError):
@@ -46,15 +48,18 @@ class Entry:
     """The times of all candidates of an op at one size.
 
     ``operands`` has size, stride, dtype and device type of each tensor, then the values
-    of symbols; ``size`` is the dispatched size, None in plain autotuning, and
-    ``environment`` what the times depend on besides.
+    of symbols, and ``environment`` what the times depend on besides. ``call``, ``axes``
+    and ``sizes`` are for people: the operands with symbols, what is dispatched on, such
+    as ``x.shape[1]``, and its sizes here. Plain autotuning has no axes.
     """
 
     op: str
     schema: str
     environment: Mapping[str, str]
+    call: str
+    axes: tuple[str, ...]
     operands: str
-    size: int | None
+    sizes: tuple[int, ...]
     candidates: tuple[CandidateTime, ...]
 
     @property
@@ -68,19 +73,50 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """The winners of a call: one for each cell of the grid of split points.
+
+    The last axis changes fastest. ``winners`` are as registered, -1 for the op itself,
+    None for a cell that cannot occur, and ``names`` those of the candidates.
+    """
+
+    op: str
+    schema: str
+    environment: Mapping[str, str]
+    call: str
+    axes: tuple[str, ...]
+    split_points: tuple[tuple[int, ...], ...]
+    winners: tuple[int | None, ...]
+    names: tuple[str | None, ...]
+
+    @property
+    def key(self) -> str:
+        """The same for choices of the same call."""
+        return json.dumps(
+            [self.op, self.schema, self.call, self.axes, self.environment],
+            sort_keys=True,
+        )
+
+
+@dataclass(frozen=True)
 class TuningTable:
-    """Entries by their keys."""
+    """Entries, which compiles use, and choices, which people read, by their keys."""
 
     entries: Mapping[str, Entry]
+    choices: Mapping[str, Choice]
 
     @classmethod
-    def of(cls, entries: Iterable[Entry]) -> TuningTable:
-        """A table of entries; of those with one key the last stands."""
-        return cls({entry.key: entry for entry in entries})
+    def of(
+        cls, entries: Iterable[Entry], choices: Iterable[Choice] = ()
+    ) -> TuningTable:
+        """A table of both; of those with one key the last stands."""
+        return cls({e.key: e for e in entries}, {c.key: c for c in choices})
 
     def merged_into(self, other: TuningTable) -> TuningTable:
-        """Both tables' entries, this one's where both have measured the same."""
-        return TuningTable({**other.entries, **self.entries})
+        """What both tables have, this one's where both have measured the same."""
+        return TuningTable(
+            {**other.entries, **self.entries}, {**other.choices, **self.choices}
+        )
 
 
 def read_table(path: str) -> TuningTable:
@@ -102,16 +138,25 @@ def read_table(path: str) -> TuningTable:
         raise TableError(
             f"{path} is a tuning table of version {version!r}, this is {VERSION}"
         )
-    entries = content.get("entries")
-    if not isinstance(entries, list):
-        raise TableError(f"{path} is damaged: 'entries' must be a list")
+    return TuningTable.of(
+        _parsed(path, content, "entries", _entry),
+        _parsed(path, content, "choices", _choice),
+    )
+
+
+def _parsed(
+    path: str, content: Mapping[str, Any], key: str, parse: Callable[[Any], _Part]
+) -> list[_Part]:
+    parts = content.get(key)
+    if not isinstance(parts, list):
+        raise TableError(f"{path} is damaged: {key!r} must be a list")
     found = []
-    for index, entry in enumerate(entries):
+    for index, part in enumerate(parts):
         try:
-            found.append(_entry(entry))
+            found.append(parse(part))
         except (TypeError, ValueError, KeyError) as error:
-            raise TableError(f"{path} is damaged: entry {index}: {error!r}") from error
-    return TuningTable.of(found)
+            raise TableError(f"{path} is damaged: {key}[{index}]: {error!r}") from error
+    return found
 
 
 def merge_into_file(path: str, table: TuningTable) -> TuningTable:
@@ -134,9 +179,10 @@ def _replace(path: str, table: TuningTable) -> None:
     content = {
         "format": FORMAT,
         "version": VERSION,
-        "entries": [
-            dataclasses.asdict(table.entries[key]) for key in sorted(table.entries)
-        ],
+        **{
+            name: [dataclasses.asdict(parts[key]) for key in sorted(parts)]
+            for name, parts in (("entries", table.entries), ("choices", table.choices))
+        },
     }
     partial = f"{path}.{os.getpid()}.partial"
     try:
@@ -152,22 +198,47 @@ def _replace(path: str, table: TuningTable) -> None:
 
 
 def _entry(raw: Any) -> Entry:
-    size = raw["size"]
-    if size is not None:
-        size = _checked(size, int, "size")
     candidates = tuple(
         _candidate(one) for one in _checked(raw["candidates"], list, "candidates")
     )
     if not candidates:
         raise ValueError("candidates is empty")
+    operands = _checked(raw["operands"], str, "operands")
+    _tensors, _symbols = json.loads(operands)
+    return Entry(
+        **_of_call(raw),
+        operands=operands,
+        sizes=_list_of(raw["sizes"], int, "sizes"),
+        candidates=candidates,
+    )
+
+
+def _choice(raw: Any) -> Choice:
+    split_points = _checked(raw["split_points"], list, "split_points")
+    found = Choice(
+        **_of_call(raw),
+        split_points=tuple(_list_of(p, int, "split_points") for p in split_points),
+        winners=_list_of(raw["winners"], (int, type(None)), "winners"),
+        names=_list_of(raw["names"], (str, type(None)), "names"),
+    )
+    cells = math.prod(len(points) + 1 for points in found.split_points)
+    if not cells == len(found.winners) == len(found.names):
+        raise ValueError(f"winners are {found.winners!r} for {cells} cells")
+    return found
+
+
+def _of_call(raw: Any) -> dict[str, Any]:
+    """What entries and choices have in common."""
     environment = _checked(raw["environment"], dict, "environment")
     for value in environment.values():
         _checked(value, str, "environment")
-    texts = {
-        name: _checked(raw[name], str, name) for name in ("op", "schema", "operands")
-    }
-    _tensors, _symbols = json.loads(texts["operands"])
-    return Entry(environment=environment, size=size, candidates=candidates, **texts)
+    texts = {name: _checked(raw[name], str, name) for name in ("op", "schema", "call")}
+    axes = _list_of(raw["axes"], str, "axes")
+    return {"environment": environment, "axes": axes, **texts}
+
+
+def _list_of(values: Any, kind: Any, name: str) -> tuple[Any, ...]:
+    return tuple(_checked(one, kind, name) for one in _checked(values, list, name))
 
 
 def _candidate(raw: Any) -> CandidateTime:
@@ -183,7 +254,7 @@ def _candidate(raw: Any) -> CandidateTime:
     )
 
 
-def _checked(value: Any, kind: type, name: str) -> Any:
+def _checked(value: Any, kind: Any, name: str) -> Any:
     if not isinstance(value, kind) or isinstance(value, bool):
         raise TypeError(f"{name} is {value!r}")
     return value

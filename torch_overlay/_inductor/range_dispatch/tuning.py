@@ -93,8 +93,8 @@ class Bench:
         return timings
 
     def _note(self, contest: Contest, timings: timing.Timings) -> None:
-        size = contest.task.size
-        self._tables.note(contest.candidates, contest.sample.values, size, timings)
+        axes = contest.task.axes
+        self._tables.note(contest.candidates, contest.sample.values, axes, timings)
 
     def compile(self, contests: Sequence[Contest]) -> None:
         """Compile every graph that competes in one of the contests, side by side."""
@@ -202,7 +202,7 @@ def _time(
         meeting = _meet(peers, registration, call, contest, running)
         if meeting is None:
             return {}
-    size_range = contest.task.size_range
+    cell = contest.task.cell
     try:
         inputs = make_inputs(call, contest.sample.values, registration.input_gen_fns)
     except ValueError:
@@ -211,7 +211,7 @@ def _time(
         log.warning(
             "%s: no inputs to time range %s with, taking the op itself: %s",
             call.op,
-            size_range,
+            cell,
             error,
         )
         return {}
@@ -221,7 +221,7 @@ def _time(
         inputs,
         registration.benchmark_with_cudagraphs,
         seconds_each * len(running),
-        _dropping(call, f"for range {size_range}: it does not run"),
+        _dropping(call, f"for range {cell}: it does not run"),
         **together,
     )
 
@@ -237,7 +237,7 @@ def _meet(
     *tensors, symbols = operand_layouts(call, contest.sample.values)
     layouts = [layout[:-1] for layout in tensors]  # devices differ
     indices = [one.candidate.index for one in running]
-    plan = f"{contest.task.size_range} {layouts} {symbols} {indices}"
+    plan = f"{contest.task.cell} {layouts} {symbols} {indices}"
     meeting = Meeting.call(peers, describe_registration(registration), plan)
     if meeting is None:
         log.warning(
@@ -245,7 +245,7 @@ def _meet(
             "with the same sizes. Taking the op itself for range %s; register it with "
             "winners=[...] to choose",
             call.op,
-            contest.task.size_range,
+            contest.task.cell,
         )
     return meeting
 
@@ -266,7 +266,7 @@ def _log(
     log.info(
         "%s range %s%s: %s",
         registration.name,
-        contest.task.size_range,
+        contest.task.cell,
         note,
         ", ".join(f"{c} {t.milliseconds:.4f} ms" for c, t in timings.items()),
     )

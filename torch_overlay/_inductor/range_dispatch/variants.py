@@ -22,6 +22,7 @@ from torch._inductor.range_dispatch.tracing import (
     TracedCandidate,
 )
 from torch._inductor.virtualized import V
+from torch.utils._ordered_set import OrderedSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     import torch
     from torch._inductor.range_dispatch.binding import BoundCall
     from torch._inductor.range_dispatch.candidates import Candidate
-    from torch._inductor.range_dispatch.ranges import SizeRange
+    from torch._inductor.range_dispatch.ranges import Cell
     from torch._inductor.range_dispatch.sizes import RangeTask
 
 
@@ -50,19 +51,19 @@ class Variants:
         self,
         call: BoundCall,
         expected: Sequence[torch.Tensor],
-        size: sympy.Expr | None,
+        sizes: Sequence[sympy.Expr],
         is_given: bool,
     ) -> None:
-        """``size`` is the dispatched size if it is symbolic; ``is_given`` says that
-        winners are given, so that what is traced is what will run."""
+        """``sizes`` are the dispatched sizes if some are symbolic; ``is_given`` says
+        that winners are given, so that what is traced is what will run."""
         self._call = call
         self._expected = expected
-        self._size = size
+        self._dispatched = OrderedSet(s for size in sizes for s in size.free_symbols)
         self._is_given = is_given
         self._constrained = constrained_symbols(V.graph.sizevars.shape_env)
         self.fake_operands = self._fresh_operands()
         self._for_all: dict[Candidate, TracedCandidate | CandidateRejected] = {}
-        self._by_range: dict[tuple[Candidate, SizeRange], TracedCandidate | None] = {}
+        self._by_range: dict[tuple[Candidate, Cell], TracedCandidate | None] = {}
         self._by_text: dict[tuple[Candidate, str], TracedCandidate] = {}
 
     def graph_for(
@@ -74,13 +75,13 @@ class Variants:
         traced = self._for_all[candidate]
         if isinstance(traced, TracedCandidate):
             return traced
-        key = (candidate, task.size_range)
+        key = (candidate, task.cell)
         if key not in self._by_range:
             self._by_range[key] = None
-            if isinstance(traced, AddsGuards) and task.size is not None:
+            if isinstance(traced, AddsGuards) and task.sizes:
                 self._by_range[key] = self._trace_for_range(candidate, task)
             elif isinstance(traced, AddsGuards):
-                self._drop(candidate, f"for range {task.size_range}", traced)
+                self._drop(candidate, f"for range {task.cell}", traced)
         return self._by_range[key]
 
     def _trace_for_all(
@@ -100,7 +101,7 @@ class Variants:
         try:
             traced = self._trace(candidate, task)
         except CandidateRejected as reason:
-            self._drop(candidate, f"for range {task.size_range}", reason)
+            self._drop(candidate, f"for range {task.cell}", reason)
             return None
         text = traced.graph_module.print_readable(print_output=False)
         return self._by_text.setdefault((candidate, text), traced)
@@ -110,9 +111,9 @@ class Variants:
         shape_env = V.graph.sizevars.shape_env
         for _ in range(MAX_ADMITTED):
             try:
-                if task is None or task.size is None:
+                if task is None or not task.sizes:
                     return self._trace_once(candidate, self._admits_for_all)
-                with known_to_be_in(task.size, task.size_range, shape_env):
+                with known_to_be_in(task.sizes, task.cell, shape_env):
                     return self._trace_once(candidate, self._admits)
             except NeedsGuard as needed:
                 # Out here, where no more is known than holds for the whole graph.
@@ -145,9 +146,7 @@ class Variants:
         return bool(fits_a_constant) or self._is_given
 
     def _is_on_dispatched_size(self, guard: Guard) -> bool:
-        return self._size is not None and bool(
-            guard.expr.free_symbols & self._size.free_symbols
-        )
+        return bool(guard.expr.free_symbols & self._dispatched)
 
     def _fresh_operands(self) -> list[Any]:
         with V.fake_mode:

@@ -1,0 +1,177 @@
+"""The cells of a call's grid that can occur, and the sizes that stand for each."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from typing import TYPE_CHECKING
+
+from torch._inductor.range_dispatch.ranges import Cell, overlaps, SizeRange
+from torch._inductor.range_dispatch.sampling import spread_sizes
+from torch._inductor.range_dispatch.sizes import (
+    bounds_of,
+    evaluate,
+    hint_values,
+    input_bytes,
+    MAX_INPUT_BYTES,
+    RangeTask,
+    Sample,
+    samples_for_range,
+    SymbolValues,
+    vary_one_symbol,
+)
+from torch.utils._ordered_set import OrderedSet
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    import sympy
+
+    from torch._inductor.range_dispatch.axes import Axis
+    from torch._inductor.range_dispatch.binding import BoundCall
+    from torch._inductor.range_dispatch.spec import Registration
+
+
+log = logging.getLogger(__name__)
+
+# Halvings of the sizes of a cell, on a log scale, until its inputs fit in memory.
+_HALVINGS = 12
+
+
+def tasks_for_cells(
+    registration: Registration, call: BoundCall, axes: Sequence[Axis]
+) -> list[RangeTask]:
+    """A task for each cell that can occur."""
+    bounds = [bounds_of(axis.size) for axis in axes]
+    tasks = []
+    for index, cell in enumerate(registration.cells):
+        if all(map(overlaps, cell.ranges, bounds)):
+            samples = _samples(registration, call, axes, cell)
+            if samples:
+                tasks.append(RangeTask(index, cell, samples, tuple(axes)))
+    return tasks
+
+
+def sizes_seen(call: BoundCall) -> tuple[Sample, ...]:
+    """The sizes at compile time."""
+    return (Sample(hint_values(call.size_symbols())),)
+
+
+def _samples(
+    registration: Registration, call: BoundCall, axes: Sequence[Axis], cell: Cell
+) -> tuple[Sample, ...]:
+    if all(axis.is_static for axis in axes) or registration.dispatch is None:
+        return sizes_seen(call)
+    open_sizes = [axis.range_upper_bound for axis in registration.dispatch.axes]
+    count = registration.sizes_per_range
+    if len(axes) > 1:
+        return samples_for_cell(call, axes, cell, open_sizes, count)
+    return samples_for_range(
+        call,
+        axes[0].size,
+        cell.ranges[0],
+        open_sizes[0],
+        count,
+        registration.size_weights,
+    )
+
+
+def samples_for_cell(
+    call: BoundCall,
+    axes: Sequence[Axis],
+    cell: Cell,
+    open_sizes: Sequence[int],
+    count: int,
+) -> tuple[Sample, ...]:
+    """Values for all symbols of the call, for sizes all over a cell.
+
+    ``count`` sizes, equally far on a log scale, lie on each of its diagonals, an open
+    range being represented by its entry of ``open_sizes``. None are left where axes
+    depend on each other so that the cell cannot occur, as far as can be found out.
+    """
+    sizes = [axis.size for axis in axes]
+    reached = [
+        _reach(size, size_range, open_size)
+        for size, size_range, open_size in zip(sizes, cell.ranges, open_sizes)
+    ]
+    reached = _fit_memory(call, sizes, reached)
+    found: dict[tuple[int, ...], Sample] = {}
+    for targets in _on_diagonals(reached, count):
+        values = values_in(call, sizes, cell.ranges, targets)
+        if values is not None:
+            actual = tuple(evaluate(size, values) for size in sizes)
+            found.setdefault(actual, Sample(values))
+    return tuple(found[actual] for actual in sorted(found))
+
+
+def _reach(size: sympy.Expr, size_range: SizeRange, open_size: int) -> tuple[int, int]:
+    """The first and the last size of a range to look at."""
+    lower, upper = bounds_of(size)
+    first = max(size_range.start, lower, 1)
+    last = open_size if size_range.end is None else size_range.end
+    last = max(first, last)
+    return first, last if upper is None else min(last, max(upper, first))
+
+
+def _fit_memory(
+    call: BoundCall, sizes: Sequence[sympy.Expr], reached: Sequence[tuple[int, int]]
+) -> list[tuple[int, int]]:
+    """Bring the last sizes nearer to the first until inputs fit."""
+    for _ in range(_HALVINGS):
+        ranges = [SizeRange(first, last) for first, last in reached]
+        values = values_in(call, sizes, ranges, [last for _, last in reached])
+        if values is None or input_bytes(call, values) <= MAX_INPUT_BYTES:
+            break
+        reached = [(first, max(first, last // 2)) for first, last in reached]
+        log.info("%s: timing up to sizes %s, for memory", call.op, reached)
+    return [*reached]
+
+
+def _on_diagonals(
+    reached: Sequence[tuple[int, int]], count: int
+) -> Iterator[tuple[int, ...]]:
+    """Sizes on all diagonals of a cell; the largest of all if there is to be one."""
+    spread = [spread_sizes(first, last, count) for first, last in reached]
+    steps = max(map(len, spread))
+    # Ranges of few sizes have fewer of them.
+    spread = [[one[i * len(one) // steps] for i in range(steps)] for one in spread]
+    flipped = itertools.product([False], *[[False, True]] * (len(spread) - 1))
+    for flips in flipped:
+        yield from zip(*(one[::-1] if f else one for one, f in zip(spread, flips)))
+
+
+def values_in(
+    call: BoundCall,
+    sizes: Sequence[sympy.Expr],
+    ranges: Sequence[SizeRange],
+    targets: Sequence[int],
+) -> SymbolValues | None:
+    """Symbol values with each size in its range, near its target; None if none are.
+
+    A symbol is varied for one of the sizes, those of fewest symbols first. What no
+    size depends on keeps what was seen at compile time.
+    """
+    dispatched = OrderedSet(s for size in sizes for s in size.free_symbols)
+    values = hint_values(OrderedSet([*call.size_symbols(), *dispatched]))
+    settled: OrderedSet[sympy.Symbol] = OrderedSet()
+    order = sorted(range(len(sizes)), key=lambda i: len(sizes[i].free_symbols))
+    for index in order:
+        size = sizes[index]
+        movable = OrderedSet(size.free_symbols) - settled
+        for symbol in movable:
+            least = {s: max(bounds_of(s)[0], 1) for s in movable if s != symbol}
+            for others in ({}, least):
+                varied = vary_one_symbol(
+                    size, symbol, {**values, **others}, ranges[index], targets[index]
+                )
+                if varied is not None:
+                    break
+            else:
+                continue
+            values = varied
+            break
+        settled |= size.free_symbols
+    for size, size_range in zip(sizes, ranges):
+        if evaluate(size, values) not in size_range:
+            return None
+    return values

@@ -1,0 +1,100 @@
+"""Tells what was measured and chosen for a call: records, logs and tables."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from torch._inductor.range_dispatch import table_store
+from torch._inductor.range_dispatch.environment import describe_environment
+from torch._inductor.range_dispatch.records import (
+    DispatchRecord,
+    publish,
+    RangeRecord,
+    SizeRecord,
+)
+from torch._inductor.range_dispatch.sizes import evaluate
+from torch._inductor.range_dispatch.tables import Choice
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch._inductor.range_dispatch.axes import Axis
+    from torch._inductor.range_dispatch.binding import BoundCall
+    from torch._inductor.range_dispatch.cond_tree import DispatchPlan
+    from torch._inductor.range_dispatch.selection import RangeChoice
+    from torch._inductor.range_dispatch.spec import Registration
+
+
+log = logging.getLogger(__name__)
+
+
+def publish_choices(
+    registration: Registration,
+    call: BoundCall,
+    axes: Sequence[Axis],
+    choices: Sequence[RangeChoice],
+    plan: DispatchPlan,
+) -> None:
+    """Make known what was chosen for a call, and how its graph picks among it."""
+    names = {c.winner.graph_module: c.winner.candidate.name for c in choices}
+    record = DispatchRecord(
+        op=str(registration.op),
+        name=registration.name,
+        call=call.describe(),
+        axes=tuple(axis.name for axis in axes),
+        sizes=tuple(str(axis.size) for axis in axes),
+        ranges=tuple(_range_record(choice) for choice in choices),
+        branch_winners=tuple(names[branch] for branch in plan.branches),
+        tree=plan.tree,
+    )
+    for row in record.ranges:
+        log.info("%s range %s -> %s", registration.name, row.cell, row.winner)
+    publish(record)
+    table_store.note_choice(_choice(registration, call, record))
+
+
+def _range_record(choice: RangeChoice) -> RangeRecord:
+    return RangeRecord(
+        choice.task.cell,
+        choice.winner.candidate.name,
+        choice.number,
+        tuple(
+            SizeRecord(
+                tuple(evaluate(size, one.sample.values) for size in choice.task.sizes),
+                one.sample.weight,
+                {c.name: t.milliseconds for c, t in one.timings.items()},
+                {c.name: t.noise for c, t in one.timings.items()},
+            )
+            for one in choice.measured
+        ),
+        {c.name: t.milliseconds for c, t in choice.timings.items()},
+        {c.name: t.noise for c, t in choice.timings.items()},
+    )
+
+
+def _choice(
+    registration: Registration, call: BoundCall, record: DispatchRecord
+) -> Choice:
+    """The record as a table keeps it: one winner for each cell of the grid."""
+    dispatch = registration.dispatch
+    split_points: tuple[tuple[int, ...], ...] = ()
+    cells = registration.cells
+    if dispatch is not None and dispatch.searched is None:
+        split_points = tuple(axis.split_points for axis in dispatch.axes)
+    elif dispatch is not None:
+        cells = tuple(row.cell for row in record.ranges)
+        ends = [row.size_range.end for row in record.ranges]
+        split_points = (tuple(end for end in ends if end is not None),)
+    chosen = {row.cell: row for row in record.ranges}
+    rows = [chosen.get(cell) for cell in cells]
+    return Choice(
+        op=record.op,
+        schema=str(call.op._schema),
+        environment=describe_environment(call.nodes[0].get_device_or_error()),
+        call=record.call,
+        axes=record.axes,
+        split_points=split_points,
+        winners=tuple(None if row is None else row.number for row in rows),
+        names=tuple(None if row is None else row.winner for row in rows),
+    )
