@@ -114,7 +114,7 @@ def timing_table(record: DispatchRecord) -> Table:
     """Range -> milliseconds of each candidate -> winner."""
     names = list(record.ranges[0].milliseconds)
     table = Table(
-        title=f"Milliseconds by range of {record.tensor_name}.shape[{record.dim}]",
+        title=f"Milliseconds by range of {record.axes[0]}",
         box=SIMPLE_HEAD,
         padding=0,
     )

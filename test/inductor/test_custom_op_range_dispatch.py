@@ -36,11 +36,15 @@ from torch._inductor.range_dispatch import modules, sizes, timing
 from torch._inductor.range_dispatch.candidates import Candidate
 from torch._inductor.range_dispatch.choosing import choose
 from torch._inductor.range_dispatch.cond_tree import count_conds
-from torch._inductor.range_dispatch.ranges import (
+from torch._inductor.range_dispatch.decisions import (
     decide,
     depth,
     group_by_winner,
     plan_decisions,
+)
+from torch._inductor.range_dispatch.grid_search import neighbours
+from torch._inductor.range_dispatch.ranges import (
+    cells_of_grid,
     range_of,
     ranges_from_split_points,
     reachable,
@@ -721,7 +725,8 @@ class ChooseTest(TestCase):
     def choose(self, *ranges, threshold=1.0):
         """Each range is {candidate: (milliseconds, noise)}."""
         timings = [{c: timing.Timing(*t) for c, t in r.items()} for r in ranges]
-        return choose(timings, threshold)
+        places = [(number,) for number in range(len(timings))]
+        return choose(timings, threshold, neighbours(places))
 
     def test_fastest(self):
         a, b = self.A, self.B
@@ -1107,14 +1112,14 @@ class RangesPropertyTest(TestCase):
             st.lists(st.integers(0, 6), min_size=len(ranges), max_size=len(ranges))
         )
         merge = data.draw(st.booleans())
-        branches = group_by_winner(ranges, winners, merge)
+        branches = group_by_winner(cells_of_grid([ranges]), winners, merge)
         if merge:
             self.assertEqual([b.winner for b in branches], [*dict.fromkeys(winners)])
         tree = plan_decisions(branches)
         self.assertLessEqual(depth(tree), math.ceil(math.log2(len(branches))))
         for size in range(RANGE_LIMIT + 3):
             expected = winners[range_of(ranges, size)]
-            self.assertEqual(branches[decide(tree, size)].winner, expected)
+            self.assertEqual(branches[decide(tree, (size,))].winner, expected)
 
     @hypothesis.settings(deadline=None)
     @hypothesis.given(

@@ -94,10 +94,12 @@ def samples_for_cell(
         _reach(size, size_range, open_size)
         for size, size_range, open_size in zip(sizes, cell.ranges, open_sizes)
     ]
-    reached = _fit_memory(call, sizes, reached)
+    dispatched = OrderedSet(s for size in sizes for s in size.free_symbols)
+    seen = hint_values(OrderedSet([*call.size_symbols(), *dispatched]))
+    reached = _fit_memory(call, sizes, reached, seen)
     found: dict[tuple[int, ...], Sample] = {}
     for targets in _on_diagonals(reached, count):
-        values = values_in(call, sizes, cell.ranges, targets)
+        values = values_in(sizes, cell.ranges, targets, seen)
         if values is not None:
             actual = tuple(evaluate(size, values) for size in sizes)
             found.setdefault(actual, Sample(values))
@@ -114,12 +116,15 @@ def _reach(size: sympy.Expr, size_range: SizeRange, open_size: int) -> tuple[int
 
 
 def _fit_memory(
-    call: BoundCall, sizes: Sequence[sympy.Expr], reached: Sequence[tuple[int, int]]
+    call: BoundCall,
+    sizes: Sequence[sympy.Expr],
+    reached: Sequence[tuple[int, int]],
+    seen: SymbolValues,
 ) -> list[tuple[int, int]]:
     """Bring the last sizes nearer to the first until inputs fit."""
     for _ in range(_HALVINGS):
         ranges = [SizeRange(first, last) for first, last in reached]
-        values = values_in(call, sizes, ranges, [last for _, last in reached])
+        values = values_in(sizes, ranges, [last for _, last in reached], seen)
         if values is None or input_bytes(call, values) <= MAX_INPUT_BYTES:
             break
         reached = [(first, max(first, last // 2)) for first, last in reached]
@@ -141,18 +146,17 @@ def _on_diagonals(
 
 
 def values_in(
-    call: BoundCall,
     sizes: Sequence[sympy.Expr],
     ranges: Sequence[SizeRange],
     targets: Sequence[int],
+    seen: SymbolValues,
 ) -> SymbolValues | None:
     """Symbol values with each size in its range, near its target; None if none are.
 
-    A symbol is varied for one of the sizes, those of fewest symbols first. What no
-    size depends on keeps what was seen at compile time.
+    A symbol is varied for one of the sizes, those of fewest symbols first. The others
+    keep what was ``seen`` at compile time.
     """
-    dispatched = OrderedSet(s for size in sizes for s in size.free_symbols)
-    values = hint_values(OrderedSet([*call.size_symbols(), *dispatched]))
+    values = seen
     settled: OrderedSet[sympy.Symbol] = OrderedSet()
     order = sorted(range(len(sizes)), key=lambda i: len(sizes[i].free_symbols))
     for index in order:

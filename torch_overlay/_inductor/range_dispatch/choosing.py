@@ -43,27 +43,31 @@ def combined(measured: Sequence[tuple[Timings, float]], is_relative: bool) -> Ti
 
 
 def choose(
-    timings: Sequence[Timings], min_speedup_threshold: float
+    timings: Sequence[Timings],
+    min_speedup_threshold: float,
+    beside: Sequence[Sequence[int]],
 ) -> list[Candidate | None]:
-    """The winner of each range, None where nothing was timed.
+    """The winner of each cell, None where nothing was timed.
 
     The op itself stays unless the fastest beats it by the threshold, a ratio. Where the
-    winner of a neighbouring range is as fast within the noise, it wins here too: noise
-    must not add branches.
+    winner of more of the neighbours, which ``beside`` numbers, is as fast within the
+    noise, it wins here too: noise must not add branches.
     """
-    winners = [_fastest(one, min_speedup_threshold) for one in timings]
-    for order in (range(1, len(winners)), range(len(winners) - 2, -1, -1)):
-        step = -order.step
+    winners = [fastest(one, min_speedup_threshold) for one in timings]
+    for order in (range(len(winners)), range(len(winners) - 1, -1, -1)):
         for i in order:
-            neighbour = winners[i + step]
-            if i - step in range(len(winners)) and winners[i - step] is winners[i]:
-                continue  # already one with the range on the other side
-            if _ties(timings[i], winners[i], neighbour, min_speedup_threshold):
-                winners[i] = neighbour
+            around = [winners[j] for j in beside[i]]
+            done = [winners[j] for j in beside[i] if (j < i) == (order.step > 0)]
+            for neighbour in dict.fromkeys(done):
+                if around.count(neighbour) <= around.count(winners[i]):
+                    continue  # already one with as many
+                if _ties(timings[i], winners[i], neighbour, min_speedup_threshold):
+                    winners[i] = neighbour
     return winners
 
 
-def _fastest(timings: Timings, min_speedup_threshold: float) -> Candidate | None:
+def fastest(timings: Timings, min_speedup_threshold: float) -> Candidate | None:
+    """The winner by itself, None if nothing was timed."""
     if not timings:
         return None
     best = min(timings, key=lambda candidate: timings[candidate].milliseconds)

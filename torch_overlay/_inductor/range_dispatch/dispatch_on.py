@@ -27,7 +27,7 @@ DEFAULT_RANGE_UPPER_BOUND = 65536
 AUTO = "auto"
 MAX_AXES = 3
 # A grid of more would take hours to tune.
-MAX_CELLS = 4096
+MAX_CELLS = 1024
 
 _BOUND_KEYS = ("range_upper_bound", "unbounded_size")
 _SEARCH_KEYS = ("min", "max", "precision", "max_loss")

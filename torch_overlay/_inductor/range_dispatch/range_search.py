@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import functools
 import logging
-import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from torch._inductor.range_dispatch.budget import Budget
 from torch._inductor.range_dispatch.progress import TuningProgress
 from torch._inductor.range_dispatch.ranges import (
     Cell,
@@ -32,7 +32,7 @@ from torch._inductor.range_dispatch.split_search import (
     geometric_grid,
     SplitSearch,
 )
-from torch._inductor.range_dispatch.timing import MIN_ROUNDS, SHORTEST, Timing, Timings
+from torch._inductor.range_dispatch.timing import SHORTEST, Timing, Timings
 from torch._inductor.range_dispatch.tuning import Bench, Contest, Measured
 from torch.utils._ordered_set import OrderedSet
 
@@ -93,7 +93,7 @@ class RangeSearch:
         self._bench = bench
         self._values: dict[int, SymbolValues] = {}
         self._measured: dict[int, Measured] = {}
-        self._budget = _Budget(registration.seconds)
+        self._budget = Budget(registration.seconds)
         lower, upper = bounds_of(size)
         lowest = max(searched.lowest, lower, 1)
         highest = searched.highest if upper is None else min(searched.highest, upper)
@@ -276,27 +276,3 @@ def _parts(
         end = min(ends, default=None)
         if end is None or start <= end:
             yield SizeRange(start, end), one.option
-
-
-class _Budget:
-    """The time for measuring: whether a size still fits into what is left of it."""
-
-    def __init__(self, seconds: float) -> None:
-        self._left = seconds
-        # By size: seconds that measuring took, and those of one call of each candidate.
-        self._known: dict[int, tuple[float, float]] = {}
-
-    def allows(self, size: int) -> bool:
-        """By what the nearest size took: rounds get no shorter, calls grow with it."""
-        if not self._known:
-            return self._left > 0
-        nearest = min(self._known, key=lambda known: abs(math.log(known / size)))
-        whole, calls = self._known[nearest]
-        growth = max(size / nearest - 1, 0.0)
-        return whole + growth * calls * (MIN_ROUNDS + 1) <= self._left
-
-    def spend(self, size: int, seconds: float, timings: Timings) -> None:
-        """Note what measuring a size took."""
-        self._left -= seconds
-        calls = sum(timing.milliseconds for timing in timings.values()) / 1e3
-        self._known[size] = seconds, calls

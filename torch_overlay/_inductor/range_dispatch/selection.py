@@ -19,7 +19,9 @@ from torch._inductor.range_dispatch.agreement import (
 )
 from torch._inductor.range_dispatch.binding import BoundCall
 from torch._inductor.range_dispatch.candidates import Candidate, CandidatePool
+from torch._inductor.range_dispatch.cell_search import CellSearch, places_of
 from torch._inductor.range_dispatch.choosing import choose, combined
+from torch._inductor.range_dispatch.grid_search import neighbours, steps_between
 from torch._inductor.range_dispatch.range_search import RangeSearch
 from torch._inductor.range_dispatch.ranges import Cell, ranges_from_split_points
 from torch._inductor.range_dispatch.ranks import AgreementError
@@ -162,7 +164,7 @@ class _Selector:
             measured = self._measure(tasks, usable)
             is_relative = self._registration.size_weights is None
             timings = [_combined(one, is_relative) for one in measured]
-            winners = choose(timings, self._registration.min_speedup_threshold)
+            winners = self._winners(tasks, usable, measured, timings)
         else:
             measured = [[] for _ in tasks]
             timings = [{} for _ in tasks]
@@ -190,6 +192,30 @@ class _Selector:
             self._agreed(choice, able, self.decision.winners[choice.task.index])
             for choice, able in zip(choices, usable)
         ]
+
+    def _winners(
+        self,
+        tasks: Sequence[RangeTask],
+        usable: Sequence[Sequence[TracedCandidate]],
+        measured: Sequence[Sequence[Measured]],
+        timings: Sequence[Timings],
+    ) -> list[Candidate | None]:
+        """The winner of each task, None where nothing tells.
+
+        A cell of several axes that was not measured takes that of the nearest one.
+        """
+        places = places_of(self._registration, tasks)
+        threshold = self._registration.min_speedup_threshold
+        winners = choose(timings, threshold, neighbours(places))
+        if len(tasks[0].axes) < 2:
+            return winners
+        known = [(p, w) for p, w in zip(places, winners) if w is not None]
+        for index, (place, able) in enumerate(zip(places, usable)):
+            candidates = [one.candidate for one in able]
+            near = [one for one in known if one[1] in candidates]
+            if not measured[index] and near:
+                _, winners[index] = min(near, key=lambda m: steps_between(m[0], place))
+        return winners
 
     def search(self, task: SearchTask) -> list[RangeChoice] | None:
         """Ranges with their winners, found by timing unless ranks agreed before."""
@@ -262,7 +288,11 @@ class _Selector:
     def _measure(
         self, tasks: Sequence[RangeTask], usable: Sequence[Sequence[TracedCandidate]]
     ) -> list[list[Measured]]:
-        """What the candidates take, for each task at each of its sizes."""
+        """What the candidates take, for each task at each of its sizes.
+
+        Of several axes not every cell is measured, but for candidates with
+        collectives, which all ranks time in step.
+        """
         contests = [
             Contest(able, task, settled(sample, task.sizes))
             for able, task in zip(usable, tasks)
@@ -272,6 +302,9 @@ class _Selector:
         if not contests:
             return [[] for _ in tasks]
         bench = Bench(self._registration, self._call, self.fake_operands)
+        if len(tasks[0].axes) > 1 and all(c.peers() is None for c in contests):
+            search = CellSearch(self._registration, self._call, bench, tasks, usable)
+            return search.run()
         measured = tune(self._registration, bench, contests)
         return [
             [one for contest, one in zip(contests, measured) if contest.task is task]

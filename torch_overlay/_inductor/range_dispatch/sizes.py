@@ -261,6 +261,8 @@ def largest_within(
 
     low, upper = bounds_of(symbol, shape_env)
     limit = _HUGE if upper is None else min(upper, _HUGE)
+    if size == symbol:
+        return max(low, min(target, limit))
     high = max(low, 1)
     while high < limit and fits(high):
         high *= 2

@@ -134,13 +134,16 @@ class Bench:
         return timings
 
     def searched_before(
-        self, contests: Sequence[Contest], rules: SearchRules
+        self, contests: Sequence[Contest], rules: SearchRules | str
     ) -> OrderedSet[int] | None:
         """The sizes that an earlier search of these contests measured, if any did."""
         return self._cache.load_search(_described(contests), rules)
 
     def keep_search(
-        self, contests: Sequence[Contest], rules: SearchRules, sizes: Sequence[int]
+        self,
+        contests: Sequence[Contest],
+        rules: SearchRules | str,
+        sizes: Sequence[int],
     ) -> None:
         """Let later compiles search the same sizes only, which are all stored."""
         self._cache.store_search(_described(contests), rules, sizes)

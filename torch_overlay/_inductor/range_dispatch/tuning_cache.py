@@ -101,16 +101,22 @@ class TuningCache:
         _write(path, content)
 
     def load_search(
-        self, contests: Sequence[_Contest], rules: SearchRules
+        self, contests: Sequence[_Contest], rules: SearchRules | str
     ) -> OrderedSet[int] | None:
         """The sizes that a search measured, None if there was none."""
         path = self._path(contests, rules, self._seconds)
         return None if path is None else _read_sizes(path)
 
     def store_search(
-        self, contests: Sequence[_Contest], rules: SearchRules, sizes: Sequence[int]
+        self,
+        contests: Sequence[_Contest],
+        rules: SearchRules | str,
+        sizes: Sequence[int],
     ) -> None:
-        """Keep the sizes that a search measured; their times are stored one by one."""
+        """Keep the sizes, or numbers of cells, that a search measured.
+
+        Their times are stored one by one.
+        """
         path = self._path(contests, rules, self._seconds)
         if path is not None:
             _write(path, {"sizes": [*sizes]})
