@@ -123,8 +123,10 @@ def register_custom_op_autotuning(
     config_generator: ConfigGenerator | None = None,
     name: str | None = None,
     input_gen_fns: InputGenerators | None = None,
-    dispatch_on: DispatchOnConfig | None = None,
-    split_points: list[int] | Literal["auto"] | None = None,
+    dispatch_on: DispatchOnConfig | Sequence[DispatchOnConfig] | None = None,
+    split_points: Sequence[int] | Sequence[Sequence[int]] | Literal["auto"] | None = (
+        None
+    ),
     min_speedup_threshold: float = 1.0,
     benchmark_with_cudagraphs: bool = False,
     include_fallback: bool = True,
@@ -156,20 +158,26 @@ def register_custom_op_autotuning(
         dispatch_on: the dimension to dispatch on: ``tensor_name``, an argument of the
             op; ``dim``, its dimension; and optionally ``range_upper_bound`` (alias
             ``unbounded_size``), the size at which the open last range is timed,
-            65536 by default.
+            65536 by default. Instead of the two, ``size`` is a function of the shapes
+            of the tensor arguments that its parameters name, without branches:
+            ``lambda x: x[0] * x[1]``. A list of up to three such dicts dispatches on
+            all of them.
         split_points: the last size of each range but the open one, ascending:
             ``[512, 2048]`` makes ``[0, 512]``, ``[513, 2048]`` and ``[2049, inf]``.
             With ``"auto"`` they are found by timing sizes from ``min`` to ``max``
             (1 to 65536 by default) of ``dispatch_on``: the fewest ranges in which no
             size that was timed takes more than ``max_loss`` (0.03) over the fastest
             candidate there, split within ``precision`` (0.05) of where two cross.
+            With a list in ``dispatch_on`` a list of such lists: their ranges span a
+            grid, and every cell of it has a winner.
         min_speedup_threshold: the fallback stays unless another candidate is at
             least this many times faster.
         benchmark_with_cudagraphs: time candidates by CUDA graph replay.
         include_fallback: whether the op's own implementation competes. If it does
             not, a call for which every implementation was dropped is an error.
         winners: for each range (one, without ``dispatch_on``) the index of a config,
-            or -1 for the fallback. If given, nothing is timed.
+            or -1 for the fallback; for each cell of a grid, those of the last
+            dimension's ranges next to each other. If given, nothing is timed.
         sizes_per_range: at how many sizes a range that is not open is timed, from its
             first to its last, equally far on a log scale. What counts is how much
             slower than the fastest a candidate is on the average. With 1 it is the

@@ -1,12 +1,14 @@
 """The engine of range-tuned custom ops; see ``torch._inductor.kernel.custom_op``.
 
-One thing a file, each importing only from those before it: ``ranges``, ``records``,
-``configs``, ``argument_checks``, ``sampling``, ``segments``, ``split_search``,
-``dispatch_on``, ``spec``, ``binding``, ``promise``, ``candidates``, ``guards``,
-``tracing``, ``sizes``, ``inputs``, ``narrowing``, ``variants``, ``modules``, ``ranks``,
-``agreement``, ``in_step``, ``timing``, ``environment``, ``tables``, ``table_store``,
-``code_names``, ``identity``, ``tuning_cache``, ``call_tables``, ``progress``,
-``tuning``, ``choosing``, ``range_search``, ``selection``, ``cond_tree``, ``inlining``.
+One thing a file, each importing only from those before it: ``ranges``, ``decisions``,
+``records``, ``configs``, ``argument_checks``, ``sampling``, ``segments``,
+``split_search``, ``grid_search``, ``dispatch_on``, ``spec``, ``binding``, ``promise``,
+``candidates``, ``guards``, ``axes``, ``tracing``, ``sizes``, ``cells``, ``inputs``,
+``narrowing``, ``variants``, ``modules``, ``ranks``, ``agreement``, ``in_step``,
+``timing``, ``budget``, ``environment``, ``tables``, ``table_store``, ``code_names``,
+``identity``, ``tuning_cache``, ``call_tables``, ``progress``, ``tuning``, ``choosing``,
+``range_search``, ``cell_search``, ``selection``, ``cond_tree``, ``publishing``,
+``inlining``.
 """
 
 from torch._inductor.range_dispatch.table_store import load, save
