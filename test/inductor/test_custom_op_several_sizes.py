@@ -481,6 +481,18 @@ class TuningTest(SeveralSizesTestCase):
         ran, again = self.tuned(lambda *_: 1, [(40, 9), (41, 9)], split_points=splits)
         self.assertEqual(ran, {(40, 9): 1.0, (41, 9): 2.0})
 
+    def test_found_split_points_of_an_expression(self):
+        ran, record = self.tuned(
+            lambda rows, columns: 1 if rows * columns <= 3000 else 2,
+            [(20, 140), (20, 160), (10, 280), (10, 320)],
+            dispatch_on={"size": lambda x: x[0] * x[1], "min": 4, "max": 65536},
+            split_points="auto",
+        )
+        self.assertEqual([*ran.values()], [1.0, 2.0, 1.0, 2.0])
+        self.assertEqual(record.axes, ("x.shape[0]*x.shape[1]",))
+        (split,) = [r.size_range.end for r in record.ranges[:-1]]
+        self.assertLess(abs(split / 3000 - 1), 0.1)
+
     def test_equal_candidates_make_no_branch(self):
         _, record = self.tuned(lambda *_: 0, [(5, 5)])
         self.assertEqual(record.branches, 1)
