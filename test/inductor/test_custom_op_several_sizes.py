@@ -261,6 +261,31 @@ class DispatchTest(SeveralSizesTestCase):
             )
             self.assertEqual(record.branches, 2)
 
+    def test_cells_without_sizes_to_time_have_a_winner_of_their_own(self):
+        """What is traced for other cells must not run there, timed or not."""
+
+        def choosy(x, w, k):
+            return x + (10 if x.shape[0] <= 8 else 20)
+
+        # Nothing is found to vary the second size with, which the first one settles.
+        size = lambda x: (x[0] + x[1]) % 7  # noqa: E731
+        calls = [(r, c) for r in (2, 8, 9, 20) for c in range(2, 9)]
+        with (
+            planted(lambda *_: 1),
+            mock.patch(
+                "torch._inductor.range_dispatch.cells.values_in", return_value=None
+            ),
+        ):
+            ran, record = self.ran(
+                calls,
+                configs=[CustomOpConfig(choosy, k=1)],
+                dispatch_on=[{"tensor_name": "x", "dim": 0}, {"size": size}],
+                split_points=[[8], [3]],
+                include_fallback=False,
+            )
+        self.assertEqual(ran, {(r, c): 10.0 if r <= 8 else 20.0 for r, c in calls})
+        self.assertEqual([row.sizes for row in record.ranges], [()] * 4)
+
     def test_implementation_that_looks_at_both_sizes(self):
         """Each cell decides what the implementation asks of its sizes."""
 
@@ -457,6 +482,25 @@ class TuningTest(SeveralSizesTestCase):
         self.assertEqual(again.ranges, record.ranges)
         self.assertEqual(counters["inductor"]["sizes_timed"], 0)
 
+    def test_size_weights(self):
+        """Many calls of a few sizes decide for a cell; the others are as before."""
+        weights = {(20, 40): 100.0, (60, 120): 1.0, (60, 100): 0, (9999, 9999): 3.0}
+        seen = []
+        ran, record = self.tuned(
+            lambda rows, columns: 1 if (rows, columns) == (20, 40) else 2,
+            [(20, 40), (60, 120), (65, 40), (257, 129)],
+            seen,
+            size_weights=weights,
+        )
+        self.assertEqual([*ran.values()], [1.0, 1.0, 2.0, 2.0])
+        middle = record.ranges[4]
+        self.assertEqual(
+            {one.sizes: one.weight for one in middle.sizes},
+            {(20, 40): 100.0, (60, 120): 1.0},
+        )
+        self.assertEqual([s.sizes for s in record.ranges[-1].sizes], [(9999, 9999)])
+        self.assertEqual(len(record.ranges[0].sizes), 5)
+
     def test_budget(self):
         """A fine grid: a border between winners is found from few of the cells."""
         splits = [[8 * i for i in range(1, 16)]] * 2
@@ -562,7 +606,9 @@ WRONG = [
         r"dispatch_on\[0\]\['min'\] is for split_points='auto'",
     ),
     (dict(winners=[0, 0]), r"each of the 4 cells \(2 x 2, the last one fastest\)"),
-    (dict(size_weights={3: 1}), "size_weights weigh the sizes of one dimension"),
+    (dict(size_weights={3: 1}), "tuples of 2 sizes as keys.*got 3"),
+    (dict(size_weights={(3, 4, 5): 1}), "tuples of 2 sizes as keys"),
+    (dict(size_weights={(3, -1): 1}), r"integers from 0, got \(3, -1\)"),
     (
         dict(dispatch_on={"size": lambda x: x[0], "dim": 0}, split_points=[8]),
         "takes 'size', or 'tensor_name' and 'dim'",

@@ -58,13 +58,14 @@ from torch._inductor.range_dispatch.spec import (
     InputGenerators,
     Registration,
     resolve_op,
+    SizeWeights,
 )
 from torch._inductor.range_dispatch.tracing import output_values, TracedCandidate
 from torch._inductor.select_algorithm import ExternKernelChoice
 from torch.fx.experimental.symbolic_shapes import is_symbolic
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
 
 log = logging.getLogger(__name__)
@@ -132,7 +133,7 @@ def register_custom_op_autotuning(
     include_fallback: bool = True,
     winners: Sequence[int] | None = None,
     sizes_per_range: int = DEFAULT_SIZES_PER_RANGE,
-    size_weights: Mapping[int, float] | None = None,
+    size_weights: SizeWeights | None = None,
     tuning_seconds: float | None = None,
 ) -> None:
     """Let ``torch.compile`` choose among several implementations of a custom op.
@@ -184,7 +185,8 @@ def register_custom_op_autotuning(
             last size alone.
         size_weights: by size, how often it occurs, such as a histogram of what was
             seen in production. Ranges are then timed at the sizes that weigh most in
-            them, and what counts is the time of all the calls.
+            them, and what counts is the time of all the calls. With several dimensions
+            the keys are tuples.
         tuning_seconds: what timing a call may take, by default
             ``config.range_dispatch.tuning_seconds``.
 

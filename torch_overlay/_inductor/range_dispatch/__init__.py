@@ -3,10 +3,10 @@
 One thing a file, each importing only from those before it: ``ranges``, ``decisions``,
 ``records``, ``configs``, ``argument_checks``, ``sampling``, ``segments``,
 ``split_search``, ``grid_search``, ``dispatch_on``, ``spec``, ``binding``, ``promise``,
-``candidates``, ``guards``, ``axes``, ``tracing``, ``sizes``, ``cells``, ``inputs``,
-``narrowing``, ``variants``, ``modules``, ``ranks``, ``agreement``, ``in_step``,
-``timing``, ``budget``, ``environment``, ``tables``, ``table_store``, ``code_names``,
-``identity``, ``tuning_cache``, ``call_tables``, ``progress``, ``tuning``, ``choosing``,
+``candidates``, ``guards``, ``axes``, ``tracing``, ``sizes``, ``inputs``, ``narrowing``,
+``cells``, ``variants``, ``modules``, ``ranks``, ``agreement``, ``in_step``, ``timing``,
+``budget``, ``environment``, ``tables``, ``table_store``, ``code_names``, ``identity``,
+``tuning_cache``, ``call_tables``, ``progress``, ``tuning``, ``choosing``,
 ``range_search``, ``cell_search``, ``selection``, ``cond_tree``, ``publishing``,
 ``inlining``.
 """

@@ -67,7 +67,7 @@ class CellSearch:
         numbers = {
             place: number
             for number, place in enumerate(places_of(self._registration, self._tasks))
-            if len(self._contests[number][0].candidates) > 1
+            if any(len(one.candidates) > 1 for one in self._contests[number])
         }
         competing = [
             one for number in numbers.values() for one in self._contests[number]
@@ -122,7 +122,7 @@ class CellSearch:
         size = max(largest, SMALL_INPUTS)
         if not self._budget.allows(size):
             return []
-        self._bench.compile([row[0] for row in self._contests])
+        self._bench.compile([one for row in self._contests for one in row[:1]])
         started = time.perf_counter()
         runs = sum(len(self._bench.running(contest)) for contest in contests)
         cells = min(len(self._tasks), EXPECTED_CELLS)

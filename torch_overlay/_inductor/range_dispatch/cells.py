@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import logging
-from typing import TYPE_CHECKING
+from typing import Any, TYPE_CHECKING
 
+from torch._inductor.range_dispatch.narrowing import known_to_be_in
 from torch._inductor.range_dispatch.ranges import Cell, overlaps, SizeRange
 from torch._inductor.range_dispatch.sampling import spread_sizes
 from torch._inductor.range_dispatch.sizes import (
@@ -20,10 +21,11 @@ from torch._inductor.range_dispatch.sizes import (
     SymbolValues,
     vary_one_symbol,
 )
+from torch._inductor.virtualized import V
 from torch.utils._ordered_set import OrderedSet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import sympy
 
@@ -41,15 +43,31 @@ _HALVINGS = 12
 def tasks_for_cells(
     registration: Registration, call: BoundCall, axes: Sequence[Axis]
 ) -> list[RangeTask]:
-    """A task for each cell that can occur."""
-    bounds = [bounds_of(axis.size) for axis in axes]
-    tasks = []
-    for index, cell in enumerate(registration.cells):
-        if all(map(overlaps, cell.ranges, bounds)):
-            samples = _samples(registration, call, axes, cell)
-            if samples:
-                tasks.append(RangeTask(index, cell, samples, tuple(axes)))
-    return tasks
+    """A task for each cell that can occur.
+
+    One for which no sizes to time it at were found is kept: it has to have a winner.
+    """
+    return [
+        RangeTask(index, cell, _samples(registration, call, axes, cell), tuple(axes))
+        for index, cell in enumerate(registration.cells)
+        if _can_occur(axes, cell)
+    ]
+
+
+def _can_occur(axes: Sequence[Axis], cell: Cell) -> bool:
+    """False if bounds of symbols rule the cell out."""
+
+    def is_in_bounds() -> bool:
+        bounds = [bounds_of(axis.size) for axis in axes]
+        return all(map(overlaps, cell.ranges, bounds))
+
+    symbols = [symbol for axis in axes for symbol in axis.size.free_symbols]
+    if not is_in_bounds() or len(OrderedSet(symbols)) == len(symbols):
+        return is_in_bounds()
+    # What one axis says of a symbol may contradict another axis.
+    sizes = [axis.size for axis in axes]
+    with known_to_be_in(sizes, cell, V.graph.sizevars.shape_env):
+        return is_in_bounds()
 
 
 def sizes_seen(call: BoundCall) -> tuple[Sample, ...]:
@@ -64,16 +82,11 @@ def _samples(
         return sizes_seen(call)
     open_sizes = [axis.range_upper_bound for axis in registration.dispatch.axes]
     count = registration.sizes_per_range
+    weights: Any = registration.size_weights
     if len(axes) > 1:
-        return samples_for_cell(call, axes, cell, open_sizes, count)
-    return samples_for_range(
-        call,
-        axes[0].size,
-        cell.ranges[0],
-        open_sizes[0],
-        count,
-        registration.size_weights,
-    )
+        return samples_for_cell(call, axes, cell, open_sizes, count, weights)
+    size, size_range = axes[0].size, cell.ranges[0]
+    return samples_for_range(call, size, size_range, open_sizes[0], count, weights)
 
 
 def samples_for_cell(
@@ -82,12 +95,14 @@ def samples_for_cell(
     cell: Cell,
     open_sizes: Sequence[int],
     count: int,
+    histogram: Mapping[tuple[int, ...], float] | None = None,
 ) -> tuple[Sample, ...]:
     """Values for all symbols of the call, for sizes all over a cell.
 
     ``count`` sizes, equally far on a log scale, lie on each of its diagonals, an open
-    range being represented by its entry of ``open_sizes``. None are left where axes
-    depend on each other so that the cell cannot occur, as far as can be found out.
+    range being represented by its entry of ``open_sizes``. Of a ``histogram`` that has
+    some in the cell, as many count that weigh most. There may be none, if axes depend
+    on each other or inputs do not fit in memory.
     """
     sizes = [axis.size for axis in axes]
     reached = [
@@ -97,13 +112,21 @@ def samples_for_cell(
     dispatched = OrderedSet(s for size in sizes for s in size.free_symbols)
     seen = hint_values(OrderedSet([*call.size_symbols(), *dispatched]))
     reached = _fit_memory(call, sizes, reached, seen)
-    found: dict[tuple[int, ...], Sample] = {}
-    for targets in _on_diagonals(reached, count):
-        values = values_in(sizes, cell.ranges, targets, seen)
-        if values is not None:
+    diagonals = [*_on_diagonals(reached, count)]
+    weights = {one: w for one, w in (histogram or {}).items() if w and one in cell}
+    heaviest = sorted(weights, key=lambda one: -weights[one])[: len(diagonals)]
+    for targets_of_all in (heaviest, diagonals):
+        found: dict[tuple[int, ...], Sample] = {}
+        for targets in targets_of_all:
+            values = values_in(sizes, cell.ranges, targets, seen)
+            if values is None or input_bytes(call, values) > MAX_INPUT_BYTES:
+                continue
             actual = tuple(evaluate(size, values) for size in sizes)
-            found.setdefault(actual, Sample(values))
-    return tuple(found[actual] for actual in sorted(found))
+            weight = weights.get(targets, 1.0)
+            found.setdefault(actual, Sample(values, weight))
+        if found:
+            return tuple(found[actual] for actual in sorted(found))
+    return ()
 
 
 def _reach(size: sympy.Expr, size_range: SizeRange, open_size: int) -> tuple[int, int]:

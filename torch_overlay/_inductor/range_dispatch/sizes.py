@@ -57,8 +57,8 @@ class RangeTask:
     """A range to find a winner for.
 
     ``index`` is its place in the registration and ``cell`` its range on each axis.
-    ``samples`` has the sizes that stand for it, the largest last. Plain autotuning has
-    no axes.
+    ``samples`` has the sizes that stand for it, the largest last; without any it is
+    not timed. Plain autotuning has no axes.
     """
 
     index: int
@@ -68,8 +68,8 @@ class RangeTask:
 
     @property
     def values(self) -> SymbolValues:
-        """The largest sizes that stand for the range."""
-        return self.samples[-1].values
+        """The largest sizes that stand for the range; empty if none are known."""
+        return self.samples[-1].values if self.samples else {}
 
     @property
     def sizes(self) -> list[sympy.Expr]:

@@ -36,6 +36,8 @@ DEFAULT_SIZES_PER_RANGE = 3
 # The index that stands for the op's own implementation among the winners.
 FALLBACK = -1
 
+# By size, or by a tuple of sizes if there are several axes.
+SizeWeights: TypeAlias = Mapping[int, float] | Mapping[tuple[int, ...], float]
 InputGenerators: TypeAlias = Mapping[str, Callable[[torch.Tensor], torch.Tensor]]
 
 
@@ -57,7 +59,7 @@ class Registration:
     benchmark_with_cudagraphs: bool
     include_fallback: bool
     sizes_per_range: int
-    size_weights: Mapping[int, float] | None
+    size_weights: SizeWeights | None
     tuning_seconds: float | None
 
     @property
@@ -109,7 +111,7 @@ def build_registration(
     winners: Sequence[int] | None = None,
     include_fallback: bool = True,
     sizes_per_range: int = DEFAULT_SIZES_PER_RANGE,
-    size_weights: Mapping[int, float] | None = None,
+    size_weights: SizeWeights | None = None,
     tuning_seconds: float | None = None,
 ) -> Registration:
     """Check everything the op's schema can tell and freeze it.
@@ -318,7 +320,7 @@ def _check_sizes_per_range(count: Any) -> int:
 
 def _check_size_weights(
     weights: Any, dispatch: DispatchOn | None
-) -> Mapping[int, float] | None:
+) -> SizeWeights | None:
     if weights is None:
         return None
     if dispatch is None:
@@ -330,18 +332,20 @@ def _check_size_weights(
             "size_weights weigh the sizes of given ranges; with "
             f"split_points={AUTO!r} every size is held to dispatch_on['max_loss']"
         )
-    if len(dispatch.axes) > 1:
-        raise ValueError(
-            "size_weights weigh the sizes of one dimension, dispatch_on has "
-            f"{len(dispatch.axes)}"
-        )
     if not isinstance(weights, Mapping):
         raise TypeError(
             "size_weights must be a dict from sizes to how often they occur, "
             f"got {type(weights)}"
         )
+    axes = len(dispatch.axes)
     for size, weight in weights.items():
-        if not is_int(size) or size < 0:
+        sizes = size if axes > 1 else (size,)
+        if not isinstance(sizes, tuple) or len(sizes) != axes:
+            raise ValueError(
+                f"size_weights must have tuples of {axes} sizes as keys, one for each "
+                f"dimension, got {size!r}"
+            )
+        if not all(is_int(one) and one >= 0 for one in sizes):
             raise ValueError(
                 f"size_weights must have sizes as keys, integers from 0, got {size!r}"
             )
