@@ -7,6 +7,7 @@ One thing a file, each importing only from those before it: ``ranges``, ``record
 ``agreement``, ``in_step``, ``timing``, ``environment``, ``tables``, ``table_store``,
 ``code_names``, ``identity``, ``tuning_cache``, ``call_tables``, ``progress``,
 ``tuning``, ``choosing``, ``range_search``, ``selection``, ``cond_tree``, ``inlining``.
+Reports of tables: ``report_data``, ``report_pictures``, ``report_page``, ``report``.
 """
 
 from torch._inductor.range_dispatch.table_store import load, save
