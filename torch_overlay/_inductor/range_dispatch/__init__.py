@@ -9,6 +9,7 @@ One thing a file, each importing only from those before it: ``ranges``, ``decisi
 ``tuning_cache``, ``call_tables``, ``progress``, ``tuning``, ``choosing``,
 ``range_search``, ``cell_search``, ``selection``, ``cond_tree``, ``publishing``,
 ``inlining``.
+Reports of tables: ``report_data``, ``report_pictures``, ``report_page``, ``report``.
 """
 
 from torch._inductor.range_dispatch.table_store import load, save

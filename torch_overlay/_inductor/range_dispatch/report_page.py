@@ -1,0 +1,303 @@
+"""The HTML page of a tuning table's report: one file that needs nothing besides."""
+
+from __future__ import annotations
+
+import base64
+import html
+from typing import TYPE_CHECKING
+
+from torch._inductor.range_dispatch.report_data import (
+    geometric_mean,
+    mean_loss,
+    percent,
+    range_text,
+    summary,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from torch._inductor.range_dispatch.report_data import CallReport, Point, Row
+    from torch._inductor.range_dispatch.report_pictures import Picture
+
+
+# By which a report's page is known, and no other page is written over its pictures.
+GENERATOR = "torch range dispatch report"
+
+_STYLE = """
+:root { color-scheme: light dark; --line: #8885; --soft: #8881; --bar: #0072b2; }
+* { box-sizing: border-box; }
+body { font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; padding: 1rem;
+  max-width: 62rem; overflow-wrap: anywhere; }
+h1 { font-size: 1.5rem; margin: .5rem 0; }
+h2 { font-size: 1.25rem; margin: 2.5rem 0 .25rem; padding-top: 1rem;
+  border-top: 1px solid var(--line); }
+.summary { font-size: 1.05rem; }
+.facts { margin: .5rem 0 1rem; display: grid; gap: 0 1rem;
+  grid-template-columns: max-content 1fr; font-size: .9rem; }
+.facts dt { opacity: .7; } .facts dd { margin: 0; }
+figure { margin: 1rem 0; }
+figure img { display: block; max-width: max(100%, 40rem); height: auto; margin: 0 auto;
+  background: #fff; border: 1px solid var(--line); border-radius: 6px; }
+figure .tree { max-width: none; }
+figcaption { font-size: .85rem; opacity: .75; margin-top: .25rem; text-align: center; }
+.wide { overflow-x: auto; }
+.wide table { margin: 1rem 0; }
+table { border-collapse: collapse; font-size: .9rem; overflow-wrap: normal; }
+th, td { padding: .25rem .6rem; text-align: left; border-bottom: 1px solid var(--line);
+  white-space: nowrap; }
+th { background: var(--soft); }
+.number { text-align: right; font-variant-numeric: tabular-nums; }
+.best { font-weight: 700; } .none { opacity: .6; font-style: italic; }
+.bar { display: inline-block; height: .7rem; background: var(--bar); }
+code { font-size: .92em; }
+@media (max-width: 40rem) { body { padding: .75rem; }
+  .facts { grid-template-columns: 1fr; } .facts dd { margin-bottom: .4rem; } }
+@media print { h2 { break-before: page; } }
+"""
+
+# Longer tables of ranges are folded away.
+_ROWS_SHOWN = 40
+
+_CAPTIONS = {
+    "times": "What candidates took; shaded, or as lines, by how much it may be off.",
+    "winners": "The winner of every cell; split points are the last sizes of cells.",
+    "loss": "What is lost to the fastest candidate at every size that was measured.",
+    "tree": "How the graph picks a branch: the nested conds.",
+}
+
+
+def page_of(
+    title: str,
+    calls: Sequence[CallReport],
+    pictures: Sequence[Sequence[Picture]],
+    counts: Mapping[str, Mapping[str, int]] | None = None,
+) -> str:
+    """The page of all calls, each with its pictures.
+
+    ``counts`` is by op how often each branch ran, by its winner's name.
+    """
+    sections = [
+        _section(f"call-{i}", call, shown, (counts or {}).get(call.op))
+        for i, (call, shown) in enumerate(zip(calls, pictures, strict=True), 1)
+    ]
+    if not calls:
+        sections = ["<p>The table is empty.</p>"]
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="generator" content="{GENERATOR}">
+<link rel="icon" href="data:,">
+<title>{_text(title)}</title>
+<style>{_STYLE}</style>
+</head>
+<body>
+<h1>{_text(title)}</h1>
+{_index(calls)}
+{"".join(sections)}
+</body>
+</html>
+"""
+
+
+def _text(value: object) -> str:
+    return html.escape(str(value))
+
+
+def _index(calls: Sequence[CallReport]) -> str:
+    if len(calls) < 2:
+        return ""
+    items = "\n".join(
+        f'<li><a href="#call-{i}"><code>{_text(call.op)}</code></a> '
+        f"{_text(call.call)}"
+        f"{_text(''.join(f' ({axes})' for axes in [', '.join(call.axes)] if axes))}"
+        f"<br><small>{_text(_environment(call))}</small><br>"
+        f"{_text(summary(call))}</li>"
+        for i, call in enumerate(calls, 1)
+    )
+    return f"<nav><ol>\n{items}\n</ol></nav>"
+
+
+def _environment(call: CallReport) -> str:
+    return ", ".join(f"{k} {v}" for k, v in sorted(call.environment.items()) if v)
+
+
+def _section(
+    anchor: str,
+    call: CallReport,
+    pictures: Sequence[Picture],
+    counts: Mapping[str, int] | None,
+) -> str:
+    facts = [
+        ("operands", call.call or "–"),
+        ("dispatched on", ", ".join(call.axes) or "nothing: one winner for all sizes"),
+        ("schema", call.schema),
+        ("environment", _environment(call)),
+    ]
+    lines = "".join(f"<dt>{name}</dt><dd>{_text(fact)}</dd>" for name, fact in facts)
+    return "\n".join(
+        [
+            f'<section id="{anchor}">',
+            f"<h2><code>{_text(call.op)}</code></h2>",
+            f'<p class="summary">{_text(summary(call))}.</p>',
+            f'<dl class="facts">{lines}</dl>',
+            *map(_figure, pictures),
+            _rows_table(call),
+            _counts_table(call, counts),
+            _times_table(call),
+            "</section>\n",
+        ]
+    )
+
+
+def _figure(picture: Picture) -> str:
+    data = base64.b64encode(picture.png).decode()
+    caption = _CAPTIONS.get(picture.kind, "")
+    return (
+        f'<figure><div class="wide"><img class="{picture.kind}" '
+        f'alt="{_text(picture.description)}" '
+        f'src="data:image/png;base64,{data}"></div>'
+        f"<figcaption>{_text(caption)}</figcaption></figure>"
+    )
+
+
+def _table(
+    heads: Sequence[str], numbers: Sequence[str], rows: Iterable[Iterable[str]]
+) -> str:
+    """A table that scrolls by itself where it is wider than the page.
+
+    Heads in ``numbers`` are those of columns of numbers.
+    """
+    head = "".join(
+        f"<th{_kind('number' if one in numbers else '')}>{_text(one)}</th>"
+        for one in heads
+    )
+    body = "\n".join(f"<tr>{''.join(cells)}</tr>" for cells in rows)
+    return (
+        f'<div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n'
+        f"<tbody>\n{body}\n</tbody>\n</table></div>"
+    )
+
+
+def _cell(value: object, kind: str = "") -> str:
+    return f"<td{_kind(kind)}>{_text(value)}</td>"
+
+
+def _kind(kind: str) -> str:
+    return f' class="{kind}"' if kind else ""
+
+
+def _milliseconds(value: float) -> str:
+    return f"{value:.4g}" if value < 1e4 else f"{value:.0f}"
+
+
+def _rows_table(call: CallReport) -> str:
+    """The ranges, or cells, with what is known of each."""
+    if not call.rows:
+        return ""
+    numbers = ["winners=", "sizes timed", "winner, ms", "loss"]
+    heads = [*(call.axes or ["sizes"]), "winner", *numbers[:3], "next, ms", "loss"]
+    table = _table(heads, numbers, (_row_cells(call, row) for row in call.rows))
+    if len(call.rows) > _ROWS_SHOWN:
+        title = f"all {len(call.rows)} {'ranges' if len(call.axes) == 1 else 'cells'}"
+        table = f"<details><summary>{title}</summary>{table}</details>"
+    if not call.points:
+        return table
+    return (
+        f"{table}<p><small>Milliseconds are geometric means of what was taken at the "
+        "sizes timed; the loss is the winner's to the fastest at each of them, on the "
+        "average.</small></p>"
+    )
+
+
+def _row_cells(call: CallReport, row: Row) -> list[str]:
+    ranges = [range_text(one) for one in row.cell.ranges] or ["all"]
+    start = [_cell(one) for one in ranges]
+    if row.winner is None:
+        return [*start, _cell("cannot occur", "none"), *[_cell("")] * 5]
+    points = call.points_in(row.cell)
+    everywhere = {
+        number: geometric_mean([p.milliseconds[number] for p in points])
+        for number in range(len(call.names))
+        if points and all(number in p.milliseconds for p in points)
+    }
+    winner = everywhere.pop(row.winner, None)
+    runner_up = min(everywhere, key=lambda n: everywhere[n], default=None)
+    loss = mean_loss(p.loss_of(p.dispatched) for p in points)
+    return [
+        *start,
+        _cell(call.names[row.winner]),
+        _cell(row.registered, "number"),
+        _cell(len(points), "number"),
+        _cell("–" if winner is None else _milliseconds(winner), "number"),
+        _cell(
+            "–"
+            if runner_up is None
+            else f"{_milliseconds(everywhere[runner_up])} {call.names[runner_up]}"
+        ),
+        _cell(percent(loss), "number"),
+    ]
+
+
+def _counts_table(call: CallReport, counts: Mapping[str, int] | None) -> str:
+    """How often branches ran, if that was counted."""
+    if not counts:
+        return ""
+    served: dict[str, int] = {}
+    for row in call.rows:
+        if row.winner is not None:
+            name = call.names[row.winner]
+            served[name] = served.get(name, 0) + 1
+    names = [*dict.fromkeys([*served, *counts])]
+    total = sum(counts.values()) or 1
+    rows = []
+    for name in names:
+        ran = counts.get(name, 0)
+        share = ran / total
+        bar = f'<td><span class="bar" style="width:{8 * share:.2f}rem"></span></td>'
+        rows.append(
+            [
+                _cell(name),
+                _cell(served.get(name, 0), "number"),
+                _cell(ran, "number"),
+                _cell(f"{100 * share:.1f}\N{NO-BREAK SPACE}%", "number"),
+                bar,
+            ]
+        )
+    return (
+        "<h3>How often each branch ran</h3><p>In all calls of this op together.</p>"
+        + _table(
+            ["branch", "ranges", "ran", "of all", ""], ["ranges", "ran", "of all"], rows
+        )
+    )
+
+
+def _times_table(call: CallReport) -> str:
+    """Everything that was measured, folded away."""
+    if not call.points:
+        return ""
+    heads = [*call.axes, *(f"{name}, ms" for name in call.names)]
+    rows = (_time_cells(call, point) for point in call.points)
+    count = len(call.points)
+    sizes = "1 measured size" if count == 1 else f"all {count} measured sizes"
+    return (
+        f"<details><summary>{sizes}; bold is the fastest</summary>"
+        f"{_table(heads, heads, rows)}</details>"
+    )
+
+
+def _time_cells(call: CallReport, point: Point) -> list[str]:
+    cells = [_cell(size, "number") for size in point.sizes]
+    fastest = min(point.milliseconds.values(), default=None)
+    for number in range(len(call.names)):
+        taken = point.milliseconds.get(number)
+        if taken is not None:
+            kind = "number best" if taken == fastest else "number"
+            noise = f" ± {point.noise[number]:.2g}" if point.noise[number] else ""
+            cells.append(_cell(f"{_milliseconds(taken)}{noise}", kind))
+        else:
+            failed = number in point.failed
+            cells.append(_cell("failed" if failed else "", "none number"))
+    return cells
