@@ -149,8 +149,7 @@ def _suggest(options: argparse.Namespace) -> int:
 def _one_line(error: Exception, options: argparse.Namespace) -> str:
     """What is wrong, and with which file."""
     text = " ".join(str(error).split())
-    files = [options.file, getattr(options, "other", None) or options.file]
-    if isinstance(error, ImportError) or any(file in text for file in files):
+    if isinstance(error, (TableError, OSError, ImportError)) or options.file in text:
         return text
     return f"{options.file}: {text}"
 

@@ -1,4 +1,4 @@
-"""How two tuning tables differ: in calls, in winners, and in times beyond their noise."""
+"""How two tuning tables differ: in calls, in winners, in times beyond their noise."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def _environments(
 ) -> list[Part]:
     keys = OrderedSet([*one.environment, *other.environment])
     texts = [
-        (key, *(call.environment.get(key) or "-" for call in (one, other)))
+        (key, one.environment.get(key) or "-", other.environment.get(key) or "-")
         for key in keys
     ]
     rows = [row for row in texts if row[1] != row[2]]
@@ -113,10 +113,10 @@ def _choices(one: TableCall, other: TableCall, names: tuple[str, str]) -> list[P
             parts.append(TextTable(("", "split points"), rows, labels=2))
     winners = _winners(first, second)
     if winners:
-        rows = [(*cell_texts(cell), *texts) for cell, *texts in winners]
+        cells = [(*cell_texts(cell), *texts) for cell, *texts in winners]
         axes = axis_columns(one.axes)
         parts.append("  the winners differ:")
-        parts.append(TextTable((*axes, *names), rows, labels=len(axes) + 2))
+        parts.append(TextTable((*axes, *names), cells, labels=len(axes) + 2))
     return parts
 
 
@@ -138,7 +138,7 @@ def _winners(first: Choice, second: Choice) -> list[tuple[Cell, str, str]]:
             texts = [_winner_text(name, number) for name, number in winners]
             if texts[0] == texts[1]:  # the configs are in another order
                 texts = [f"{name} ({number})" for name, number in winners]
-            found.append((cell, *texts))
+            found.append((cell, texts[0], texts[1]))
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TextIO, TYPE_CHECKING, TypeAlias
 
@@ -57,7 +56,8 @@ def milliseconds_text(milliseconds: float | None, noise: float = 0.0) -> str:
     """A time of four digits and by how much it may be off: ``0.01234 ±0.00020``."""
     if milliseconds is None:
         return "failed"
-    decimals = max(0, 3 - math.floor(math.log10(milliseconds)))
+    exponent = int(f"{milliseconds:.3e}".partition("e")[2])
+    decimals = max(0, 3 - exponent)
     text = f"{milliseconds:.{decimals}f}"
     return f"{text} ±{noise:.{decimals}f}" if noise else text
 
@@ -77,8 +77,11 @@ def _draw(parts: Iterable[Part], file: TextIO) -> None:
             continue
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         for number, column in enumerate(part.columns):
-            justify = "left" if number < part.labels else "right"
-            table.add_column(Text(column), justify=justify, overflow="fold")
+            table.add_column(
+                Text(column),
+                justify="left" if number < part.labels else "right",
+                overflow="fold",
+            )
         for row in part.rows:
             table.add_row(*map(Text, row))
         console.print(Padding(table, (0, 0, 0, 2), expand=False))

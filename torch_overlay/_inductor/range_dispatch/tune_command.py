@@ -41,7 +41,7 @@ def tune_script(script: str, arguments: Sequence[str], out: str) -> int:
         read_table(out)
     with open(script, "rb"):
         pass  # what cannot be read is told apart from what the script cannot read
-    before = {op: lowering for op, lowering in user_lowerings.items()}
+    before = dict(user_lowerings)
     with record_dispatches() as records:
         failure = _run(script, arguments)
     written = save(out)

@@ -31,8 +31,8 @@ def winner_arguments(table: TuningTable, op: str | None = None) -> list[str]:
 
 def is_named(op: str, name: str) -> bool:
     """Whether the overload ``op`` is the one named, or one of the op named."""
-    dotted = name.replace("::", ".")
-    return op == dotted or op.rpartition(".")[0] == dotted
+    overload, wanted = (text.replace("::", ".") for text in (op, name))
+    return overload == wanted or overload.rpartition(".")[0] == wanted
 
 
 def _comments(call: TableCall, choice: Choice) -> list[str]:
