@@ -123,12 +123,10 @@ class CommandTestCase(TestCase):
         merge_into_file(path, TuningTable.of(entries, choices))
         return path
 
-    def run_command(self, *arguments, out=None):
+    def run_command(self, *arguments, out=None, err=None):
         out = io.StringIO() if out is None else out
-        with (
-            contextlib.redirect_stdout(out),
-            contextlib.redirect_stderr(io.StringIO()) as err,
-        ):
+        err = io.StringIO() if err is None else err
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             status = command.main(arguments)
         return status, out.getvalue(), err.getvalue()
 
@@ -549,8 +547,17 @@ if sys.argv[2] != "nothing":
     torch.compile(lambda x: called(x), dynamic=True)(torch.randn(5))
 if sys.argv[2] == "fail":
     raise RuntimeError("no such\\nthing")
+if sys.argv[2] == "interrupt":
+    raise KeyboardInterrupt
 if sys.argv[2] == "exit":
     sys.exit(3)
+"""
+
+BESIDE = """
+import torch
+
+def once(x):
+    return torch.ops.command_test.plus.default(x, 1)
 """
 
 
@@ -561,7 +568,7 @@ class TuneTest(CommandTestCase):
         with open(self.script, "w") as file:
             file.write(SCRIPT)
         with open(os.path.join(self.folder, "beside.py"), "w") as file:
-            file.write("import torch\ndef once(x):\n    return torch.sin(x)\n")
+            file.write(BESIDE)
         self.default = os.path.join(self.folder, "train.tuning.json")
         self.addCleanup(sys.modules.pop, "beside", None)
 
@@ -594,10 +601,18 @@ class TuneTest(CommandTestCase):
         self.assertTrue(out.endswith(f"\n{self.default}: 4 sizes measured\n"))
 
     def test_a_given_table_and_a_terminal(self):
+        """Where what came out is told once, at the end."""
         out = os.path.join(self.folder, "tables", "a.json")
-        terminal = Terminal()
-        status, _, _ = self.tune("call", "--out", out, out=terminal)
+        terminal, stderr = Terminal(), Terminal()
+        with (
+            mock.patch.dict(os.environ, {"CI": ""}),
+            mock.patch.object(progress, "SECONDS_BEFORE_SHOWN", 0.0),
+        ):
+            status, _, _ = self.tune("call", "--out", out, out=terminal, err=stderr)
         self.assertEqual(status, 0)
+        self.assertIn("tuning command_test_script::called", stderr.text())
+        self.assertNotIn("winner", stderr.text())
+        self.assertIn("winner", terminal.text())
         self.assertEqual(len(read_table(out).entries), 4)
         self.assertFalse(os.path.exists(self.default))
         self.assertIn("─", terminal.text())
@@ -612,6 +627,7 @@ class TuneTest(CommandTestCase):
         for how, message in (
             ("fail", "failed: RuntimeError"),
             ("exit", "ended with 3"),
+            ("interrupt", "was interrupted"),
         ):
             table_store.forget()
             status, _, err = self.tune(how, "--out", self.default + how)
@@ -619,6 +635,12 @@ class TuneTest(CommandTestCase):
             last = err.splitlines()[-1]
             self.assertTrue(last.startswith(f"error: {self.script} {message}"), last)
             self.assertEqual(len(read_table(self.default + how).entries), 4)
+
+    def test_nothing_is_run_if_the_table_cannot_be_written(self):
+        out = os.path.join(self.script, "a.json")  # in what is no folder
+        status, text, err = self.tune("fail", "--out", out)
+        self.assertEqual((status, text), (1, ""))
+        self.assertRegex(err, r"^error: .*train.py'\n$")
 
     def test_nothing_is_run_if_the_table_is_none(self):
         with open(self.default, "w") as file:
@@ -632,7 +654,7 @@ class TuneTest(CommandTestCase):
         status, _, err = self.run_command("tune", missing)
         self.assertEqual(status, 1)
         self.assertRegex(err, r"^error: .*missing.py'\n$")
-        self.assertFalse(os.path.exists(os.path.join(self.folder, "missing.json")))
+        self.assertEqual({*os.listdir(self.folder)}, {"train.py", "beside.py"})
 
 
 class LazyCommandTest(CommandTestCase):
@@ -667,6 +689,14 @@ class LazyCommandTest(CommandTestCase):
 
 
 class ProgramTest(CommandTestCase):
+    def test_an_encoding_without_all_characters(self):
+        path = self.table("a.json", [entry()])
+        encoded = io.BytesIO()
+        with io.TextIOWrapper(encoded, "ascii", write_through=True) as out:
+            with contextlib.redirect_stdout(out):
+                self.assertEqual(command.main(["show", path]), 0)
+            self.assertIn(b"1.000 \\xb10.100", encoded.getvalue())
+
     @pytest.mark.slow  # a process
     def test_it_is_a_program_whose_reader_may_leave(self):
         path = self.table("a.json", [entry(size) for size in range(1000)], [choice()])
@@ -712,6 +742,20 @@ class TerminalTest(CommandTestCase):
             self.assertRegex(summary, rf"{cell} +\S+ +[\d.]+.* +[\d.]+.* +[\d.]+")
         self.assertFalse(progress._running)
         self.assertFalse(progress._to_summarize)
+
+    def test_what_does_not_fit_is_cut_off(self):
+        terminal = Terminal()
+        with (
+            mock.patch.dict(os.environ, {"CI": "", "COLUMNS": "70"}),
+            mock.patch.object(progress, "SECONDS_BEFORE_SHOWN", 0.0),
+            mock.patch.object(sys, "stderr", terminal),
+            progress.TuningProgress("some_op", 2) as bar,
+        ):
+            bar.showing("[0, 512] x [0, inf] at 128 x 65536", "candidate")
+        lines = re.split("[\\r\\n]", terminal.text())
+        self.assertTrue(all(len(line) <= 70 for line in lines), lines)
+        self.assertIn("0/2", terminal.text())
+        self.assertIn("…", terminal.text())
 
     def test_found_split_points(self):
         with planted(60):

@@ -6,6 +6,7 @@ candidate runs would be timed with it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -17,6 +18,7 @@ from torch._inductor.range_dispatch.text_tables import write
 from torch.utils._ordered_set import OrderedSet
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
     from torch._inductor.range_dispatch.records import DispatchRecord
@@ -30,6 +32,7 @@ SECONDS_BETWEEN_DRAWINGS = 0.1
 # The tuning that is running, and the names of those whose bar has been shown.
 _running: list[TuningProgress] = []
 _to_summarize: OrderedSet[str] = OrderedSet()
+_silencers: list[None] = []
 
 
 class TuningProgress:
@@ -84,7 +87,7 @@ class TuningProgress:
         if not is_due and now - self._drawn < SECONDS_BETWEEN_DRAWINGS:
             return
         if self._bar is None:
-            self._bar = _start_bar(f"tuning {self._name}", now - self._started)
+            self._bar = _make_bar(f"tuning {self._name}", now - self._started)
         if self._bar is not None:
             self._drawn = now
             self._bar.update(
@@ -93,6 +96,7 @@ class TuningProgress:
                 total=self._total,
                 now=", ".join(filter(None, (self._range, self._candidate))),
             )
+            self._bar.start()  # once
             self._bar.refresh()
 
 
@@ -108,14 +112,25 @@ def show_candidate(name: str) -> None:
         one.showing(candidate=name)
 
 
+@contextlib.contextmanager
+def without_summaries() -> Iterator[None]:
+    """For a command that sums up all tuning itself."""
+    _silencers.append(None)
+    try:
+        yield
+    finally:
+        _silencers.pop()
+
+
 def summarize(record: DispatchRecord) -> None:
     """Below a bar that has been shown, say what came out."""
     if record.name in _to_summarize:
         _to_summarize.remove(record.name)
-        write(record_parts(record), sys.stderr)
+        if not _silencers:
+            write(record_parts(record), sys.stderr)
 
 
-def _start_bar(description: str, elapsed: float) -> Any:
+def _make_bar(description: str, elapsed: float) -> Any:
     """A bar that is drawn on demand, ``elapsed`` seconds after its task began."""
     if not sys.stderr.isatty() or os.environ.get("CI"):
         return None
@@ -129,6 +144,7 @@ def _start_bar(description: str, elapsed: float) -> Any:
             TimeElapsedColumn,
             TimeRemainingColumn,
         )
+        from rich.table import Column
     except ImportError:
         return None
     bar = Progress(
@@ -138,13 +154,18 @@ def _start_bar(description: str, elapsed: float) -> Any:
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[now]}", markup=False),
+        # What does not fit is cut off here.
+        TextColumn(
+            "{task.fields[now]}",
+            markup=False,
+            table_column=Column(ratio=1, no_wrap=True, overflow="ellipsis"),
+        ),
         console=Console(stderr=True),
+        expand=True,
         transient=True,
         auto_refresh=False,
         get_time=time.monotonic,
     )
     bar.add_task(description, total=None, now="")
     bar.tasks[0].start_time = time.monotonic() - elapsed
-    bar.start()
     return bar

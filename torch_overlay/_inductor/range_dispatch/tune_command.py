@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 from torch._inductor import config
 from torch._inductor.kernel.custom_op import AutotunedLowering
 from torch._inductor.lowering import user_lowerings
+from torch._inductor.range_dispatch.progress import without_summaries
 from torch._inductor.range_dispatch.record_text import record_parts
 from torch._inductor.range_dispatch.records import DispatchRecord, record_dispatches
 from torch._inductor.range_dispatch.table_store import save
-from torch._inductor.range_dispatch.tables import read_table
+from torch._inductor.range_dispatch.tables import merge_into_file, TuningTable
 from torch._inductor.range_dispatch.text_tables import Part, write
 from torch.utils._ordered_set import OrderedSet
 
@@ -34,15 +35,16 @@ def tune_script(script: str, arguments: Sequence[str], out: str) -> int:
     What was measured before a script fails is kept.
 
     Raises:
-        TableError: there is something else in ``out``; nothing is run.
+        TableError: there is something else in ``out``.
         OSError: the script cannot be read, or ``out`` not be written.
+        Both before anything is run.
     """
-    if os.path.exists(out):
-        read_table(out)
     with open(script, "rb"):
         pass  # what cannot be read is told apart from what the script cannot read
+    # Hours of tuning must not end with a table that cannot be written.
+    merge_into_file(out, TuningTable.of([]))
     before = dict(user_lowerings)
-    with record_dispatches() as records:
+    with record_dispatches() as records, without_summaries():
         failure = _run(script, arguments)
     written = save(out)
     registered = [
@@ -64,6 +66,8 @@ def _run(script: str, arguments: Sequence[str]) -> str:
             runpy.run_path(script, run_name="__main__")
     except SystemExit as stop:
         return f"ended with {stop.code}" if stop.code else ""
+    except KeyboardInterrupt:
+        return "was interrupted"
     except Exception as error:
         traceback.print_exc()
         return f"failed: {error!r}".partition("\n")[0]
