@@ -825,6 +825,7 @@ command_test.add.default (command_test::add_autotuned)
   x.shape[0]  winner           plus(k=1) ms        plus(k=2) ms         fallback ms
   [0, 8]      plus(k=1)  0.001000 ±0.000061  0.002000 ±0.000061  0.002000 ±0.000061
   [9, inf]    plus(k=2)  0.002000 ±0.000100  0.001000 ±0.000100  0.002000 ±0.000100
+  at each size:
   x.shape[0]        plus(k=1) ms        plus(k=2) ms         fallback ms
   2           0.001000 ±0.000100  0.002000 ±0.000100  0.002000 ±0.000100
   4           0.001000 ±0.000100  0.002000 ±0.000100  0.002000 ±0.000100

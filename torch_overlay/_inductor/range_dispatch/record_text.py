@@ -75,7 +75,9 @@ def _size_parts(record: DispatchRecord) -> list[Part]:
     ]
     axes = axis_columns(record.axes)
     columns = (*axes, *(f"{name} ms" for name in names))
-    return [TextTable(columns, rows, labels=len(axes))] if rows else []
+    if not rows:
+        return []
+    return ["  at each size:", TextTable(columns, rows, labels=len(axes))]
 
 
 def axis_columns(axes: tuple[str, ...]) -> tuple[str, ...]:
