@@ -437,13 +437,14 @@ class FoundSplitPointsTest(RegisteredTestCase):
     def test_all_sizes_that_a_range_was_measured_at_are_reported(self):
         _, record = self.run_model([8], split_points="auto")
         for row in record.ranges:
-            for size in row.sizes:
+            for measured in row.sizes:
+                (size,) = measured.sizes
                 self.assertEqual(
-                    size.milliseconds,
+                    measured.milliseconds,
                     {
-                        "plus(k=1)": K_CURVES[1](size.size) / 1e3,
-                        "plus(k=2)": K_CURVES[2](size.size) / 1e3,
-                        "fallback": K_CURVES["fallback"](size.size) / 1e3,
+                        "plus(k=1)": K_CURVES[1](size) / 1e3,
+                        "plus(k=2)": K_CURVES[2](size) / 1e3,
+                        "fallback": K_CURVES["fallback"](size) / 1e3,
                     },
                 )
 

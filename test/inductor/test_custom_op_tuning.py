@@ -626,8 +626,9 @@ class ArtifactTest(TuningTestCase):
         expected = [dataclasses.asdict(record) for record in records]
         self.assertEqual(found, json.loads(json.dumps(expected)))
         (first, _) = found[0]["ranges"]
-        self.assertEqual(first["size_range"], {"start": 0, "end": 8})
-        self.assertEqual([size["size"] for size in first["sizes"]], [8])
+        self.assertEqual(first["cell"], {"ranges": [{"start": 0, "end": 8}]})
+        self.assertEqual(first["winner"], records[0].ranges[0].winner)
+        self.assertEqual([size["sizes"] for size in first["sizes"]], [[8]])
 
 
 class ProgressTest(TestCase):

@@ -2,6 +2,7 @@
 """Tables of what candidates take: written, read, merged, and compiled with."""
 
 import contextlib
+import dataclasses
 import io
 import json
 import multiprocessing
@@ -27,6 +28,7 @@ from torch._inductor.range_dispatch import (
 from torch._inductor.range_dispatch.records import record_dispatches
 from torch._inductor.range_dispatch.tables import (
     CandidateTime,
+    Choice,
     Entry,
     merge_into_file,
     read_table,
@@ -43,12 +45,29 @@ def entry(number=0, milliseconds=1.0):
         op=f"some::op{number}",
         schema="some::op(Tensor x) -> Tensor",
         environment={"torch": "2", "device": "one"},
+        call="x: float32[s0] (1)",
+        axes=("x.shape[0]",),
         operands="[[], []]",
-        size=number,
+        sizes=(number,),
         candidates=(
             CandidateTime("first", "abc", milliseconds, 0.1),
             CandidateTime("second", "def", None, 0.0),
         ),
+    )
+
+
+def choice(number=0, winners=(0, -1, None, 0, 0, 0)):
+    """Two sizes of two and three ranges, and a cell that cannot occur."""
+    names = {0: "first", 1: "second", -1: "fallback", None: None}
+    return Choice(
+        op=f"some::op{number}",
+        schema="some::op(Tensor x) -> Tensor",
+        environment={"torch": "2", "device": "one"},
+        call="x: float32[s0, s1] (s1, 1)",
+        axes=("x.shape[0]", "x.shape[1]"),
+        split_points=((8,), (16, 32)),
+        winners=winners,
+        names=tuple(names[winner] for winner in winners),
     )
 
 
@@ -81,32 +100,77 @@ class TableFileTest(TableTestCase):
             {"table é.json", "table é.json.lock"},
         )
 
+    def test_choices_round_trip_and_merge(self):
+        other = (1, 1, None, 1, -1, 0)
+        merge_into_file(self.path, TuningTable.of([entry(1)], [choice(1), choice(2)]))
+        merge_into_file(self.path, TuningTable.of([], [choice(2, other), choice(3)]))
+        found = read_table(self.path)
+        expected = TuningTable.of([entry(1)], [choice(1), choice(2, other), choice(3)])
+        self.assertEqual(found, expected)
+
+    def test_choices_of_other_calls_stay(self):
+        """Of another call, of other axes, and of another environment."""
+        choices = [
+            choice(),
+            dataclasses.replace(choice(), call="x: float64[s0, s1] (s1, 1)"),
+            dataclasses.replace(choice(), axes=("x.shape[0]", "x.shape[2]")),
+            dataclasses.replace(choice(), environment={"torch": "3"}),
+        ]
+        for one in choices:
+            merge_into_file(self.path, TuningTable.of([], [one]))
+        self.assertEqual(read_table(self.path), TuningTable.of([], choices))
+        self.assertEqual(len(read_table(self.path).choices), 4)
+
     def test_what_is_no_table_is_an_error_and_stays(self):
-        good = TuningTable.of([entry()])
+        good = TuningTable.of([entry()], [choice()])
         merge_into_file(self.path, good)
         with open(self.path, encoding="utf-8") as file:
             content = json.load(file)
         (raw,) = content["entries"]
+        (raw_choice,) = content["choices"]
         candidate = raw["candidates"][0]
 
         def with_candidate(**changes):
             return {"entries": [{**raw, "candidates": [{**candidate, **changes}]}]}
 
+        def with_choice(**changes):
+            return {"choices": [{**raw_choice, **changes}]}
+
+        no_winners = {k: v for k, v in raw_choice.items() if k != "winners"}
+
         for changes, message in (
-            ({"version": 2}, "of version 2, this is 1"),
+            ({"version": 1}, "of version 1, this is 2"),
+            ({"version": 3}, "of version 3, this is 2"),
             ({"version": None}, "of version None"),
             ({"format": "other"}, "its format is not"),
             ({"entries": {}}, "'entries' must be a list"),
-            ({"entries": [3]}, "entry 0"),
+            ({"entries": [3]}, r"entries\[0\]"),
             ({"entries": [{**raw, "candidates": []}]}, "candidates is empty"),
-            ({"entries": [{**raw, "size": "8"}]}, "size is '8'"),
-            ({"entries": [{**raw, "operands": "[]"}]}, "entry 0"),
+            ({"entries": [{**raw, "sizes": ["8"]}]}, "sizes is '8'"),
+            ({"entries": [{**raw, "sizes": 8}]}, "sizes is 8"),
+            ({"entries": [{**raw, "axes": [0]}]}, "axes is 0"),
+            ({"entries": [{**raw, "call": None}]}, "call is None"),
+            ({"entries": [{**raw, "operands": "[]"}]}, r"entries\[0\]"),
             ({"entries": [{**raw, "environment": {"torch": 2}}]}, "environment is 2"),
             (with_candidate(milliseconds=0), "milliseconds is 0"),
             (with_candidate(milliseconds=True), "milliseconds is True"),
             (with_candidate(milliseconds=float("nan")), "milliseconds is nan"),
             (with_candidate(noise=-1.0), "noise is -1.0"),
             (with_candidate(digest=None), "digest is None"),
+            ({"choices": None}, "'choices' must be a list"),
+            ({"choices": ["one"]}, r"choices\[0\]"),
+            ({"choices": [raw_choice, no_winners]}, r"choices\[1\].*winners"),
+            (with_choice(winners=[0] * 5), r"choices\[0\].*for 6 cells"),
+            (with_choice(winners=[0] * 7), "for 6 cells"),
+            (with_choice(names=["first"] * 5), "for 6 cells"),
+            (with_choice(split_points=[[8], [16]]), "for 4 cells"),
+            (with_choice(split_points=[8, 16]), "split_points is 8"),
+            (with_choice(split_points=[["8"], [16, 32]]), "split_points is '8'"),
+            (with_choice(winners=["0"] * 6), "winners is '0'"),
+            (with_choice(winners=[True] * 6), "winners is True"),
+            (with_choice(names=[1] * 6), "names is 1"),
+            (with_choice(op=3), "op is 3"),
+            (with_choice(environment=[]), r"environment is \[\]"),
         ):
             text = json.dumps({**content, **changes})
             with open(self.path, "w") as file:
@@ -128,7 +192,7 @@ class TableFileTest(TableTestCase):
     def test_any_damage_is_an_error_or_no_damage(self, data):
         with tempfile.TemporaryDirectory() as folder:
             path = os.path.join(folder, "table.json")
-            merge_into_file(path, TuningTable.of([entry(1), entry(2)]))
+            merge_into_file(path, TuningTable.of([entry(1)], [choice(2)]))
             with open(path, "rb") as file:
                 content = bytearray(file.read())
             if data.draw(strategies.booleans()):
@@ -139,8 +203,11 @@ class TableFileTest(TableTestCase):
             with open(path, "wb") as file:
                 file.write(content)
             with contextlib.suppress(TableError):
-                for one in read_table(path).entries.values():
+                table = read_table(path)
+                for one in table.entries.values():
                     self.assertGreater(one.candidates[0].milliseconds, 0)
+                for one in table.choices.values():
+                    self.assertEqual(len(one.winners), 6)
 
     def test_a_failed_write_leaves_what_was_there(self):
         merge_into_file(self.path, TuningTable.of([entry(1)]))
@@ -168,7 +235,7 @@ class TableFileTest(TableTestCase):
             os.kill(one.pid, signal.SIGKILL)
         for one in writers:
             one.join()
-        found = {one.size for one in read_table(self.path).entries.values()}
+        found = {one.sizes[0] for one in read_table(self.path).entries.values()}
         for i in range(3, 8):
             self.assertLessEqual({*range(100 * i, 100 * i + 12)}, found)
         for i in range(3):
@@ -295,7 +362,7 @@ class CompileWithTablesTest(TableTestCase):
         with open(self.path) as file:
             text = file.read()
         for number, damaged in enumerate(
-            (text[:100], "", text.replace('"version": 1', '"version": 2'))
+            (text[:100], "", text.replace('"version": 2', '"version": 3'))
         ):
             path = os.path.join(folder, f"a{number}.json")
             with open(path, "w") as file:
@@ -354,6 +421,50 @@ class CompileWithTablesTest(TableTestCase):
         self.assertEqual(save(self.path, op=add), 4)
         ops = {one.op for one in read_table(self.path).entries.values()}
         self.assertEqual(ops, {"table_test.add.default"})
+
+    def saved_choices(self, **options):
+        _, record = self.compile(split=8, **options)
+        save(self.path)
+        return record, [*read_table(self.path).choices.values()]
+
+    def test_the_choice_is_saved(self):
+        record, (found,) = self.saved_choices(split_points=[8, 64])
+        self.assertEqual(found.op, "table_test.add.default")
+        self.assertEqual(found.schema, str(add._opoverload._schema))
+        self.assertEqual(found.call, record.call)
+        self.assertEqual(found.axes, ("x.shape[0]",))
+        self.assertEqual(found.split_points, ((8, 64),))
+        self.assertEqual(found.winners, (0, 1, 1))
+        self.assertEqual(found.names, ("plus(k=1)", "plus(k=2)", "plus(k=2)"))
+        (entry,) = {(e.call, e.axes) for e in read_table(self.path).entries.values()}
+        self.assertEqual(entry, (found.call, found.axes))
+
+    def test_the_choice_among_found_ranges_is_saved(self):
+        record, (found,) = self.saved_choices(split_points="auto")
+        ends = tuple(row.size_range.end for row in record.ranges)
+        self.assertEqual(found.split_points, (ends[:-1],))
+        self.assertEqual(found.winners, (0, 1))
+        self.assertEqual(found.names, ("plus(k=1)", "plus(k=2)"))
+
+    def test_the_choice_of_plain_autotuning_is_saved(self):
+        _, (found,) = self.saved_choices(split_points=None, dispatch_on=None)
+        self.assertEqual((found.axes, found.split_points), ((), ()))
+        self.assertEqual((found.winners, found.names), ((0,), ("plus(k=1)",)))
+        entries = read_table(self.path).entries.values()
+        self.assertEqual({(e.axes, e.sizes) for e in entries}, {((), ())})
+
+    def test_a_cell_that_cannot_occur_has_no_winner(self):
+        """A dynamic size is 2 at least."""
+        _, (found,) = self.saved_choices(split_points=[1, 8])
+        self.assertEqual(found.winners, (None, 0, 1))
+        self.assertEqual(found.names[0], None)
+
+    def test_choices_of_one_op_are_saved(self):
+        self.compile(split=8)
+        save(self.path, op=torch.ops.aten.mm.default)
+        self.assertEqual(read_table(self.path).choices, {})
+        save(self.path, op=add)
+        self.assertEqual(len(read_table(self.path).choices), 1)
 
     def test_graphs_cached_before_a_table_was_loaded(self):
         self.measured_table()
@@ -418,15 +529,16 @@ class CommandTest(TableTestCase):
             file.write(SCRIPT)
         torch._dynamo.reset()
         status, out, _ = self.run_command("tune", "--out", self.path, script, "compile")
-        self.assertEqual((status, out), (0, f"{self.path}: 4 sizes measured\n"))
+        self.assertEqual(status, 0)
+        self.assertTrue(out.endswith(f"\n{self.path}: 4 sizes measured\n"), out)
         status, out, _ = self.run_command("show", self.path)
         self.assertEqual(status, 0)
         self.assertIn("table_test_script.op.default", out)
         for size in (2, 4, 8, 64):
-            line = (
-                rf"size {size} of torch.float32\[{size}\]: once .* ms, fallback .* ms"
-            )
-            self.assertRegex(out, line)
+            time = r"[\d.]+ ±[\d.]+"
+            row = rf"(?m)^  {size} +float32\[{size}\] +{time} +{time}$"
+            self.assertRegex(out, row)
+        self.assertRegex(out, r"(?m)^  x.shape\[0\] +operands +once ms +fallback ms$")
 
     def test_errors(self):
         status, _, err = self.run_command("show", self.path)

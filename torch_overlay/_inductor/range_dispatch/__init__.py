@@ -1,15 +1,17 @@
 """The engine of range-tuned custom ops; see ``torch._inductor.kernel.custom_op``.
 
 One thing a file, each importing only from those before it: ``ranges``, ``decisions``,
-``records``, ``configs``, ``argument_checks``, ``sampling``, ``segments``,
-``split_search``, ``grid_search``, ``dispatch_on``, ``spec``, ``binding``, ``promise``,
-``candidates``, ``guards``, ``axes``, ``tracing``, ``sizes``, ``inputs``, ``narrowing``,
-``cells``, ``variants``, ``modules``, ``ranks``, ``agreement``, ``in_step``, ``timing``,
-``budget``, ``environment``, ``tables``, ``table_store``, ``code_names``, ``identity``,
-``tuning_cache``, ``call_tables``, ``progress``, ``tuning``, ``choosing``,
-``range_search``, ``cell_search``, ``selection``, ``cond_tree``, ``publishing``,
-``inlining``.
-Reports of tables: ``report_data``, ``report_pictures``, ``report_page``, ``report``.
+``text_tables``, ``record_text``, ``progress``, ``records``, ``configs``,
+``argument_checks``, ``sampling``, ``segments``, ``split_search``, ``grid_search``,
+``dispatch_on``, ``spec``, ``binding``, ``promise``, ``candidates``, ``guards``,
+``axes``, ``tracing``, ``sizes``, ``inputs``, ``narrowing``, ``cells``, ``variants``,
+``modules``, ``ranks``, ``agreement``, ``in_step``, ``timing``, ``budget``,
+``environment``, ``tables``, ``table_store``, ``code_names``, ``identity``,
+``tuning_cache``, ``call_tables``, ``tuning``, ``choosing``, ``range_search``,
+``cell_search``, ``selection``, ``cond_tree``, ``publishing``, ``inlining``. Reports of
+tables: ``report_data``, ``report_pictures``, ``report_page``, ``report``. Above them
+and ``torch._inductor.kernel.custom_op`` are the commands: ``table_calls``,
+``table_text``, ``table_diff``, ``winner_text``, ``tune_command``, ``__main__``.
 """
 
 from torch._inductor.range_dispatch.table_store import load, save

@@ -8,6 +8,9 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from torch._inductor.range_dispatch.progress import summarize
+from torch._inductor.range_dispatch.record_text import describe_record
+from torch._logging import getArtifactLogger, LazyString
 from torch._logging._internal import trace_structured_artifact
 
 if TYPE_CHECKING:
@@ -15,6 +18,10 @@ if TYPE_CHECKING:
 
     from torch._inductor.range_dispatch.decisions import DecisionTree
     from torch._inductor.range_dispatch.ranges import Cell, SizeRange
+
+
+# TORCH_LOGS=range_dispatch
+artifact_log = getArtifactLogger(__name__, "range_dispatch")
 
 
 @dataclass(frozen=True)
@@ -99,9 +106,11 @@ def record_dispatches() -> Iterator[list[DispatchRecord]]:
 
 
 def publish(record: DispatchRecord) -> None:
-    """Give a record to every context that is collecting, and to tlparse."""
+    """Give a record to every context that is collecting, to logs and to tlparse."""
     for records in _listeners:
         records.append(record)
+    artifact_log.debug("%s", LazyString(describe_record, record))
+    summarize(record)
     trace_structured_artifact(
         "range_dispatch", "json", lambda: json.dumps(dataclasses.asdict(record))
     )

@@ -15,6 +15,7 @@ from torch._dispatch.python import no_python_dispatcher
 from torch._dynamo.utils import counters
 from torch._inductor.range_dispatch.candidates import Candidate
 from torch._inductor.range_dispatch.in_step import Meeting, time_in_step
+from torch._inductor.range_dispatch.progress import show_candidate
 from torch._inductor.runtime.benchmarking import benchmarker
 from torch._inductor.utils import is_gpu
 from torch.utils._python_dispatch import _disable_current_modes
@@ -103,6 +104,7 @@ def _without_failures(
     """Those for which ``action`` did not raise, and what it returned for each."""
     results = {}
     for candidate, run in runs.items():
+        show_candidate(candidate.name)
         try:
             results[candidate] = action(run)
         except Exception as error:

@@ -11,8 +11,9 @@ from torch._inductor.range_dispatch.agreement import describe_registration
 from torch._inductor.range_dispatch.call_tables import CallTables
 from torch._inductor.range_dispatch.in_step import communicates, Meeting
 from torch._inductor.range_dispatch.inputs import make_inputs, operand_layouts
-from torch._inductor.range_dispatch.progress import TuningProgress
+from torch._inductor.range_dispatch.progress import show_range, TuningProgress
 from torch._inductor.range_dispatch.ranks import find_peers, Peers
+from torch._inductor.range_dispatch.sizes import evaluate
 from torch._inductor.range_dispatch.tracing import TracedCandidate
 from torch._inductor.range_dispatch.tuning_cache import TuningCache
 from torch._inductor.range_dispatch.variants import warn_dropped
@@ -41,6 +42,12 @@ class Contest:
     candidates: Sequence[TracedCandidate]
     task: RangeTask
     sample: Sample
+
+    def describe(self) -> str:
+        """The range and the sizes that are timed: ``[0, 512] at 128``."""
+        values = self.sample.values
+        sizes = [str(evaluate(size, values)) for size in self.task.sizes]
+        return f"{self.task.cell} at {' x '.join(sizes)}" if sizes else "all sizes"
 
     def peers(self) -> Peers | None:
         """Those to time the candidates together with, None if this rank alone can."""
@@ -122,6 +129,7 @@ class Bench:
         """
         peers = contest.peers()
         running = self.running(contest)
+        show_range(contest.describe())
         timings = _time(
             self._registration, self._call, contest, running, seconds_each, peers
         )
