@@ -331,9 +331,7 @@ def _lower_winners(
     if graph_module is graph_modules[0] and choices[0].winner.candidate.is_fallback:
         return None  # the op itself, for all sizes
     with counted_dispatch(record, axes):
-        values = inline_graph(
-            registration.name, graph_module, call, _patches(choices)
-        )
+        values = inline_graph(registration.name, graph_module, call, _patches(choices))
     return promise.fulfil(values)
 
 

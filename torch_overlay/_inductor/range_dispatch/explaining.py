@@ -134,9 +134,12 @@ def explain(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Explanation:
 
 
 def _is_compiled(fn: Any) -> bool:
+    from torch._dynamo.eval_frame import DisableContext, OptimizedModule
+
+    if isinstance(fn, OptimizedModule):
+        return not isinstance(fn.dynamo_ctx, DisableContext)
     if isinstance(fn, torch.nn.Module):
-        in_place = fn._compiled_call_impl is not None
-        return in_place or isinstance(fn, torch._dynamo.eval_frame.OptimizedModule)
+        return fn._compiled_call_impl is not None
     return hasattr(fn, "_torchdynamo_orig_callable") and not getattr(
         fn, "_torchdynamo_disable", False
     )

@@ -58,15 +58,13 @@ class Suggestion:
             for name, (low, high) in zip(self.axes, self.spans)
         )
         lines = [f"{self.op}, called {self.calls} times, {spans}:"]
-        points = [[*axis] for axis in self.split_points]
-        for name, axis in zip(self.axes, points):
-            if not axis:
-                lines.append(f"# {name}: one range serves all sizes, no split is needed")
-        if all(points):
-            shown = points[0] if len(points) == 1 else points
+        split = [[*points] for points in self.split_points if points]
+        for name, points in zip(self.axes, self.split_points):
+            if not points:
+                lines.append(f"# {name}: about one size, which needs no split point")
+        if split:
+            shown = split[0] if len(split) == 1 else split
             lines.append(f"split_points={shown},")
-        elif any(points):
-            lines += [f"# {name}: {own}" for name, own in zip(self.axes, points) if own]
         if self.size_weights:
             lines.append(f"size_weights={self.size_weights},")
         return "\n    ".join(lines)
@@ -162,7 +160,7 @@ def split_points_for(
 ) -> tuple[int, ...]:
     """Where to split sizes, given what each weighs; see the top of the file."""
     groups = _groups(histogram)
-    cost = _cost(groups)
+    cost = _Cost(groups)
     total = sum(group.weight for group in groups)
     for ranges in range(1, min(max_ranges, len(groups)) + 1):
         loss, ends = _clusters(len(groups), ranges, cost)
@@ -202,7 +200,7 @@ def _log(size: int) -> float:
     return math.log2(max(size, 0.5))
 
 
-class _cost:
+class _Cost:
     """The weighted square distance of groups ``i`` to ``j - 1`` from their mean."""
 
     def __init__(self, groups: Sequence[_Group]) -> None:
@@ -217,7 +215,7 @@ class _cost:
         return second - first * first / weight
 
 
-def _clusters(count: int, ranges: int, cost: _cost) -> tuple[float, list[int]]:
+def _clusters(count: int, ranges: int, cost: _Cost) -> tuple[float, list[int]]:
     """The least cost of cutting ``count`` groups into ``ranges``, and the cuts.
 
     A cut is the number of groups before it.
@@ -227,9 +225,7 @@ def _clusters(count: int, ranges: int, cost: _cost) -> tuple[float, list[int]]:
     ]
     for done in range(1, ranges):
         best = [
-            min(
-                (best[i][0] + cost(i, j), [*best[i][1], i]) for i in range(done, j)
-            )
+            min((best[i][0] + cost(i, j), [*best[i][1], i]) for i in range(done, j))
             if j > done
             else (math.inf, [])
             for j in range(count + 1)
