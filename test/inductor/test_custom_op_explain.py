@@ -5,6 +5,7 @@ Implementations add numbers of their own, so that a value tells which one ran.
 """
 
 import contextlib
+import itertools
 import json
 import os
 import re
@@ -300,8 +301,8 @@ explain_test.add.default, called with x: float32[s0, s1] (s1, 1)
                 self.check(f, torch.zeros(3, size))
 
     def test_backward(self):
-        def step(x):
-            with_gradient(x).backward(torch.zeros_like(x))
+        def step(x, gradient):
+            with_gradient(x).backward(gradient)
 
         with registered([0, 1, 2], op=with_gradient), registered([2, 1, 0]):
             f = compiled(with_gradient)
@@ -310,7 +311,7 @@ explain_test.add.default, called with x: float32[s0, s1] (s1, 1)
                 x = torch.zeros(3, size, requires_grad=True)
                 (item,) = explain(f, x)
                 self.assertEqual((item.number, item.is_backward), (forward, False))
-                items = explain(both, x)
+                items = explain(both, x, torch.zeros(3, size))
                 self.assertEqual(
                     [(one.number, one.is_backward) for one in items],
                     [(forward, False), (backward, True)],
@@ -823,7 +824,7 @@ class SuggestTest(TestCase):
         edges = [0, *points, 10**6]
         weights = [
             sum(n for size, n in even.items() if low < size <= high)
-            for low, high in zip(edges, edges[1:])
+            for low, high in itertools.pairwise(edges)
         ]
         self.assertGreater(min(weights) * 2, max(weights))
 

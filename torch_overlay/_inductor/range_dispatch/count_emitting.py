@@ -57,7 +57,8 @@ def counted_dispatch(record: DispatchRecord, axes: Sequence[Axis]) -> Iterator[N
         return
     sizes = [axis.size for axis in axes]
     # The dispatch has one cond at its root; its other conds are in branches.
-    (root,) = (one for one in V.graph.operations[first_new:] if one.get_subgraphs())
+    new: list[Any] = V.graph.operations[first_new:]
+    (root,) = (one for one in new if one.get_subgraphs())
     # So that the symbols of all sizes are at hand where the root is.
     root.constant_args = [*root.constant_args, *sizes]
     root.range_dispatch_count = functools.partial(

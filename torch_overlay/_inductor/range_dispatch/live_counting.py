@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 FORMAT = "range dispatch counts"
 VERSION = 1
-# Of a dispatch that meets more distinct sizes, the further ones count for branches only.
+# If a dispatch meets more distinct sizes, the further ones count for branches only.
 MAX_SIZES = 10_000
 
 
