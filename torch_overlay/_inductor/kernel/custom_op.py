@@ -33,6 +33,7 @@ from torch._inductor.range_dispatch.cond_tree import (
     TreeContext,
 )
 from torch._inductor.range_dispatch.configs import ConfigGenerator, CustomOpConfig
+from torch._inductor.range_dispatch.count_emitting import counted_dispatch
 from torch._inductor.range_dispatch.decisions import Leaf
 from torch._inductor.range_dispatch.dispatch_on import (  # noqa: F401
     DEFAULT_RANGE_UPPER_BOUND,
@@ -336,12 +337,12 @@ def _lower_winners(
             merge=merge,
             axes=axes,
         )
-    publish_choices(registration, call, axes, choices, plan)
+    record = publish_choices(registration, call, axes, choices, plan)
     if graph_module is graph_modules[0] and choices[0].winner.candidate.is_fallback:
         return None  # the op itself, for all sizes
-    return promise.fulfil(
-        inline_graph(registration.name, graph_module, call, _patches(choices))
-    )
+    with counted_dispatch(record, axes):
+        values = inline_graph(registration.name, graph_module, call, _patches(choices))
+    return promise.fulfil(values)
 
 
 def _patches(choices: Sequence[RangeChoice]) -> ConfigPatches:

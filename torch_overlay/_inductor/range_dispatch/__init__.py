@@ -8,12 +8,29 @@ One thing a file, each importing only from those before it: ``ranges``, ``decisi
 ``modules``, ``ranks``, ``agreement``, ``in_step``, ``timing``, ``budget``,
 ``environment``, ``tables``, ``table_store``, ``code_names``, ``identity``,
 ``tuning_cache``, ``call_tables``, ``tuning``, ``choosing``, ``range_search``,
-``cell_search``, ``selection``, ``cond_tree``, ``publishing``, ``inlining``. Reports of
-tables: ``report_data``, ``report_pictures``, ``report_page``, ``report``. Above them
-and ``torch._inductor.kernel.custom_op`` are the commands: ``table_calls``,
-``table_text``, ``table_diff``, ``winner_text``, ``tune_command``, ``__main__``.
+``cell_search``, ``selection``, ``reasons``, ``kept_calls``, ``live_counting``,
+``explaining``, ``suggesting``, ``cond_tree``, ``publishing``, ``inlining``,
+``count_emitting``. Reports of tables: ``report_data``, ``report_pictures``,
+``report_page``, ``report``. Above them and ``torch._inductor.kernel.custom_op`` are the
+commands: ``table_calls``, ``table_text``, ``table_diff``, ``winner_text``,
+``tune_command``, ``__main__``.
 """
 
+from torch._inductor.range_dispatch.explaining import explain
+from torch._inductor.range_dispatch.live_counting import (
+    live_counts,
+    reset_counts,
+    save_counts,
+)
+from torch._inductor.range_dispatch.suggesting import suggest
 from torch._inductor.range_dispatch.table_store import load, save
 
-__all__ = ["load", "save"]
+__all__ = [
+    "explain",
+    "live_counts",
+    "load",
+    "reset_counts",
+    "save",
+    "save_counts",
+    "suggest",
+]

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from torch._inductor.range_dispatch import table_store
 from torch._inductor.range_dispatch.environment import describe_environment
+from torch._inductor.range_dispatch.kept_calls import note_call
+from torch._inductor.range_dispatch.reasons import reason_of
 from torch._inductor.range_dispatch.records import (
     DispatchRecord,
     publish,
@@ -35,7 +37,7 @@ def publish_choices(
     axes: Sequence[Axis],
     choices: Sequence[RangeChoice],
     plan: DispatchPlan,
-) -> None:
+) -> DispatchRecord:
     """Make known what was chosen for a call, and how its graph picks among it."""
     names = {c.winner.graph_module: c.winner.candidate.name for c in choices}
     record = DispatchRecord(
@@ -51,7 +53,9 @@ def publish_choices(
     for row in record.ranges:
         log.info("%s range %s -> %s", registration.name, row.cell, row.winner)
     publish(record)
+    note_call(record, [reason_of(registration, one) for one in choices], axes)
     table_store.note_choice(_choice(registration, call, record))
+    return record
 
 
 def _range_record(choice: RangeChoice) -> RangeRecord:

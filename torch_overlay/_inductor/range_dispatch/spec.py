@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -77,7 +76,7 @@ class Registration:
         axes = self.dispatch.axes
         return tuple(ranges_from_split_points(axis.split_points) for axis in axes)
 
-    @functools.cached_property
+    @property
     def cells(self) -> tuple[Cell, ...]:
         """The cells of the grid; one that holds all without a dispatch."""
         return cells_of_grid(self.grid)
