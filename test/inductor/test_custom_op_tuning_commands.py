@@ -666,7 +666,8 @@ class LazyCommandTest(CommandTestCase):
         return mock.patch.dict(sys.modules, {qualified: module})
 
     def test_report(self):
-        def write_report(path, out):
+        def write_report(path, out, counts):
+            self.assertEqual(counts, [])
             return [f"{out}/{path}.svg", f"{out}/index.html"]
 
         with self.with_module("report", write_report=write_report):
