@@ -1,6 +1,8 @@
 # Owner(s): ["module: inductor"]
 """Reports of tuning tables: their numbers, pictures and page, also in a browser."""
 
+import contextlib
+import dataclasses
 import html.parser
 import io
 import itertools
@@ -17,9 +19,19 @@ import pytest
 from _headless_browser import Browser, find_browser
 
 import torch
+from torch._inductor import config
 from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
-from torch._inductor.range_dispatch import report, report_pictures, save, table_store
+from torch._inductor.range_dispatch import (
+    __main__ as command,
+    report,
+    report_pictures,
+    reset_counts,
+    save,
+    save_counts,
+    table_store,
+)
 from torch._inductor.range_dispatch.decisions import decide, Leaf
+from torch._inductor.range_dispatch.live_counting import LiveCount
 from torch._inductor.range_dispatch.ranges import cell_of
 from torch._inductor.range_dispatch.report_data import (
     box_text,
@@ -356,7 +368,7 @@ class ReportTestCase(TestCase):
         self.path = os.path.join(folder.name, "table é.json")
         self.out = os.path.join(folder.name, "reports", "of <this>")
 
-    def write(self, entries, choices=(), counts=None):
+    def write(self, entries, choices=(), counts=()):
         """Write a report on a new table; returns its page and the names of files."""
         if os.path.exists(self.path):
             os.remove(self.path)
@@ -370,6 +382,12 @@ class ReportTestCase(TestCase):
     def page(self):
         with open(os.path.join(self.out, "index.html"), encoding="utf-8") as file:
             return file.read()
+
+
+def counted(branches, every=1, op="some.op.default"):
+    one = split_at_ten()
+    sizes = {(5,): sum(branches.values())}
+    return LiveCount(op, "some op", one.call, one.axes, every, branches, sizes)
 
 
 class ReportPageTest(ReportTestCase):
@@ -408,7 +426,7 @@ class ReportPageTest(ReportTestCase):
         op = "ns.<img src=x onerror=y>../..\\op"
         entries = [entry([8], {bad: 1.0}, op=op, environment=environment)]
         chosen = choice([[5]], [0, 0], [bad, bad], op=op, environment=environment)
-        text, names = self.write(entries, [chosen], {op: {bad: 3}})
+        text, names = self.write(entries, [chosen], [counted({bad: 3}, op=op)])
         page = Page(text)
         self.assertEqual(page.named("script"), [])
         self.assertEqual(len(page.named("img")), 1)
@@ -426,11 +444,14 @@ class ReportPageTest(ReportTestCase):
             self.assertIn(expected, cells)
 
     def test_counts(self):
-        counts = {"some.op.default": {"short": 30, "long": 10}, "other": {"a": 1}}
-        text, _ = self.write(crossing(), [split_at_ten()], counts)
+        count = counted({"short": 30, "long": 10}, every=10)
+        # What was counted of another call is not this one's.
+        other = dataclasses.replace(count, call="x: float64[s0]", branches={"long": 9})
+        text, _ = self.write(crossing(), [split_at_ten()], [count, other])
         shown_text = "".join(Page(text).text)
         self.assertIn("How often each branch ran", shown_text)
         self.assertIn("75.0\N{NO-BREAK SPACE}%", shown_text)
+        self.assertIn("300", Page(text).text)
         text, _ = self.write(crossing(), [split_at_ten()])
         self.assertNotIn("How often", text)
 
@@ -447,6 +468,24 @@ class ReportPageTest(ReportTestCase):
             text, names = self.write(entries, choices)
             images = Page(text).named("img")
             self.assertEqual(len(images), len(names) - 1)
+
+
+@torch.library.custom_op("tuning_report::twice", mutates_args=())
+def twice(x: torch.Tensor) -> torch.Tensor:
+    return x + x
+
+
+@twice.register_fake
+def _(x):
+    return torch.empty_like(x)
+
+
+def by_adding(x):
+    return x + x
+
+
+def by_multiplying(x):
+    return x * 2
 
 
 class ReportFilesTest(ReportTestCase):
@@ -501,22 +540,42 @@ class ReportFilesTest(ReportTestCase):
             self.assertEqual(self.page(), text)
             self.assertEqual(sorted(os.listdir(self.out)), sorted(names))
 
+    def test_command_with_what_was_counted(self):
+        table_store.forget()
+        self.addCleanup(table_store.forget)
+        self.addCleanup(reset_counts)
+        configs = [CustomOpConfig(by_adding), CustomOpConfig(by_multiplying)]
+        with (
+            custom_op_autotuning(
+                twice,
+                configs=configs,
+                dispatch_on={"tensor_name": "x", "dim": 0},
+                split_points=[8],
+                winners=[1, 0],
+            ),
+            config.patch({"range_dispatch.count_calls": 1}),
+            fresh_cache(),
+        ):
+            compiled = torch.compile(lambda x: twice(x), dynamic=True)
+            for size in (4, 5, 8, 9):
+                compiled(torch.randn(size))
+        save(self.path, twice)
+        counts = f"{self.path}.counts.json"
+        save_counts(counts)
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            status = command.main(
+                ["report", self.path, "--out", self.out, "--counts", counts]
+            )
+        self.assertEqual(status, 0)
+        self.assertIn(os.path.join(self.out, "index.html"), printed.getvalue())
+        text = Page(self.page()).text
+        self.assertIn("How often each branch ran", text)
+        self.assertIn("75.0\N{NO-BREAK SPACE}%", text)
+        self.assertIn("25.0\N{NO-BREAK SPACE}%", text)
+
     @pytest.mark.slow
     def test_what_a_compile_measured(self):
-        @torch.library.custom_op("tuning_report::twice", mutates_args=())
-        def twice(x: torch.Tensor) -> torch.Tensor:
-            return x + x
-
-        @twice.register_fake
-        def _(x):
-            return torch.empty_like(x)
-
-        def by_adding(x):
-            return x + x
-
-        def by_multiplying(x):
-            return x * 2
-
         table_store.forget()
         self.addCleanup(table_store.forget)
         configs = [CustomOpConfig(by_adding), CustomOpConfig(by_multiplying)]
@@ -548,7 +607,6 @@ class ReportFilesTest(ReportTestCase):
 
 @unittest.skipIf(find_browser() is None, "no chromium or google-chrome in PATH")
 class ReportBrowserTest(ReportTestCase):
-    @pytest.mark.slow
     def test_page_in_a_browser(self):
         there = {**HERE, "device": "a device with a rather long name, AVX512"}
         long_name = "an_implementation_with_a_long_name(BLOCK=128, stages=4, warps=8)"
@@ -557,7 +615,7 @@ class ReportBrowserTest(ReportTestCase):
         self.write(
             [*crossing(), *crossing(environment=there), *wide],
             [split_at_ten(), split_at_ten(environment=there)],
-            {"some.op.default": {"short": 3, "long": 1}},
+            [counted({"short": 3, "long": 1})],
         )
         page = os.path.join(self.out, "index.html")
         with Browser(find_browser()) as browser:

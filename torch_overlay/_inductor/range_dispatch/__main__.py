@@ -8,6 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from torch._inductor.range_dispatch.live_counting import read_counts
 from torch._inductor.range_dispatch.table_diff import diff_parts
 from torch._inductor.range_dispatch.table_text import table_parts
 from torch._inductor.range_dispatch.tables import read_table, TableError
@@ -96,6 +97,11 @@ def _parser() -> argparse.ArgumentParser:
     report = commands.add_parser("report", help="draw what a table has")
     report.add_argument("file", metavar="TABLE")
     report.add_argument("--out", metavar="DIR", required=True, help="made if need be")
+    report.add_argument(
+        "--counts",
+        metavar="COUNTS",
+        help="a .json file of save_counts: how often each branch ran is shown too",
+    )
     report.set_defaults(run=_report)
 
     suggest = commands.add_parser(
@@ -138,7 +144,8 @@ def _export_winners(options: argparse.Namespace) -> int:
 def _report(options: argparse.Namespace) -> int:
     from torch._inductor.range_dispatch.report import write_report
 
-    for path in write_report(options.file, options.out):
+    counts = read_counts(options.counts) if options.counts else []
+    for path in write_report(options.file, options.out, counts):
         print(path)
     return 0
 

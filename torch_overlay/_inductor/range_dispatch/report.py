@@ -16,7 +16,9 @@ from torch._inductor.range_dispatch.report_pictures import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from torch._inductor.range_dispatch.live_counting import LiveCount
 
 
 __all__ = ["PicturesUnavailable", "write_report"]
@@ -25,15 +27,13 @@ PAGE = "index.html"
 _PICTURE_FILE = re.compile(r"call-\d{2,}-[a-z0-9-]*-(times|winners|loss|tree)\.png")
 
 
-def write_report(
-    path: str, out: str, counts: Mapping[str, Mapping[str, int]] | None = None
-) -> list[str]:
+def write_report(path: str, out: str, counts: Sequence[LiveCount] = ()) -> list[str]:
     """Report on the tuning table in file ``path`` in folder ``out``.
 
     ``out`` gets ``index.html``, which has its pictures inside, and each picture as a
     file besides. What an earlier report has left there is replaced, once all is drawn;
-    other files stay. ``counts`` is how often branches ran, if that is known: by op, by
-    the name of the branch's winner. Returns the paths written, the page first.
+    other files stay. ``counts`` tell how often branches ran, if that is known, as
+    ``live_counts`` and ``read_counts`` do. Returns the paths written, the page first.
 
     Raises:
         TableError: the table is damaged, of another format or newer than this code.

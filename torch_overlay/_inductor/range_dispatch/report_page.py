@@ -17,6 +17,8 @@ from torch._inductor.range_dispatch.report_data import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from torch._inductor.range_dispatch.live_counting import LiveCount
+
     from torch._inductor.range_dispatch.report_data import CallReport, Point, Row
     from torch._inductor.range_dispatch.report_pictures import Picture
 
@@ -71,14 +73,11 @@ def page_of(
     title: str,
     calls: Sequence[CallReport],
     pictures: Sequence[Sequence[Picture]],
-    counts: Mapping[str, Mapping[str, int]] | None = None,
+    counts: Sequence[LiveCount] = (),
 ) -> str:
-    """The page of all calls, each with its pictures.
-
-    ``counts`` is by op how often each branch ran, by its winner's name.
-    """
+    """The page of all calls, each with its pictures, and with what was counted of it."""
     sections = [
-        _section(f"call-{i}", call, shown, (counts or {}).get(call.op))
+        _section(f"call-{i}", call, shown, _ran(call, counts))
         for i, (call, shown) in enumerate(zip(calls, pictures, strict=True), 1)
     ]
     if not calls:
@@ -128,7 +127,7 @@ def _section(
     anchor: str,
     call: CallReport,
     pictures: Sequence[Picture],
-    counts: Mapping[str, int] | None,
+    counts: Mapping[str, int],
 ) -> str:
     facts = [
         ("operands", call.call or "–"),
@@ -241,7 +240,17 @@ def _row_cells(call: CallReport, row: Row) -> list[str]:
     ]
 
 
-def _counts_table(call: CallReport, counts: Mapping[str, int] | None) -> str:
+def _ran(call: CallReport, counts: Sequence[LiveCount]) -> dict[str, int]:
+    """By winner how often its branch ran, calls that were not recorded included."""
+    ran: dict[str, int] = {}
+    for count in counts:
+        if (count.op, count.call, count.axes) == (call.op, call.call, call.axes):
+            for name, times in count.branches.items():
+                ran[name] = ran.get(name, 0) + times * count.every
+    return ran
+
+
+def _counts_table(call: CallReport, counts: Mapping[str, int]) -> str:
     """How often branches ran, if that was counted."""
     if not counts:
         return ""
@@ -267,7 +276,8 @@ def _counts_table(call: CallReport, counts: Mapping[str, int] | None) -> str:
             ]
         )
     return (
-        "<h3>How often each branch ran</h3><p>In all calls of this op together.</p>"
+        "<h3>How often each branch ran</h3><p>Where it was counted; of a sample, what "
+        "it stands for.</p>"
         + _table(
             ["branch", "ranges", "ran", "of all", ""], ["ranges", "ran", "of all"], rows
         )
