@@ -478,6 +478,30 @@ class ReasonTest(DispatchTestCase):
             (reason,) = self.reasons(milliseconds, sizes=(8,))
         self.assertIn("deterministic", reason)
 
+    def test_ranges_of_two_sizes(self):
+        powers = [2**n for n in range(1, 8)]
+        with (
+            planted(lambda k, size: {0: 1.0, 1: size / 20, "fallback": 99.0}[k]),
+            custom_op_autotuning(
+                add,
+                configs=CONFIGS[:2],
+                dispatch_on=[COLUMNS, ROWS],
+                split_points=[powers, powers],
+                sizes_per_range=1,
+            ),
+        ):
+            f = compiled()
+            reasons = {}
+            for columns in powers:
+                for rows in powers:
+                    (item,) = explain(f, torch.zeros(rows + 1, columns))
+                    self.assertEqual(item.number, 1 if columns <= 16 else 0)
+                    reasons[rows, columns] = item.reason
+        timed = [one for one in reasons.values() if one.startswith("fastest of 3 at")]
+        near = "not timed: the winner of the nearest ranges that were"
+        self.assertGreater(len(timed), 0)
+        self.assertGreater([*reasons.values()].count(near), 0)
+
     def test_found_split_points(self):
         (reason,) = self.reasons(
             lambda k, size: {0: 1.0, 1: 5.0, "fallback": 9.0}[k],

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torch._inductor.range_dispatch import table_store
 from torch._inductor.range_dispatch.environment import describe_environment
 from torch._inductor.range_dispatch.kept_calls import note_call
-from torch._inductor.range_dispatch.reasons import reason_of
+from torch._inductor.range_dispatch.reasons import reasons_of
 from torch._inductor.range_dispatch.records import (
     DispatchRecord,
     publish,
@@ -53,7 +53,7 @@ def publish_choices(
     for row in record.ranges:
         log.info("%s range %s -> %s", registration.name, row.cell, row.winner)
     publish(record)
-    note_call(record, [reason_of(registration, one) for one in choices], axes)
+    note_call(record, reasons_of(registration, choices), axes)
     table_store.note_choice(_choice(registration, call, record))
     return record
 

@@ -9,6 +9,8 @@ from torch._inductor.range_dispatch.ranks import find_peers
 from torch._inductor.range_dispatch.sizes import evaluate
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch._inductor.range_dispatch.candidates import Candidate
     from torch._inductor.range_dispatch.selection import RangeChoice
     from torch._inductor.range_dispatch.spec import Registration
@@ -18,11 +20,19 @@ if TYPE_CHECKING:
 _MAX_LISTED = 5
 
 
-def reason_of(registration: Registration, choice: RangeChoice) -> str:
-    """Why the choice's winner won, to be asked while it is compiled."""
+def reasons_of(registration: Registration, choices: Sequence[RangeChoice]) -> list[str]:
+    """Why the winners of a call's choices won, to be asked while it is compiled."""
+    is_timed = any(choice.timings for choice in choices)
+    return [_reason(registration, choice, is_timed) for choice in choices]
+
+
+def _reason(registration: Registration, choice: RangeChoice, is_timed: bool) -> str:
+    """``is_timed`` tells whether any range of the call was timed."""
     if registration.winners is not None:
         return "given by winners="
     if not choice.timings:
+        if is_timed and len(choice.task.axes) > 1 and not choice.measured:
+            return "not timed: the winner of the nearest ranges that were"
         return _untimed_reason(registration, choice)
     winner, timings = choice.winner.candidate, choice.timings
     times = _times(choice, winner)
