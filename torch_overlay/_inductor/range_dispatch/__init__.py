@@ -6,14 +6,14 @@ One thing a file, each importing only from those before it: ``ranges``, ``decisi
 ``dispatch_on``, ``spec``, ``binding``, ``promise``, ``candidates``, ``guards``,
 ``axes``, ``tracing``, ``sizes``, ``inputs``, ``narrowing``, ``cells``, ``variants``,
 ``modules``, ``ranks``, ``agreement``, ``in_step``, ``timing``, ``budget``,
-``environment``, ``tables``, ``table_store``, ``code_names``, ``identity``,
-``tuning_cache``, ``call_tables``, ``tuning``, ``choosing``, ``range_search``,
-``cell_search``, ``selection``, ``reasons``, ``kept_calls``, ``live_counting``,
-``explaining``, ``suggesting``, ``cond_tree``, ``publishing``, ``inlining``,
-``count_emitting``. Reports of tables: ``report_data``, ``report_pictures``,
-``report_page``, ``report``. Above them and ``torch._inductor.kernel.custom_op`` are the
-commands: ``table_calls``, ``table_text``, ``table_diff``, ``winner_text``,
-``tune_command``, ``__main__``.
+``environment``, ``documents``, ``tables``, ``table_store``, ``code_names``,
+``identity``, ``tuning_cache``, ``call_tables``, ``tuning``, ``choosing``,
+``range_search``, ``cell_search``, ``selection``, ``reasons``, ``kept_calls``,
+``live_counting``, ``explaining``, ``suggesting``, ``cond_tree``, ``publishing``,
+``inlining``, ``count_emitting``. Reports of tables: ``report_data``,
+``report_pictures``, ``report_page``, ``report``. Above them and
+``torch._inductor.kernel.custom_op`` are the commands: ``table_calls``, ``table_text``,
+``table_diff``, ``winner_text``, ``tune_command``, ``__main__``.
 """
 
 from torch._inductor.range_dispatch.explaining import explain

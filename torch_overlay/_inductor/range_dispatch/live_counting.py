@@ -12,7 +12,6 @@ import collections
 import contextlib
 import itertools
 import json
-import os
 import threading
 from dataclasses import dataclass
 from typing import Any, TYPE_CHECKING
@@ -23,6 +22,7 @@ from torch._inductor.range_dispatch.decisions import (
     DecisionTree,
     Leaf,
 )
+from torch._inductor.range_dispatch.documents import DocumentKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -30,14 +30,21 @@ if TYPE_CHECKING:
     from torch._inductor.range_dispatch.records import DispatchRecord
 
 
-FORMAT = "range dispatch counts"
-VERSION = 1
 # If a dispatch meets more distinct sizes, the further ones count for branches only.
 MAX_SIZES = 10_000
 
 
 class CountsError(ValueError):
     """A file has no counts that can be used; the message names it and says why."""
+
+
+_KIND = DocumentKind(
+    format="range dispatch counts",
+    version=1,
+    positive="has counts",
+    negative="has no counts",
+    error=CountsError,
+)
 
 
 @dataclass(frozen=True)
@@ -228,18 +235,7 @@ def save_counts(path: str) -> int:
         }
         for one in counts
     ]
-    content = {"format": FORMAT, "version": VERSION, "counts": rows}
-    partial = f"{path}.{os.getpid()}.partial"
-    try:
-        with open(partial, "w", encoding="utf-8") as file:
-            json.dump(content, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(partial)
-        raise
+    _KIND.replace(path, {"counts": rows})
     return len(counts)
 
 
@@ -250,30 +246,7 @@ def read_counts(path: str) -> list[LiveCount]:
         CountsError: the file is damaged, of another format or newer than this code.
         OSError: it cannot be read.
     """
-    try:
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file)
-    except ValueError as error:
-        raise CountsError(f"{path} has no counts: {error}") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise CountsError(f"{path} has no counts: its format is not {FORMAT!r}")
-    if content.get("version") != VERSION:
-        raise CountsError(
-            f"{path} has counts of version {content.get('version')!r}, "
-            f"this is {VERSION}"
-        )
-    rows = content.get("counts")
-    if not isinstance(rows, list):
-        raise CountsError(f"{path} is damaged: 'counts' must be a list")
-    found = []
-    for index, row in enumerate(rows):
-        try:
-            found.append(_count_from_json(row))
-        except (TypeError, ValueError, KeyError) as error:
-            raise CountsError(
-                f"{path} is damaged: counts[{index}]: {error!r}"
-            ) from error
-    return found
+    return _KIND.parts(path, _KIND.read(path), "counts", _count_from_json)
 
 
 def _count_from_json(row: Any) -> LiveCount:

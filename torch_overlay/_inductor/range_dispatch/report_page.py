@@ -75,7 +75,7 @@ def page_of(
     pictures: Sequence[Sequence[Picture]],
     counts: Sequence[LiveCount] = (),
 ) -> str:
-    """The page of all calls, each with its pictures, and with what was counted of it."""
+    """The page of all calls, each with its pictures and with what was counted."""
     sections = [
         _section(f"call-{i}", call, shown, _ran(call, counts))
         for i, (call, shown) in enumerate(zip(calls, pictures, strict=True), 1)

@@ -12,22 +12,26 @@ import json
 import math
 import os
 from dataclasses import dataclass
-from typing import Any, TYPE_CHECKING, TypeVar
+from typing import Any, TYPE_CHECKING
 
+from torch._inductor.range_dispatch.documents import DocumentKind
 from torch.utils._filelock import FileLock
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
-
-
-_Part = TypeVar("_Part")
-
-FORMAT = "range dispatch tuning table"
-VERSION = 2
+    from collections.abc import Iterable, Mapping
 
 
 class TableError(ValueError):
     """A file is no tuning table that can be used; the message names it and says why."""
+
+
+_KIND = DocumentKind(
+    format="range dispatch tuning table",
+    version=2,
+    positive="is a tuning table",
+    negative="is no tuning table",
+    error=TableError,
+)
 
 
 @dataclass(frozen=True)
@@ -126,37 +130,11 @@ def read_table(path: str) -> TuningTable:
         TableError: the file is damaged, of another format or newer than this code.
         OSError: it cannot be read.
     """
-    try:
-        with open(path, encoding="utf-8") as file:
-            content = json.load(file)
-    except ValueError as error:
-        raise TableError(f"{path} is no tuning table: {error}") from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise TableError(f"{path} is no tuning table: its format is not {FORMAT!r}")
-    version = content.get("version")
-    if version != VERSION:
-        raise TableError(
-            f"{path} is a tuning table of version {version!r}, this is {VERSION}"
-        )
+    content = _KIND.read(path)
     return TuningTable.of(
-        _parsed(path, content, "entries", _entry),
-        _parsed(path, content, "choices", _choice),
+        _KIND.parts(path, content, "entries", _entry),
+        _KIND.parts(path, content, "choices", _choice),
     )
-
-
-def _parsed(
-    path: str, content: Mapping[str, Any], key: str, parse: Callable[[Any], _Part]
-) -> list[_Part]:
-    parts = content.get(key)
-    if not isinstance(parts, list):
-        raise TableError(f"{path} is damaged: {key!r} must be a list")
-    found = []
-    for index, part in enumerate(parts):
-        try:
-            found.append(parse(part))
-        except (TypeError, ValueError, KeyError) as error:
-            raise TableError(f"{path} is damaged: {key}[{index}]: {error!r}") from error
-    return found
 
 
 def merge_into_file(path: str, table: TuningTable) -> TuningTable:
@@ -171,30 +149,15 @@ def merge_into_file(path: str, table: TuningTable) -> TuningTable:
         both = table
         if os.path.exists(path):
             both = table.merged_into(read_table(path))
-        _replace(path, both)
+        _KIND.replace(path, _content(both))
     return both
 
 
-def _replace(path: str, table: TuningTable) -> None:
-    content = {
-        "format": FORMAT,
-        "version": VERSION,
-        **{
-            name: [dataclasses.asdict(parts[key]) for key in sorted(parts)]
-            for name, parts in (("entries", table.entries), ("choices", table.choices))
-        },
+def _content(table: TuningTable) -> dict[str, Any]:
+    return {
+        name: [dataclasses.asdict(parts[key]) for key in sorted(parts)]
+        for name, parts in (("entries", table.entries), ("choices", table.choices))
     }
-    partial = f"{path}.{os.getpid()}.partial"
-    try:
-        with open(partial, "w", encoding="utf-8") as file:
-            json.dump(content, file, indent=1, sort_keys=True, allow_nan=False)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        if os.path.exists(partial):
-            os.remove(partial)
-        raise
 
 
 def _entry(raw: Any) -> Entry:
