@@ -360,7 +360,7 @@ def mark_unbacked(case: unittest.TestCase, model: DispatchedModel) -> None:
         case, marked(model, torch._dynamo.decorators.mark_unbacked), dynamic=None
     )
     for record in result.records:
-        case.assertRegex(str(record.size), r"\bu\d+")
+        case.assertRegex(str(record.sizes), r"\bu\d+")
         case.assertGreater(record.branches, 1)
 
 

@@ -46,7 +46,7 @@ def check_decisions(
 ) -> None:
     """The wrapper has an ``if`` on the dispatched size for each decision, in its text."""
     symbols = {
-        symbol for r in records for symbol in re.findall(r"\bs\d+\b", str(r.size))
+        symbol for r in records for symbol in re.findall(r"\bs\d+\b", str(r.sizes))
     }
     conditions = re.findall(rf"^\s*(?:{opening})$", source, re.MULTILINE)
     asked = [c for c in conditions if symbols & {*re.findall(r"\w+", c)}]

@@ -180,6 +180,8 @@ class DispatchTest(SeveralSizesTestCase):
                 name="largest",
             ),
             subtest((lambda x: math.prod(x), lambda r, c, n: r * c), name="numel"),
+            # Below 0 it is in the first range.
+            subtest((lambda x: x[0] - x[1], lambda r, c, n: r - c), name="difference"),
         ),
     )
     @parametrize("cpp_wrapper", (False, True))
@@ -197,6 +199,17 @@ class DispatchTest(SeveralSizesTestCase):
         self.assertEqual(ran, due)
         self.assertGreater(len({*due.values()}), 1)
         self.assertEqual(record.branches, 3)
+
+    def test_expression_that_is_never_above_zero(self):
+        ran, record = self.ran(
+            [(5, 4), (9, 4)],
+            configs=configs(2),
+            dispatch_on={"size": lambda x: -x[0]},
+            split_points=[10],
+            winners=[1, 0],
+        )
+        self.assertEqual([*ran.values()], [2.0, 2.0])
+        self.assertEqual(record.branches, 1)
 
     def test_dimension_and_expression(self):
         calls = [*itertools.product((2, 8, 9, 30), (2, 5, 6, 12, 13))]

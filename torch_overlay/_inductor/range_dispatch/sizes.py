@@ -86,11 +86,14 @@ class RangeTask:
 def bounds_of(
     size: sympy.Expr, shape_env: ShapeEnv | None = None
 ) -> tuple[int, int | None]:
-    """The smallest and largest value that guards let ``size`` take, None if open."""
+    """The smallest and largest value that guards let ``size`` take, None if open.
+
+    An expression below 0 is in the first range, as 0 is.
+    """
     known = (shape_env or V.graph.sizevars.shape_env).bound_sympy(size)
     lower = int(known.lower) if known.lower.is_Integer else 0
     upper = int(known.upper) if known.upper.is_Integer else None
-    return max(lower, 0), upper
+    return max(lower, 0), None if upper is None else max(upper, 0)
 
 
 def samples_for_range(
