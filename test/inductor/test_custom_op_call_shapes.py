@@ -3,13 +3,13 @@
 chosen implementation, called eagerly with the same arguments, returns and does."""
 
 import concurrent.futures
-import contextlib
 import itertools
 from unittest import mock
 
 import hypothesis
 
 import pytest
+from _fresh_test_case import FreshTestCase
 from hypothesis import strategies as st
 
 import torch
@@ -21,7 +21,6 @@ from torch._inductor.range_dispatch import timing, tuning
 from torch._inductor.range_dispatch.binding import arrange_arguments, bind_to_schema
 from torch._inductor.range_dispatch.records import record_dispatches
 from torch._inductor.test_case import run_tests, TestCase
-from torch._inductor.utils import fresh_cache
 
 
 SPLIT = 8
@@ -42,18 +41,13 @@ def clone(tree):
     return torch.utils._pytree.tree_map_only(torch.Tensor, torch.clone, tree)
 
 
-class CallShapesTestCase(TestCase):
+class CallShapesTestCase(FreshTestCase):
     def setUp(self):
         super().setUp()
-        torch._dynamo.reset()
-        counters.clear()
-        stack = contextlib.ExitStack()
-        stack.enter_context(fresh_cache())
         # A graph from a cache would not be lowered; a float argument would not be
         # the plain scalar that most ops get.
-        stack.enter_context(config.patch(force_disable_caches=True))
-        stack.enter_context(torch._dynamo.config.patch(specialize_float=True))
-        self.addCleanup(stack.close)
+        self.enterContext(config.patch(force_disable_caches=True))
+        self.enterContext(torch._dynamo.config.patch(specialize_float=True))
 
     def check(
         self,

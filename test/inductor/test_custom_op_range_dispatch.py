@@ -1,7 +1,6 @@
 # Owner(s): ["module: inductor"]
 """Range dispatch of custom ops: which branch runs, what is compiled, every knob."""
 
-import contextlib
 import functools
 import math
 import re
@@ -12,6 +11,7 @@ from unittest import mock
 import hypothesis
 
 import pytest
+from _fresh_test_case import FreshTestCase
 from _generated_code import DECISION
 from hypothesis import strategies as st
 
@@ -51,7 +51,7 @@ from torch._inductor.range_dispatch.ranges import (
 )
 from torch._inductor.range_dispatch.records import record_dispatches
 from torch._inductor.test_case import run_tests, TestCase
-from torch._inductor.utils import fresh_cache, run_and_get_code
+from torch._inductor.utils import run_and_get_code
 from torch._inductor.virtualized import V
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -132,14 +132,8 @@ def fake_timings(milliseconds):
     return mock.patch.object(timing, "time_candidates", time_candidates)
 
 
-class RangeDispatchTestCase(TestCase):
-    def setUp(self):
-        super().setUp()
-        torch._dynamo.reset()
-        counters.clear()
-        stack = contextlib.ExitStack()
-        stack.enter_context(fresh_cache())
-        self.addCleanup(stack.close)
+class RangeDispatchTestCase(FreshTestCase):
+    settings = {}
 
     def compile_once(self, function, make_inputs, sizes, dynamic=True):
         """Outputs by size, the generated code and records; asserts one compile."""

@@ -5,7 +5,6 @@ The implementations differ in value, so that a result tells which branch ran. Wh
 candidates take is planted, never timed.
 """
 
-import contextlib
 import itertools
 import math
 import tempfile
@@ -14,6 +13,7 @@ from unittest import mock
 
 import hypothesis
 import pytest
+from _fresh_test_case import FreshTestCase
 from _triton_on_cpu import HAS_TRITON, SKIP_REASON, triton_kernels
 from hypothesis import strategies as st
 
@@ -91,16 +91,10 @@ def around(split_points):
     return sorted(n for n in found if n > 1)
 
 
-class SeveralSizesTestCase(TestCase):
+class SeveralSizesTestCase(FreshTestCase):
     def setUp(self):
         super().setUp()
-        torch._dynamo.reset()
-        counters.clear()
-        stack = contextlib.ExitStack()
-        stack.enter_context(fresh_cache())
-        stack.enter_context(config.patch(fx_graph_cache=False))
         table_store.forget()
-        self.addCleanup(stack.close)
 
     def ran(self, calls, function=model, **registered):
         """Compile once for all calls; the k that ran at each, and the record."""

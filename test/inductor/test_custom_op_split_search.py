@@ -4,12 +4,13 @@
 What candidates take is planted, never timed, so that the right answer is known.
 """
 
-import contextlib
 import itertools
 import math
 import random
 import statistics
 from unittest import mock
+
+from _fresh_test_case import FreshTestCase
 
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
@@ -252,16 +253,7 @@ K_CURVES = {
 }
 
 
-class RegisteredTestCase(TestCase):
-    def setUp(self):
-        super().setUp()
-        torch._dynamo.reset()
-        counters.clear()
-        stack = contextlib.ExitStack()
-        stack.enter_context(fresh_cache())
-        stack.enter_context(config.patch(fx_graph_cache=False))
-        self.addCleanup(stack.close)
-
+class RegisteredTestCase(FreshTestCase):
     def run_model(
         self, sizes, curves=K_CURVES, function=model, inputs=torch.zeros, **kw
     ):

@@ -1,7 +1,6 @@
 # Owner(s): ["module: inductor"]
 """What tuning and dispatch of range-tuned custom ops cost: counted, never timed."""
 
-import contextlib
 import dataclasses
 import gc
 import glob
@@ -17,6 +16,7 @@ import weakref
 from unittest import mock
 
 import pytest
+from _fresh_test_case import FreshTestCase
 from _generated_code import asserted_names, DECISION, example_arguments
 
 import torch
@@ -29,7 +29,7 @@ from torch._inductor.range_dispatch.candidates import Candidate
 from torch._inductor.range_dispatch.records import record_dispatches
 from torch._inductor.runtime.cache_dir_utils import cache_dir
 from torch._inductor.test_case import run_tests, TestCase
-from torch._inductor.utils import fresh_cache, run_and_get_code
+from torch._inductor.utils import run_and_get_code
 from torch.testing._internal.common_utils import (
     instantiate_parametrized_tests,
     parametrize,
@@ -72,16 +72,10 @@ def branch_of(output, x, weight, bias):
     return round((output - x @ weight).mean().item())
 
 
-class TuningTestCase(TestCase):
+class TuningTestCase(FreshTestCase):
     def setUp(self):
         super().setUp()
-        torch._dynamo.reset()
-        counters.clear()
-        stack = contextlib.ExitStack()
-        stack.enter_context(fresh_cache())
-        stack.enter_context(config.patch(fx_graph_cache=False))
-        stack.enter_context(torch.no_grad())
-        self.addCleanup(stack.close)
+        self.enterContext(torch.no_grad())
 
     def compile(self, rows=3, function=model, inputs=None, op=linear, **registration):
         """Compile anew and call once; the compiled function and its code."""

@@ -41,8 +41,8 @@ class Suggestion:
     """What to register an op with, for the sizes that it was called with.
 
     ``split_points`` has a list for each of ``axes``, empty where all calls are about
-    the same. ``size_weights`` are for an op with one axis, else empty. ``calls`` are
-    what it is made of, with those that were not recorded.
+    the same. ``size_weights`` are keyed by sizes, by tuples of them if several axes are
+    split. ``calls`` are what it is made of, with those that were not recorded.
     """
 
     op: str
@@ -50,7 +50,7 @@ class Suggestion:
     calls: int
     spans: tuple[tuple[int, int], ...]
     split_points: tuple[tuple[int, ...], ...]
-    size_weights: dict[int, int]
+    size_weights: dict[Any, int]
 
     def __str__(self) -> str:
         spans = ", ".join(
@@ -134,20 +134,31 @@ def _suggestion(
     for sizes, times in called.items():
         for histogram, size in zip(histograms, sizes, strict=True):
             histogram[size] += times
-    weights: dict[int, int] = {}
-    if len(axes) == 1:
-        weights = {
-            size: round(weight)
-            for size, weight in compact(histograms[0], MAX_WEIGHTS).items()
-        }
+    points = tuple(split_points_for(h, max_ranges) for h in histograms)
     return Suggestion(
         op,
         axes,
         sum(called.values()),
         tuple((min(h), max(h)) for h in histograms),
-        tuple(split_points_for(h, max_ranges) for h in histograms),
-        weights,
+        points,
+        _weights(called, histograms, points),
     )
+
+
+def _weights(
+    called: collections.Counter[tuple[int, ...]],
+    histograms: Sequence[collections.Counter[int]],
+    points: Sequence[Sequence[int]],
+) -> dict[Any, int]:
+    """``size_weights`` for the axes that are split; for an only one in any case."""
+    split = [i for i, one in enumerate(points) if one or len(points) == 1]
+    if len(split) == 1:
+        found = compact(histograms[split[0]], MAX_WEIGHTS)
+        return {size: round(weight) for size, weight in found.items()}
+    together: collections.Counter[tuple[int, ...]] = collections.Counter()
+    for sizes, times in called.items():
+        together[tuple(sizes[i] for i in split)] += times
+    return dict(sorted(together.most_common(MAX_WEIGHTS))) if split else {}
 
 
 def compact(histogram: Mapping[int, float], count: int) -> dict[int, float]:
