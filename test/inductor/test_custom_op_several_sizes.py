@@ -194,6 +194,67 @@ class DispatchTest(SeveralSizesTestCase):
         self.assertGreater(len({*due.values()}), 1)
         self.assertEqual(record.branches, 3)
 
+    @torch.fx.experimental._config.patch(use_duck_shape=False)
+    def test_sizes_that_an_implementation_equates(self):
+        """Each has a symbol of its own until the implementation is traced."""
+
+        def fit(x, w, k):
+            return x + w[:, None] + k
+
+        sizes = (4, 8, 9, 10, 11, 20)
+        for dispatched, due in (
+            (
+                dict(
+                    dispatch_on={"size": lambda x, w: x[0] * w[0]},
+                    split_points=[64, 100],
+                    winners=[0, 1, 2],
+                ),
+                lambda n: 1.0 + (n * n > 64) + (n * n > 100),
+            ),
+            (
+                dict(
+                    dispatch_on=by_dimensions(("x", 0), ("w", 0)),
+                    split_points=[[8], [10]],
+                    winners=[0, -1, 1, 2],
+                ),
+                lambda n: 1.0 + (n > 8) + (n > 10),
+            ),
+        ):
+            torch._dynamo.reset()
+            options = {"configs": [CustomOpConfig(fit, k=k) for k in (1, 2, 3)]}
+            with (
+                custom_op_autotuning(add, **options, **dispatched),
+                record_dispatches() as records,
+            ):
+                compiled = torch.compile(model, dynamic=True)
+                ran = {n: compiled(*made(n, 3, n)).max().item() for n in sizes}
+            self.assertEqual(ran, {n: due(n) for n in ran})
+            self.assertEqual(len(records), 1)
+
+    def test_a_size_that_an_implementation_settles(self):
+        """It closes over a tensor of 20 rows, so that there can only be 20."""
+
+        def fit(x, w, k):
+            return x + torch.zeros(20, 1) + k
+
+        options = {
+            "configs": [CustomOpConfig(fit, k=k) for k in (1, 2, 3)],
+            "dispatch_on": {"size": lambda x: x[0] * x[1]},
+            "split_points": [8, 70],
+            "winners": [0, 1, 2],
+        }
+        with custom_op_autotuning(add, **options), record_dispatches() as records:
+            compiled = torch.compile(model, dynamic=True)
+            ran = [compiled(*made(20, n, 7)).max().item() for n in (3, 4)]
+        self.assertEqual(ran, [2.0, 3.0])
+        self.assertEqual(len(records), 1)
+        torch._dynamo.reset()
+        options["dispatch_on"] = {"tensor_name": "x", "dim": 0}
+        with custom_op_autotuning(add, **options), record_dispatches() as records:
+            compiled = torch.compile(model, dynamic=True)
+            self.assertEqual(compiled(*made(20, 3)).max().item(), 2.0)
+        self.assertEqual(records[0].branches, 1)
+
     def test_expression_that_is_never_above_zero(self):
         ran, record = self.ran(
             [(5, 4), (9, 4)],

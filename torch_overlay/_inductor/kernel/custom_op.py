@@ -321,9 +321,11 @@ def _lower_winners(
         return None
     choices = selection.choices
     graph_modules = [choice.winner.graph_module for choice in choices]
-    plan = DispatchPlan(graph_modules[:1], Leaf(0))
     graph_module = graph_modules[0]
-    if not all(axis.is_static for axis in axes):
+    plan = DispatchPlan([graph_module], Leaf(0))
+    # Tracing may have found sizes to be equal, or to be constants.
+    axes = [axis.settled() for axis in axes]
+    if len(choices) > 1:
         cells = [choice.task.cell for choice in choices]
         operands = selection.fake_operands
         merge = not config.test_configs.force_no_impl_grouping
@@ -338,8 +340,10 @@ def _lower_winners(
             axes=axes,
         )
     record = publish_choices(registration, call, axes, choices, plan)
-    if graph_module is graph_modules[0] and choices[0].winner.candidate.is_fallback:
-        return None  # the op itself, for all sizes
+    for choice in choices:
+        if choice.winner.graph_module is graph_module:
+            if choice.winner.candidate.is_fallback:
+                return None  # the op itself, for all sizes
     with counted_dispatch(record, axes):
         values = inline_graph(registration.name, graph_module, call, _patches(choices))
     return promise.fulfil(values)
@@ -388,7 +392,7 @@ def _build_torch_cond_dispatch(
         axes = [Axis("size", sympy.sympify(expr), tensor, dim)]
     cells = [one if isinstance(one, Cell) else Cell((one,)) for one in ranges]
     if all(axis.is_static for axis in axes):
-        sizes = [int(axis.size) for axis in axes]
+        sizes = [max(int(axis.size), 0) for axis in axes]
         return graph_modules[cell_of(cells, sizes)]
     plan = _plan(graph_modules, cells, operands, axes, merge)
     return build_cond_tree(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from dataclasses import dataclass
 from typing import Any, TYPE_CHECKING
@@ -35,6 +36,11 @@ class Axis:
     size: sympy.Expr
     operand: int | None = None
     dim: int | None = None
+
+    def settled(self) -> Axis:
+        """The same with what is known of its symbols by now."""
+        size = V.graph.sizevars.shape_env.replace(self.size)
+        return dataclasses.replace(self, size=V.graph.sizevars.simplify(size))
 
     @property
     def is_static(self) -> bool:
