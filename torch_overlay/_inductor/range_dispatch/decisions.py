@@ -1,4 +1,4 @@
-"""Arranges branches as a tree of comparisons: plain integers, no torch.
+"""Arranges branches as a tree of comparisons: plain integers.
 
 Once every cell has a winner, cells with the same winner form one branch.
 :func:`plan_decisions` makes a balanced binary tree of them. Each of its nodes sends the
@@ -11,6 +11,8 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
+
+from torch.utils._ordered_set import OrderedSet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -117,22 +119,24 @@ def _plan(branches: list[int], owners: list[tuple[Cell, int]]) -> DecisionTree:
     capacity = 1 << ((len(branches) - 1).bit_length() - 1)
     middle = len(branches) / 2
     grid = _Grid(owners)
-    best: tuple[tuple[float, ...], tuple[Box, ...], list[int]] | None = None
-    for order in _orders(owners):
-        for cut in range(len(branches) - capacity, capacity + 1):
-            boxes = grid.cover(order[:cut])
-            bounds = [bound for box in boxes for interval in box for bound in interval]
-            comparisons = len(bounds) - bounds.count(None)
-            cost = (len(boxes), abs(cut - middle), comparisons)
-            if best is None or cost < best[0]:
-                best = cost, boxes, order[:cut]
-    if best is None:
-        raise AssertionError("branches without cells")
-    _, boxes, inside = best
+    cuts = {
+        tuple(sorted(order[:cut])): None
+        for order in _orders(owners)
+        for cut in range(len(branches) - capacity, capacity + 1)
+    }
+    covers = {inside: grid.cover(inside) for inside in cuts}
+
+    def cost(inside: tuple[int, ...]) -> tuple[float, ...]:
+        boxes = covers[inside]
+        bounds = [bound for box in boxes for interval in box for bound in interval]
+        comparisons = len(bounds) - bounds.count(None)
+        return len(boxes), abs(len(inside) - middle), comparisons
+
+    inside = min(covers, key=cost)
     outside = [branch for branch in branches if branch not in inside]
     return Decision(
-        boxes,
-        _plan(inside, [o for o in owners if o[1] in inside]),
+        covers[inside],
+        _plan([*inside], [o for o in owners if o[1] in inside]),
         _plan(outside, [o for o in owners if o[1] in outside]),
     )
 
@@ -170,7 +174,7 @@ class _Grid:
         """Few boxes with all cells of the branches inside, and none of the others."""
         members = frozenset(inside)
         own = [place for place, branch in self._owners if branch in members]
-        others = [place for place, branch in self._owners if branch not in members]
+        others = OrderedSet(p for p, branch in self._owners if branch not in members)
         boxes = []
         left = sorted(own)
         while left:
@@ -184,21 +188,23 @@ class _Grid:
         return tuple(boxes)
 
     def _grow(
-        self, place: _Place, others: Sequence[_Place], order: Sequence[int]
+        self, place: _Place, others: OrderedSet[_Place], order: Sequence[int]
     ) -> _Block:
         """Widen along each axis, in this order, as far as there are no others."""
-        block = [(number, number) for number in place]
+        block = [range(number, number + 1) for number in place]
+
+        def is_free(axis: int, number: int) -> bool:
+            layer = [*block[:axis], (number,), *block[axis + 1 :]]
+            return not any(one in others for one in itertools.product(*layer))
+
         for axis in order:
-            low, high = 0, len(self._axes[axis]) - 1
-            for other in others:
-                beside = ((i, n) for i, n in enumerate(other) if i != axis)
-                if all(block[i][0] <= n <= block[i][1] for i, n in beside):
-                    if other[axis] < place[axis]:
-                        low = max(low, other[axis] + 1)
-                    else:
-                        high = min(high, other[axis] - 1)
-            block[axis] = low, high
-        return tuple(block)
+            low = high = place[axis]
+            while low > 0 and is_free(axis, low - 1):
+                low -= 1
+            while high + 1 < len(self._axes[axis]) and is_free(axis, high + 1):
+                high += 1
+            block[axis] = range(low, high + 1)
+        return tuple((numbers[0], numbers[-1]) for numbers in block)
 
     def _box(self, block: _Block, held: Sequence[_Place]) -> Box:
         """The sizes of the cells held; open where the block could grow to the end."""

@@ -52,13 +52,6 @@ def ranges_from_split_points(split_points: Sequence[int]) -> tuple[SizeRange, ..
     return tuple(map(SizeRange, starts, [*split_points, None]))
 
 
-def reachable(
-    ranges: Sequence[SizeRange], lower: int, upper: int | None
-) -> tuple[int, ...]:
-    """Indices of the ranges that hold at least one size in ``[lower, upper]``."""
-    return tuple(i for i, r in enumerate(ranges) if overlaps(r, (lower, upper)))
-
-
 def overlaps(size_range: SizeRange, bounds: tuple[int, int | None]) -> bool:
     """Whether a range holds at least one size from the first to the last of bounds."""
     lower, upper = bounds
