@@ -18,6 +18,7 @@ COPIED = (
     "torch/_dynamo",
     "torch/_higher_order_ops",
     "torch/_inductor",
+    "torch/_logging",
     ".torch_overlay",
 )
 COPIED_FILES = ("torch/version.py", ".torch_overlay.json")
