@@ -34,6 +34,7 @@ from torch.testing._internal.common_utils import (
     instantiate_parametrized_tests,
     parametrize,
 )
+from torch.utils._ordered_set import OrderedSet
 
 
 @torch.library.custom_op("tuning_test::linear", mutates_args=())
@@ -629,6 +630,7 @@ class ProgressTest(TestCase):
     def shown(self, terminal, environment, seconds):
         with (
             mock.patch.object(progress, "SECONDS_BEFORE_SHOWN", seconds),
+            mock.patch.object(progress, "_to_summarize", OrderedSet()),
             mock.patch.dict(os.environ, environment, clear=True),
             mock.patch.object(sys, "stderr") as stderr,
             mock.patch("rich.progress.Progress") as bar,

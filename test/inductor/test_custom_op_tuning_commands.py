@@ -48,6 +48,7 @@ from torch._inductor.range_dispatch.timing import Timing
 from torch._inductor.test_case import run_tests, TestCase
 from torch._inductor.utils import fresh_cache
 from torch.testing._internal.logging_utils import log_settings
+from torch.utils._ordered_set import OrderedSet
 
 
 HERE = {"torch": "2", "device": "one", "threads": "2 of 2"}
@@ -716,6 +717,11 @@ class ProgramTest(CommandTestCase):
 
 class TerminalTest(CommandTestCase):
     """Tuning as it is seen on a terminal."""
+
+    def setUp(self):
+        super().setUp()
+        shown = mock.patch.object(progress, "_to_summarize", OrderedSet())
+        self.enterContext(shown)
 
     def tuned(self, stderr, seconds=0.0, **options):
         options.setdefault("split_points", [8])
