@@ -336,8 +336,8 @@ def _lower_winners(
             cells,
             operands,
             outputs=promise.outputs,
-            merge=merge,
             axes=axes,
+            plan=plan,
         )
     record = publish_choices(registration, call, axes, choices, plan)
     for choice in choices:
@@ -366,6 +366,7 @@ def _build_torch_cond_dispatch(
     outputs: Sequence[torch.Tensor] | None = None,
     merge: bool = True,
     axes: Sequence[Axis] | None = None,
+    plan: DispatchPlan | None = None,
 ) -> torch.fx.GraphModule:
     """The graph that picks among traced implementations by a size.
 
@@ -385,6 +386,7 @@ def _build_torch_cond_dispatch(
             of the first graph by default.
         merge: whether ranges with the same graph share one branch.
         axes: instead of ``tensor`` and ``dim``, the sizes that decide.
+        plan: the branches, if they are planned already.
     """
     if axes is None:
         size = operands[tensor].shape[dim]
@@ -394,7 +396,7 @@ def _build_torch_cond_dispatch(
     if all(axis.is_static for axis in axes):
         sizes = [max(int(axis.size), 0) for axis in axes]
         return graph_modules[cell_of(cells, sizes)]
-    plan = _plan(graph_modules, cells, operands, axes, merge)
+    plan = plan or _plan(graph_modules, cells, operands, axes, merge)
     return build_cond_tree(
         plan.tree,
         plan.branches,

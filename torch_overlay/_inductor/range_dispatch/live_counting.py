@@ -25,7 +25,7 @@ from torch._inductor.range_dispatch.decisions import (
 from torch._inductor.range_dispatch.documents import DocumentKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from torch._inductor.range_dispatch.records import DispatchRecord
 
@@ -302,8 +302,3 @@ def _tree_from_json(tree: Any) -> DecisionTree:
     raw_boxes, inside, outside = tree
     boxes = tuple(tuple((low, high) for low, high in box) for box in raw_boxes)
     return Decision(boxes, _tree_from_json(inside), _tree_from_json(outside))
-
-
-def total(counts: Sequence[LiveCount]) -> int:
-    """How many calls all the counts stand for, those not recorded included."""
-    return sum(one.recorded * one.every for one in counts)
