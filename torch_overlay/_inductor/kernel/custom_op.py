@@ -19,6 +19,7 @@ import sympy
 import torch
 from torch._inductor import config
 from torch._inductor.lowering import user_lowerings
+from torch._inductor.range_dispatch.absorbing import absorb
 from torch._inductor.range_dispatch.axes import axes_of, Axis
 from torch._inductor.range_dispatch.binding import (
     bind_call,
@@ -39,6 +40,7 @@ from torch._inductor.range_dispatch.dispatch_on import (  # noqa: F401
     DEFAULT_RANGE_UPPER_BOUND,
     DispatchOnConfig,
 )
+from torch._inductor.range_dispatch.fusion import Fusion
 from torch._inductor.range_dispatch.inlining import (
     ConfigPatches,
     inline_graph,
@@ -275,7 +277,8 @@ def _range_based_lowering_fn(
     dispatch = registration.dispatch
     if dispatch is None:
         raise AssertionError(f"{registration} has nothing to dispatch on")
-    call = _bind(registration, args, kwargs)
+    fusion = Fusion.around(registration.op, args, kwargs)
+    call = _bind(registration, args, kwargs, fusion)
     if call is None:
         return None
     axes = axes_of(dispatch, call)
@@ -286,14 +289,18 @@ def _range_based_lowering_fn(
         tasks = SearchTask(axes[0], dispatch.searched)
     else:
         tasks = tasks_for_cells(registration, call, axes)
-    return _lower_winners(registration, call, tasks, axes)
+    return _lower_winners(registration, call, tasks, axes, fusion)
 
 
 def _bind(
-    registration: Registration, args: Sequence[Any], kwargs: dict[str, Any]
+    registration: Registration,
+    args: Sequence[Any],
+    kwargs: dict[str, Any],
+    fusion: Fusion | None = None,
 ) -> BoundCall | None:
     try:
-        call = bind_call(registration.op, args, kwargs)
+        stand_ins = fusion.stand_ins() if fusion else None
+        call = bind_call(registration.op, args, kwargs, stand_ins)
     except UnsupportedArgument as reason:
         log.warning("%s is not autotuned: %s", registration.op, reason)
         return None
@@ -308,30 +315,58 @@ def _lower_winners(
     call: BoundCall,
     tasks: Sequence[RangeTask] | SearchTask,
     axes: Sequence[Axis],
+    fusion: Fusion | None = None,
 ) -> Any:
     """Choose the winner of each task and lower them to IR.
 
-    ``axes`` are the sizes that decide at run time.
+    ``axes`` are the sizes that decide at run time, ``fusion`` what branches take in.
     """
     promise = Promise.of(call)
     if promise is None:
         return None
-    selection = select_winners(registration, call, promise.outputs, tasks)
+    timed = fusion and fusion.to_time(call, registration)
+    selection = select_winners(registration, call, promise.outputs, tasks, timed)
     if selection is None:
         return None
     choices = selection.choices
     graph_modules = [choice.winner.graph_module for choice in choices]
-    graph_module = graph_modules[0]
-    plan = DispatchPlan([graph_module], Leaf(0))
+    plan = DispatchPlan([graph_modules[0]], Leaf(0))
     # Tracing may have found sizes to be equal, or to be constants.
     axes = [axis.settled() for axis in axes]
+    cells = [choice.task.cell for choice in choices]
+    operands = selection.fake_operands
     if len(choices) > 1:
-        cells = [choice.task.cell for choice in choices]
-        operands = selection.fake_operands
         merge = not config.test_configs.force_no_impl_grouping
         plan = _plan(graph_modules, cells, operands, axes, merge)
+    # A winner that is alone is inlined, and Inductor fuses it with what is around it.
+    fused = fusion.fuse(call) if fusion and not isinstance(plan.tree, Leaf) else None
+    record = publish_choices(registration, call, axes, choices, plan, fused)
+    patches = _patches(choices)
+    prefix = subgraph_prefix(registration.name, selection.number)
+    if fused is not None:
+        composed = {one: fused.compose(one) for one in plan.branches}
         graph_module = _build_torch_cond_dispatch(
-            subgraph_prefix(registration.name, selection.number),
+            f"{prefix}_{fused.digest}",
+            plan.branches,
+            cells,
+            fused.fake_operands(),
+            outputs=fused.fake_outputs(),
+            axes=[fused.moved(axis) for axis in axes],
+            plan=DispatchPlan([composed[one] for one in plan.branches], plan.tree),
+        )
+        patches = {new: patches[one] for one, new in composed.items()}
+        with counted_dispatch(record, axes):
+            values = inline_graph(
+                registration.name, graph_module, call.op, fused.operands, patches
+            )
+        return absorb(fused.region, values)
+    if fusion is not None:
+        call = fusion.undone(call)
+        promise = dataclasses.replace(promise, call=call)
+    graph_module = plan.branches[0]
+    if len(choices) > 1:
+        graph_module = _build_torch_cond_dispatch(
+            prefix,
             graph_modules,
             cells,
             operands,
@@ -339,13 +374,14 @@ def _lower_winners(
             axes=axes,
             plan=plan,
         )
-    record = publish_choices(registration, call, axes, choices, plan)
     for choice in choices:
         if choice.winner.graph_module is graph_module:
             if choice.winner.candidate.is_fallback:
                 return None  # the op itself, for all sizes
     with counted_dispatch(record, axes):
-        values = inline_graph(registration.name, graph_module, call, _patches(choices))
+        values = inline_graph(
+            registration.name, graph_module, call.op, call.operands, patches
+        )
     return promise.fulfil(values)
 
 
@@ -492,7 +528,7 @@ def autotune_custom_op(
         raise RuntimeError(f"No valid choices generated for {name}")
     winner = selection.choices[0].winner
     patches = _patches(selection.choices)
-    values = inline_graph(name, winner.graph_module, call, patches)
+    values = inline_graph(name, winner.graph_module, call.op, call.operands, patches)
     return promise.fulfil(values), WinningChoice.of(winner)
 
 

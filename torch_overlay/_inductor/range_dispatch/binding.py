@@ -8,6 +8,7 @@ distinct tensors, then symbols of their sizes and of the scalars.
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import re
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from torch.utils._sympy.interp import sympy_interp
 from torch.utils._sympy.reference import PythonReferenceAnalysis
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable, Sequence
+    from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
 
 _SYMBOL = re.compile(r"\b[su]\d+\b")
@@ -82,6 +83,17 @@ class BoundCall:
         for node in self.nodes:
             found |= _free_symbols([*node.get_size(), *node.get_stride()])
         return found
+
+    def with_nodes(self, nodes: Sequence[ir.IRNode]) -> BoundCall:
+        """The same call with these tensors, which have the layouts of its own."""
+        return dataclasses.replace(self, nodes=tuple(nodes))
+
+    def operand_of_leaves(self) -> list[int | None]:
+        """For each leaf of the arguments, which operand it is."""
+        return [
+            slot.index if isinstance(slot, _TensorSlot) else None
+            for slot in self._slots
+        ]
 
     def arguments(self, operands: Sequence[Any]) -> dict[str, Any]:
         """The arguments by schema name, with ``operands`` filled in."""
@@ -195,11 +207,15 @@ class BoundCall:
 
 
 def bind_call(
-    op: torch._ops.OpOverload, args: Sequence[Any], kwargs: dict[str, Any]
+    op: torch._ops.OpOverload,
+    args: Sequence[Any],
+    kwargs: dict[str, Any],
+    stand_ins: Mapping[int, ir.IRNode] | None = None,
 ) -> BoundCall:
     """Bind a lowering's arguments to the schema and realize its tensors.
 
-    Arguments that the caller left out take the *op's* defaults.
+    Arguments that the caller left out take the *op's* defaults. ``stand_ins`` are taken
+    for the leaves of the arguments with these numbers, which are not realized.
 
     Raises:
         UnsupportedArgument: an argument is neither tensor, symbolic nor plain.
@@ -208,7 +224,7 @@ def bind_call(
     nodes: dict[int, ir.IRNode] = {}
     positions: dict[int, int] = {}
 
-    def slot(leaf: Any) -> Any:
+    def slot(number: int, leaf: Any) -> Any:
         if isinstance(leaf, ir.ShapeAsConstantBuffer):
             leaf = leaf.expr
         if isinstance(leaf, (sympy.Integer, sympy.Float)):
@@ -221,13 +237,14 @@ def bind_call(
             raise UnsupportedArgument(f"{type(leaf).__name__} argument")
         if id(leaf) not in positions:
             positions[id(leaf)] = len(nodes)
-            nodes[len(nodes)] = _realize(leaf)
+            stand_in = (stand_ins or {}).get(number)
+            nodes[len(nodes)] = stand_in or realize_operand(leaf)
         return _TensorSlot(positions[id(leaf)])
 
-    slots = tuple(map(slot, leaves))
+    slots = tuple(slot(number, leaf) for number, leaf in enumerate(leaves))
     realized = tuple(nodes.values())
     scalars = [s.expr for s in slots if isinstance(s, _SymbolicSlot)]
-    return BoundCall(op, realized, _symbol_operands(realized, scalars), slots, spec)
+    return BoundCall(op, realized, symbol_operands(realized, scalars), slots, spec)
 
 
 def bind_to_schema(
@@ -317,7 +334,8 @@ def _same_plain_value(value: Any, default: Any) -> bool:
     return type(value) is type(default) and (value is default or value == default)
 
 
-def _realize(node: ir.IRNode) -> ir.IRNode:
+def realize_operand(node: ir.IRNode) -> ir.IRNode:
+    """The node in memory, with a layout that no longer changes."""
     realized = ir.ExternKernel.realize_input(node)
     realized.freeze_layout()
     return realized
@@ -331,7 +349,7 @@ def _free_symbols(exprs: Iterable[Any]) -> OrderedSet[sympy.Symbol]:
     return found
 
 
-def _symbol_operands(
+def symbol_operands(
     nodes: Sequence[ir.IRNode], scalars: Sequence[sympy.Expr]
 ) -> tuple[sympy.Symbol, ...]:
     """The symbols of all sizes, strides and scalars, in a call's own order.

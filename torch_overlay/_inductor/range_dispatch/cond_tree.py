@@ -25,15 +25,13 @@ from torch._inductor.range_dispatch.decisions import (
     plan_decisions,
 )
 from torch._inductor.range_dispatch.ranges import Cell, overlaps
-from torch.fx import Graph, GraphModule, Node, Proxy
+from torch._inductor.range_dispatch.size_nodes import add_call, add_size
+from torch.fx import Graph, GraphModule, Node
 from torch.fx.experimental.symbolic_shapes import CallMethodKey, free_unbacked_symbols
-from torch.fx.proxy import GraphAppendingTracer
 from torch.utils._ordered_set import OrderedSet
-from torch.utils._sympy.interp import sympy_interp
-from torch.utils._sympy.reference import PythonReferenceAnalysis
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from torch._inductor.range_dispatch.axes import Axis
     from torch._inductor.range_dispatch.decisions import Box
@@ -121,7 +119,7 @@ def build_cond_tree(
     cond.meta["val"] = tuple(context.outputs)
     cond.meta["unbacked_bindings"] = _data_dependent_sizes(context)
     results = [
-        _call(graph, operator.getitem, cond, i) for i in range(len(context.outputs))
+        add_call(graph, operator.getitem, cond, i) for i in range(len(context.outputs))
     ]
     graph.output(tuple(results))
     return GraphModule(root, graph, class_name="RangeDispatch")
@@ -170,13 +168,6 @@ def _placeholder(graph: Graph, index: int, value: Any) -> Node:
     return node
 
 
-def _call(graph: Graph, function: Callable[..., Any], *args: Any) -> Node:
-    """Append a call, with the value that it has for the placeholders' values."""
-    node = graph.call_function(function, args)
-    node.meta["val"] = function(*torch.fx.map_arg(args, lambda n: n.meta["val"]))
-    return node
-
-
 def _predicate(
     graph: Graph, tree: Decision, placeholders: Sequence[Node], context: TreeContext
 ) -> Node:
@@ -193,36 +184,20 @@ def _predicate(
         tests = []
         for number, (low, high) in enumerate(box):
             if low is not None:
-                tests.append(_call(graph, operator.ge, sizes[number], low))
+                tests.append(add_call(graph, operator.ge, sizes[number], low))
             if high is not None:
-                tests.append(_call(graph, operator.le, sizes[number], high))
-        return functools.reduce(functools.partial(_call, graph, operator.and_), tests)
+                tests.append(add_call(graph, operator.le, sizes[number], high))
+        both = functools.partial(add_call, graph, operator.and_)
+        return functools.reduce(both, tests)
 
     return functools.reduce(
-        functools.partial(_call, graph, operator.or_), map(within, tree.boxes)
+        functools.partial(add_call, graph, operator.or_), map(within, tree.boxes)
     )
 
 
 def _size(graph: Graph, axis: Axis, placeholders: Sequence[Node]) -> Node:
     """The size of an axis: read off an operand, or computed from symbols."""
-    sym_size = torch.ops.aten.sym_size.int
     if axis.operand is not None:
-        return _call(graph, sym_size, placeholders[axis.operand], axis.dim)
-    known: dict[sympy.Basic, Node] = {}
-    for placeholder in placeholders:
-        value = placeholder.meta["val"]
-        if isinstance(value, torch.SymInt):
-            known.setdefault(value.node.expr, placeholder)
-            continue
-        for dim, size in enumerate(value.shape):
-            wanted = isinstance(size, torch.SymInt) and size.node.expr
-            if wanted in axis.size.free_symbols and wanted not in known:
-                known[wanted] = _call(graph, sym_size, placeholder, dim)
-    tracer = GraphAppendingTracer(graph)
-    values = {symbol: Proxy(known[symbol], tracer) for symbol in axis.size.free_symbols}
-    size = sympy_interp(PythonReferenceAnalysis, values, axis.size).node
-    for node in graph.nodes:
-        if node.op == "call_function" and "val" not in node.meta:
-            args = torch.fx.map_arg(node.args, lambda n: n.meta["val"])
-            node.meta["val"] = node.target(*args)
-    return size
+        sym_size = torch.ops.aten.sym_size.int
+        return add_call(graph, sym_size, placeholders[axis.operand], axis.dim)
+    return add_size(graph, axis.size, placeholders)

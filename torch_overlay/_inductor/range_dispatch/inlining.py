@@ -5,17 +5,13 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, TYPE_CHECKING, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch._inductor import config
 from torch._inductor.codegen.subgraph import inline_subgraph_to_ir_nodes
 from torch._inductor.utils import get_first_incompatible_cudagraph_node, get_op_names
 from torch._inductor.virtualized import V
-
-if TYPE_CHECKING:
-    from torch._inductor.range_dispatch.binding import BoundCall
-
 
 ConfigPatches: TypeAlias = Mapping[torch.fx.GraphModule, dict[str, Any]]
 
@@ -41,10 +37,11 @@ def subgraph_prefix(name: str, number: int) -> str:
 def inline_graph(
     name: str,
     graph_module: torch.fx.GraphModule,
-    call: BoundCall,
+    op: torch._ops.OpOverload,
+    operands: Sequence[Any],
     patches: ConfigPatches,
 ) -> list[Any]:
-    """Lower a graph over the call's operands into the current graph.
+    """Lower a graph over the operands of a call of ``op`` into the current graph.
 
     ``patches`` are the config patches for the operations of each candidate's graph:
     they are in force while it is lowered and while its kernels are generated, as they
@@ -57,12 +54,12 @@ def inline_graph(
     # A graph is inlined once only, and a candidate's may be wanted again.
     copied = torch.fx.GraphModule(graph_module, copy.deepcopy(graph_module.graph))
     with config.patch(own):
-        results = list(inline_subgraph_to_ir_nodes(copied, call.operands, name))
-    if _is_partitioned_on(call.op):
+        results = list(inline_subgraph_to_ir_nodes(copied, [*operands], name))
+    if _is_partitioned_on(op):
         for result in results:
             result.realize()
         for operation in V.graph.operations[first_new:]:
-            operation.lowered_from = call.op
+            operation.lowered_from = op
     _forbid_unsafe_capture(name, graph_module)
     _apply_config_patches(V.graph.operations[first_new:], own, patches)
     return results

@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 if TYPE_CHECKING:
     from torch._inductor.range_dispatch.binding import BoundCall
+    from torch._inductor.range_dispatch.fused_call import FusedCall
     from torch._inductor.range_dispatch.spec import InputGenerators
 
 
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
 _INTEGER_LIMIT = 2
 
 
-def operand_layouts(call: BoundCall, values: SymbolValues) -> list[tuple[Any, ...]]:
+def operand_layouts(
+    call: BoundCall | FusedCall, values: SymbolValues
+) -> list[tuple[Any, ...]]:
     """Size, stride, dtype and device of each tensor operand at these sizes, then the
     values of the symbols."""
     tensors = [
@@ -49,7 +52,7 @@ def make_inputs(
         ValueError: a generator returns another shape, dtype or device.
     """
     with _disable_current_modes(), torch.no_grad():
-        operands: list[Any] = [_random_tensor(node, values) for node in call.nodes]
+        operands: list[Any] = [random_tensor(node, values) for node in call.nodes]
         symbols = [concrete(symbol, values) for symbol in call.symbols]
         examples = call.arguments([*operands, *symbols])
         for name, generator in generators.items():
@@ -79,7 +82,8 @@ def _generated(
     return example.copy_(made)
 
 
-def _random_tensor(node: Any, values: SymbolValues) -> torch.Tensor:
+def random_tensor(node: Any, values: SymbolValues) -> torch.Tensor:
+    """A tensor with the layout of an IR node; integers are 0 or 1."""
     size, stride = concrete_layout(node, values)
     length = storage_length(size, stride)
     dtype, device = node.get_dtype(), node.get_device()

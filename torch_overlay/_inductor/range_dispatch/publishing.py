@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch._inductor.range_dispatch.axes import Axis
     from torch._inductor.range_dispatch.binding import BoundCall
     from torch._inductor.range_dispatch.cond_tree import DispatchPlan
+    from torch._inductor.range_dispatch.fused_call import FusedCall
     from torch._inductor.range_dispatch.selection import RangeChoice
     from torch._inductor.range_dispatch.spec import Registration
 
@@ -37,8 +38,12 @@ def publish_choices(
     axes: Sequence[Axis],
     choices: Sequence[RangeChoice],
     plan: DispatchPlan,
+    fused: FusedCall | None = None,
 ) -> DispatchRecord:
-    """Make known what was chosen for a call, and how its graph picks among it."""
+    """Make known what was chosen for a call, and how its graph picks among it.
+
+    ``fused`` is what its branches take in from around the op.
+    """
     names = {c.winner.graph_module: c.winner.candidate.name for c in choices}
     record = DispatchRecord(
         op=str(registration.op),
@@ -49,6 +54,8 @@ def publish_choices(
         ranges=tuple(_range_record(choice) for choice in choices),
         branch_winners=tuple(names[branch] for branch in plan.branches),
         tree=plan.tree,
+        fused=() if fused is None else fused.region.absorbed,
+        not_fused=() if fused is None else fused.region.refused,
     )
     for row in record.ranges:
         log.info("%s range %s -> %s", registration.name, row.cell, row.winner)

@@ -35,8 +35,16 @@ def record_parts(record: DispatchRecord) -> list[Part]:
         f"  {record.call}",
         f"  dispatched on {dispatched}" if dispatched else "  one choice for all sizes",
         f"  {how}: {', '.join(record.branch_winners)}",
+        *fusion_texts(record),
         record_table(record),
     ]
+
+
+def fusion_texts(record: DispatchRecord) -> list[str]:
+    """What branches compute besides the op, and why they do not compute more."""
+    texts = [f"  fused into each branch: {', '.join(record.fused)}"]
+    texts += [f"  not fused: {name}, as {why}" for name, why in record.not_fused]
+    return texts if record.fused else texts[1:]
 
 
 def record_table(record: DispatchRecord) -> TextTable:

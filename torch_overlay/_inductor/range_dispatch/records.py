@@ -73,6 +73,8 @@ class DispatchRecord:
     dispatched on, such as ``x.shape[1]``, and ``sizes`` what they are in the graph, as
     expressions; both are empty in plain autotuning. ``tree`` picks one of
     ``branch_winners``, which are names; if there is one, it was inlined without a cond.
+    ``fused`` are the nodes of the graph that every branch computes as well, and
+    ``not_fused`` those next to them that it does not, each with the reason.
     """
 
     op: str
@@ -83,6 +85,8 @@ class DispatchRecord:
     ranges: tuple[RangeRecord, ...]
     branch_winners: tuple[str, ...]
     tree: DecisionTree
+    fused: tuple[str, ...] = ()
+    not_fused: tuple[tuple[str, str], ...] = ()
 
     @property
     def branches(self) -> int:

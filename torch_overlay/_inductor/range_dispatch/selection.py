@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from torch._inductor.range_dispatch.axes import Axis
     from torch._inductor.range_dispatch.dispatch_on import SearchedSizes
+    from torch._inductor.range_dispatch.fused_call import FusedCall
 
     from torch._inductor.range_dispatch.timing import Timings
     from torch._inductor.range_dispatch.tracing import TracedCandidate
@@ -98,8 +99,11 @@ def select_winners(
     call: BoundCall,
     expected: Sequence[torch.Tensor],
     tasks: Sequence[RangeTask] | SearchTask,
+    fused: FusedCall | None = None,
 ) -> Selection | None:
     """A choice for each task, None if not even the op itself can be traced.
+
+    Candidates are timed with what is ``fused`` around the call.
 
     The ranges of a ``SearchTask`` are found as well.
     Calls that are alike are tuned once in a compile, and share their graphs.
@@ -107,14 +111,17 @@ def select_winners(
     known = _known.setdefault(V.graph.sizevars.shape_env, {})
     # Sizes that depend on data have symbols of their own in each call.
     sizes = tuple(str(tuple(tensor.shape)) for tensor in expected)
-    key = (registration, call.signature(), sizes)
+    around = None if fused is None else fused.digest
+    key = (registration, call.signature(), sizes, around)
     if key not in known:
         choices: list[RangeChoice] | None
         if isinstance(tasks, SearchTask):
-            selector = _Selector(registration, call, expected, [tasks.axis.size])
+            dispatched = [tasks.axis.size]
+            selector = _Selector(registration, call, expected, dispatched, fused)
             choices = selector.search(tasks)
         else:
-            selector = _Selector(registration, call, expected, tasks[0].sizes)
+            dispatched = tasks[0].sizes
+            selector = _Selector(registration, call, expected, dispatched, fused)
             choices = selector.choose(tasks)
         selection = choices and Selection(
             choices, selector.fake_operands, len(known), selector.decision
@@ -139,7 +146,9 @@ class _Selector:
         call: BoundCall,
         expected: Sequence[torch.Tensor],
         sizes: Sequence[sympy.Expr],
+        fused: FusedCall | None,
     ) -> None:
+        self._fused = fused
         self._registration = registration
         self._call = call
         self._pool = CandidatePool(registration.op)
@@ -219,7 +228,9 @@ class _Selector:
 
     def search(self, task: SearchTask) -> list[RangeChoice] | None:
         """Ranges with their winners, found by timing unless ranks agreed before."""
-        bench = Bench(self._registration, self._call, self.fake_operands)
+        bench = Bench(
+            self._registration, self._call, self.fake_operands, self._fused
+        )
         search = RangeSearch(
             self._registration,
             task.searched,
@@ -301,7 +312,9 @@ class _Selector:
         ]
         if not contests:
             return [[] for _ in tasks]
-        bench = Bench(self._registration, self._call, self.fake_operands)
+        bench = Bench(
+            self._registration, self._call, self.fake_operands, self._fused
+        )
         if len(tasks[0].axes) > 1 and all(c.peers() is None for c in contests):
             search = CellSearch(self._registration, self._call, bench, tasks, usable)
             return search.run()

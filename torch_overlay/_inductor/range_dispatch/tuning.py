@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from torch._inductor.range_dispatch.binding import BoundCall
     from torch._inductor.range_dispatch.candidates import Candidate
+    from torch._inductor.range_dispatch.fused_call import FusedCall
     from torch._inductor.range_dispatch.sizes import RangeTask, Sample, SymbolValues
     from torch._inductor.range_dispatch.spec import Registration
     from torch._inductor.range_dispatch.split_search import SearchRules
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 # None for what does not compile.
+Described: TypeAlias = tuple[list[TracedCandidate], "SymbolValues"]
 _Compiled: TypeAlias = dict[TracedCandidate, modules.CompiledCandidate | None]
 
 
@@ -72,12 +74,19 @@ class Bench:
     """
 
     def __init__(
-        self, registration: Registration, call: BoundCall, fake_operands: Sequence[Any]
+        self,
+        registration: Registration,
+        call: BoundCall,
+        fake_operands: Sequence[Any],
+        fused: FusedCall | None = None,
     ) -> None:
+        """``fused`` is the call with what candidates are timed with, if anything."""
+        self._fused = fused
+        self._composed: dict[TracedCandidate, TracedCandidate] = {}
         self._registration = registration
         self._call = call
-        self._fake_operands = fake_operands
-        self._cache = TuningCache(registration, call)
+        self._fake_operands = fused.fake_operands() if fused else fake_operands
+        self._cache = TuningCache(registration, fused or call)
         self._tables = CallTables(call)
         # Whether a table had what was asked for.
         self.uses_table = False
@@ -93,11 +102,24 @@ class Bench:
             self.uses_table = True
             _log(self._registration, contest, timings, " (from a table)")
             return timings
-        timings = self._cache.load(contest.candidates, values)
+        timings = self._cache.load(self._as_timed(contest), values)
         if timings is not None:
             self._note(contest, timings)
             _log(self._registration, contest, timings, " (stored)")
         return timings
+
+    def _as_timed(self, contest: Contest) -> list[TracedCandidate]:
+        """The graphs that are timed: with what is fused around the candidates."""
+        if self._fused is None:
+            return [*contest.candidates]
+        for one in contest.candidates:
+            if one not in self._composed:
+                composed = self._fused.compose(one.graph_module)
+                self._composed[one] = TracedCandidate(one.candidate, composed)
+        return [self._composed[one] for one in contest.candidates]
+
+    def _described(self, contests: Sequence[Contest]) -> list[Described]:
+        return [(self._as_timed(one), one.sample.values) for one in contests]
 
     def _note(self, contest: Contest, timings: timing.Timings) -> None:
         axes = contest.task.axes
@@ -105,7 +127,7 @@ class Bench:
 
     def compile(self, contests: Sequence[Contest]) -> None:
         """Compile every graph that competes in one of the contests, side by side."""
-        distinct = dict.fromkeys(one for c in contests for one in c.candidates)
+        distinct = dict.fromkeys(one for c in contests for one in self._as_timed(c))
         new = [one for one in distinct if one not in self._compiled]
         on_failure = _dropping(self._call, "for all ranges: it does not compile")
         done = modules.compile_candidates(new, self._fake_operands, on_failure)
@@ -114,7 +136,7 @@ class Bench:
 
     def running(self, contest: Contest) -> list[modules.CompiledCandidate]:
         """The modules of the candidates that could be compiled."""
-        found = (self._compiled.get(one) for one in contest.candidates)
+        found = (self._compiled.get(one) for one in self._as_timed(contest))
         return [one for one in found if one is not None]
 
     def time(
@@ -131,12 +153,19 @@ class Bench:
         running = self.running(contest)
         show_range(contest.describe())
         timings = _time(
-            self._registration, self._call, contest, running, seconds_each, peers
+            self._registration,
+            self._call,
+            self._fused,
+            contest,
+            running,
+            seconds_each,
+            peers,
         )
         timings = _better(before or {}, timings)
         if timings:
             if peers is None:
-                self._cache.store(contest.candidates, contest.sample.values, timings)
+                values = contest.sample.values
+                self._cache.store(self._as_timed(contest), values, timings)
                 self._note(contest, timings)
             _log(self._registration, contest, timings)
         return timings
@@ -145,7 +174,7 @@ class Bench:
         self, contests: Sequence[Contest], rules: SearchRules | str
     ) -> OrderedSet[int] | None:
         """The sizes that an earlier search of these contests measured, if any did."""
-        return self._cache.load_search(_described(contests), rules)
+        return self._cache.load_search(self._described(contests), rules)
 
     def keep_search(
         self,
@@ -154,7 +183,7 @@ class Bench:
         sizes: Sequence[int],
     ) -> None:
         """Let later compiles search the same sizes only, which are all stored."""
-        self._cache.store_search(_described(contests), rules, sizes)
+        self._cache.store_search(self._described(contests), rules, sizes)
 
 
 def tune(
@@ -191,15 +220,10 @@ def _milliseconds(time: timing.Timing) -> float:
     return time.milliseconds
 
 
-def _described(
-    contests: Sequence[Contest],
-) -> list[tuple[Sequence[TracedCandidate], SymbolValues]]:
-    return [(one.candidates, one.sample.values) for one in contests]
-
-
 def _time(
     registration: Registration,
     call: BoundCall,
+    fused: FusedCall | None,
     contest: Contest,
     running: Sequence[modules.CompiledCandidate],
     seconds_each: float,
@@ -215,7 +239,11 @@ def _time(
             return {}
     cell = contest.task.cell
     try:
-        inputs = make_inputs(call, contest.sample.values, registration.input_gen_fns)
+        values, generators = contest.sample.values, registration.input_gen_fns
+        if fused is None:
+            inputs = make_inputs(call, values, generators)
+        else:
+            inputs = fused.make_inputs(values, generators)
     except ValueError:
         raise  # a generator's fault, which names the argument
     except Exception as error:

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch._inductor.range_dispatch.binding import BoundCall
+    from torch._inductor.range_dispatch.fused_call import FusedCall
     from torch._inductor.range_dispatch.sizes import SymbolValues
     from torch._inductor.range_dispatch.spec import Registration
     from torch._inductor.range_dispatch.split_search import SearchRules
@@ -52,7 +53,9 @@ _SYMBOL = re.compile(r"\b[su]\d+\b")
 class TuningCache:
     """What the candidates of one call took, by range."""
 
-    def __init__(self, registration: Registration, call: BoundCall) -> None:
+    def __init__(
+        self, registration: Registration, call: BoundCall | FusedCall
+    ) -> None:
         self._call = call
         self._is_on = config.autotune_local_cache and not config.force_disable_caches
         self._hashes: dict[TracedCandidate, str] = {}

@@ -1,0 +1,64 @@
+"""Puts what branches have computed in the place of the nodes that they took in."""
+
+from __future__ import annotations
+
+from typing import Any, TYPE_CHECKING
+
+import torch
+import torch.utils._pytree as pytree
+from torch._inductor import ir
+from torch._inductor.range_dispatch.node_kinds import kind_of, NodeKind
+from torch._inductor.virtualized import V
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch._inductor.range_dispatch.regions import Region
+
+
+# Nothing reads it; Inductor takes None from a lowering for a refusal.
+_NOT_COMPUTED = ()
+
+
+def absorb(region: Region, values: Sequence[Any]) -> Any:
+    """Let the graph go on with the values of the region's outputs.
+
+    Nodes that were fused are not lowered. Returns what the op's lowering has to: its
+    result, or as much of it as is read outside of the branches.
+    """
+    op = region.op
+    found = dict(zip(region.outputs, values, strict=True))
+    for node in region.after:
+        if kind_of(node).is_free and node not in found:
+            continue  # those who read it have it lowered
+        if node in found:
+            ir.assign_origin_node(found[node], node)
+        V.graph.env[node] = found.get(node, _NOT_COMPUTED)
+    for node in region.after:
+        if kind_of(node).is_free and not _is_read(node, region):
+            V.graph.env[node] = _NOT_COMPUTED
+    _settle_sizes(region)
+    if not isinstance(op.meta["val"], (tuple, list)):
+        return found.get(op, _NOT_COMPUTED)
+    parts = {node.args[1]: value for node, value in found.items() if op in node.args}
+    leaves, structure = pytree.tree_flatten(op.meta["val"])
+    results = [parts.get(index) for index in range(len(leaves))]
+    return pytree.tree_unflatten(results, structure)
+
+
+def _is_read(node: Any, region: Region) -> bool:
+    """Whether a view, or one of it, has a reader that is not fused."""
+    return any(
+        user not in region.after or (kind_of(user).is_free and _is_read(user, region))
+        for user in node.users
+    )
+
+
+def _settle_sizes(region: Region) -> None:
+    """Sizes of what is no longer there are known without it."""
+    for node in [region.op, *region.op.users, *region.after]:
+        for user in node.users:
+            if kind_of(user) == NodeKind.SIZE and user not in V.graph.env:
+                size = user.meta["val"]
+                is_symbolic = isinstance(size, torch.SymInt)
+                V.graph.env[user] = size.node.expr if is_symbolic else size

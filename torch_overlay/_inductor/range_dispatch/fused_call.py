@@ -1,0 +1,278 @@
+"""A dispatched call together with what is fused around it.
+
+The branches' graphs are over the operands of the whole: those of the op that nothing
+in the region computes, then what else the region reads, then symbols.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+from dataclasses import dataclass
+from typing import Any, TYPE_CHECKING
+
+import torch
+import torch.utils._pytree as pytree
+from torch._inductor import ir
+from torch._inductor.range_dispatch.binding import (
+    bind_to_schema,
+    BoundCall,
+    realize_operand,
+    symbol_operands,
+)
+from torch._inductor.range_dispatch.inputs import make_inputs, random_tensor
+from torch._inductor.range_dispatch.node_kinds import kind_of, NodeKind
+from torch._inductor.range_dispatch.size_nodes import add_size
+from torch._inductor.range_dispatch.sizes import concrete, SymbolValues
+from torch._inductor.utils import convert_to_symint
+from torch._inductor.virtualized import V
+from torch.fx import Graph, GraphModule, map_arg, Node
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
+from torch.utils._ordered_set import OrderedSet
+from torch.utils._python_dispatch import _disable_current_modes
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import sympy
+
+    from torch._inductor.range_dispatch.axes import Axis
+    from torch._inductor.range_dispatch.regions import Region
+    from torch._inductor.range_dispatch.spec import InputGenerators
+
+
+@dataclass(frozen=True)
+class FusedCall:
+    """``call`` and the ``region`` around it.
+
+    ``nodes`` are IR nodes, each once, and ``positions`` which of them the region's
+    inputs are. ``own`` has the same for the operands of the call, None for those that
+    the region computes.
+    """
+
+    call: BoundCall
+    region: Region
+    nodes: tuple[ir.IRNode, ...]
+    symbols: tuple[sympy.Symbol, ...]
+    positions: dict[Node, int]
+    sources: tuple[Node, ...]
+
+    @classmethod
+    def of(cls, call: BoundCall, region: Region, realize: bool) -> FusedCall | None:
+        """None if a size of the region depends on data that its inputs do not tell.
+
+        What the op itself does not read is stood in for, or realized.
+        """
+        sources = _sources(call, region)
+        known = {source: node for source, node in zip(sources, call.nodes)}
+        nodes: list[ir.IRNode] = []
+        positions: dict[Node, int] = {}
+        for one in region.inputs:
+            node = known.get(one)
+            if node is None:
+                node = _realized(one) if realize else stand_in(one)
+            same = [n for n, other in enumerate(nodes) if other is node]
+            positions[one] = same[0] if same else len(nodes)
+            if not same:
+                nodes.append(node)
+        sizes = [d for n in call.nodes for d in [*n.get_size(), *n.get_stride()]]
+        exprs = [*sizes, *call.symbols, *_sizes_read(region)]
+        read = OrderedSet(d for node in nodes for d in node.get_size())
+        unbacked = OrderedSet(s for e in exprs for s in free_unbacked_symbols(e))
+        if not nodes or unbacked - read:
+            return None
+        wanted = OrderedSet(
+            s
+            for e in exprs
+            for s in sorted(getattr(e, "free_symbols", ()), key=str)
+            if s not in unbacked
+        )
+        symbols = symbol_operands(nodes, [*wanted])
+        return cls(call, region, tuple(nodes), symbols, positions, sources)
+
+    @property
+    def op(self) -> torch._ops.OpOverload:
+        """The op that is called."""
+        return self.call.op
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """The same for calls with equal surroundings, whose branches may be shared."""
+        layouts = [
+            (n.get_size(), n.get_stride(), n.get_dtype(), n.get_device())
+            for n in self.nodes
+        ]
+        promised = [
+            (tuple(one.shape), one.stride(), one.dtype) for one in self.fake_outputs()
+        ]
+        own = [self.positions.get(source) for source in self.sources]
+        description = [
+            *[layouts, self.symbols, own, promised],
+            describe_region(self.region, self.positions),
+        ]
+        return hashlib.sha256(str(description).encode()).hexdigest()[:12]
+
+    @property
+    def operands(self) -> list[Any]:
+        """As a lowering passes them on: IR nodes, then symbols."""
+        return [*(ir.TensorBox(node) for node in self.nodes), *self.symbols]
+
+    def fake_operands(self) -> list[Any]:
+        """Fake tensors and SymInts in the operands' place."""
+        with V.fake_mode:
+            return [
+                *(ir.ir_node_to_tensor(node) for node in self.nodes),
+                *(convert_to_symint(symbol) for symbol in self.symbols),
+            ]
+
+    def fake_outputs(self) -> list[torch.Tensor]:
+        """What the graph promises of the region's outputs: sizes, strides, dtypes."""
+        with V.fake_mode:
+            return [
+                torch.empty_strided(
+                    value.shape,
+                    V.graph.user_visible_output_strides.get(node) or value.stride(),
+                    dtype=value.dtype,
+                    device=value.device,
+                )
+                for node in self.region.outputs
+                for value in [node.meta["val"]]
+            ]
+
+    def make_inputs(
+        self, values: SymbolValues, generators: InputGenerators
+    ) -> list[Any]:
+        """Real operands to time with; those of the op as without a region."""
+        own = make_inputs(self.call, values, generators)
+        known = dict(zip(map(id, self.call.nodes), own))
+        with _disable_current_modes(), torch.no_grad():
+            tensors = [
+                known[id(node)] if id(node) in known else random_tensor(node, values)
+                for node in self.nodes
+            ]
+        return [*tensors, *(concrete(symbol, values) for symbol in self.symbols)]
+
+    def moved(self, axis: Axis) -> Axis:
+        """The axis, read off the operands of the whole."""
+        if axis.operand is None:
+            return axis
+        position = self.positions.get(self.sources[axis.operand])
+        dim = None if position is None else axis.dim
+        return dataclasses.replace(axis, operand=position, dim=dim)
+
+    def compose(self, graph_module: GraphModule) -> GraphModule:
+        """The graph of a candidate, with the region's nodes around it."""
+        graph = Graph()
+        placeholders = []
+        for index, value in enumerate(self.fake_operands()):
+            placeholders.append(graph.placeholder(f"operand_{index}"))
+            placeholders[-1].meta["val"] = value
+        sizes: dict[Node, Any] = {}
+        made = {one: placeholders[n] for one, n in self.positions.items()}
+
+        def size(expr: Any) -> Any:
+            value = getattr(getattr(expr, "node", expr), "expr", expr)
+            value = V.graph.sizevars.shape_env.replace(value)
+            if not getattr(value, "free_symbols", ()):
+                return int(value)
+            return add_size(graph, value, placeholders)
+
+        def copy(node: Node) -> None:
+            for one in node.all_input_nodes:
+                if one not in made:
+                    sizes[one] = size(one.meta["val"])
+            made[node] = graph.node_copy(node, lambda n: made.get(n) or sizes[n])
+
+        for node in self.region.before:
+            copy(node)
+        own = graph_module.graph.find_nodes(op="placeholder")
+        tensors = [made[source] for source in self.sources]
+        symbols = [size(symbol) for symbol in self.call.symbols]
+        inner = dict(zip(own, [*tensors, *symbols], strict=True))
+        results = graph.graph_copy(graph_module.graph, inner)
+        for node in _parts_of_result(self.region):
+            index = node.args[1] if node is not self.region.op else 0
+            made[node] = results[index]
+        for node in self.region.after:
+            copy(node)
+        outputs = [made[node] for node in self.region.outputs]
+        for output, promised in zip(outputs, self.fake_outputs()):
+            if tuple(output.meta["val"].stride()) != tuple(promised.stride()):
+                output.meta["val"] = promised
+        graph.output(tuple(outputs))
+        graph.eliminate_dead_code()
+        return GraphModule(graph_module, graph, class_name="FusedCandidate")
+
+
+def describe_region(region: Region, positions: dict[Node, int]) -> str:
+    """What the nodes of a region compute, in words that do not name them."""
+    names = {one: f"operand_{n}" for one, n in positions.items()}
+    lines = []
+    for node in [*region.before, region.op, *region.after]:
+        names.setdefault(node, f"node_{len(names)}")
+
+    def named(one: Node) -> str:
+        return names.get(one) or str(one.meta["val"])
+
+    for node in [*region.before, region.op, *region.after]:
+        args, kwargs = map_arg((node.args, node.kwargs), named)
+        values = [
+            (value.dtype, tuple(value.shape))
+            for value in pytree.tree_leaves(node.meta["val"])
+        ]
+        lines.append(f"{names[node]} = {node.target} {args} {kwargs} {values}")
+    lines.append(str([names[node] for node in region.outputs]))
+    return "\n".join(lines)
+
+
+def stand_in(node: Node) -> ir.IRNode:
+    """An IR node with the layout of a node's value, which is in no graph."""
+    value = node.meta["val"]
+
+    def exprs(sizes: Sequence[Any]) -> list[Any]:
+        return [getattr(getattr(n, "node", n), "expr", n) for n in sizes]
+
+    layout = ir.FixedLayout(
+        value.device, value.dtype, exprs(value.shape), exprs(value.stride())
+    )
+    return ir.InputBuffer(name=f"stand_in_for_{node.name}", layout=layout)
+
+
+def argument_leaves(op: Node) -> list[Any]:
+    """The leaves of a call's arguments, in the order of the schema."""
+    target: Any = op.target
+    return pytree.tree_leaves(bind_to_schema(target, op.args, dict(op.kwargs)))
+
+
+def _sources(call: BoundCall, region: Region) -> tuple[Node, ...]:
+    """The node in the graph that each tensor operand of the call comes from."""
+    found: dict[int, Node] = {}
+    for leaf, index in zip(argument_leaves(region.op), call.operand_of_leaves(), strict=True):
+        if index is not None:
+            found.setdefault(index, leaf)
+    return tuple(found[index] for index in range(len(call.nodes)))
+
+
+def _realized(node: Node) -> ir.IRNode:
+    if node not in V.graph.env:
+        V.graph.env[node] = V.graph.run_node(node)  # a constant
+    return realize_operand(V.graph.env[node])
+
+
+def _sizes_read(region: Region) -> list[Any]:
+    """The expressions of sizes that nodes of the region get as arguments."""
+    values = [
+        argument.meta["val"]
+        for node in region.nodes
+        for argument in node.all_input_nodes
+        if kind_of(argument) == NodeKind.SIZE
+    ]
+    return [v.node.expr for v in values if isinstance(v, torch.SymInt)]
+
+
+def _parts_of_result(region: Region) -> list[Node]:
+    """The op, or the parts of the tuple that it returns."""
+    if isinstance(region.op.meta["val"], (tuple, list)):
+        return [*region.op.users]
+    return [region.op]
