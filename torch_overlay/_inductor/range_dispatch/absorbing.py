@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, TYPE_CHECKING
 
-import torch
 import torch.utils._pytree as pytree
 from torch._inductor import ir
+from torch._inductor.range_dispatch.fused_call import settled_size
 from torch._inductor.range_dispatch.node_kinds import kind_of, NodeKind
 from torch._inductor.virtualized import V
 
@@ -59,6 +59,4 @@ def _settle_sizes(region: Region) -> None:
     for node in [region.op, *region.op.users, *region.after]:
         for user in node.users:
             if kind_of(user) == NodeKind.SIZE and user not in V.graph.env:
-                size = user.meta["val"]
-                is_symbolic = isinstance(size, torch.SymInt)
-                V.graph.env[user] = size.node.expr if is_symbolic else size
+                V.graph.env[user] = settled_size(user)

@@ -255,9 +255,26 @@ def _sources(call: BoundCall, region: Region) -> tuple[Node, ...]:
 
 
 def _realized(node: Node) -> ir.IRNode:
-    if node not in V.graph.env:
-        V.graph.env[node] = V.graph.run_node(node)  # a constant
+    _lower_early(node)
     return realize_operand(V.graph.env[node])
+
+
+def _lower_early(node: Node) -> None:
+    """Lower a node that does not depend on the op before its turn comes."""
+    if node in V.graph.env:
+        return
+    if kind_of(node) == NodeKind.SIZE:
+        V.graph.env[node] = settled_size(node)
+        return
+    for argument in node.all_input_nodes:
+        _lower_early(argument)
+    V.graph.env[node] = V.graph.run_node(node)
+
+
+def settled_size(node: Node) -> Any:
+    """What a node that computes a size is lowered to, without its arguments."""
+    size = node.meta["val"]
+    return size.node.expr if isinstance(size, torch.SymInt) else size
 
 
 def _sizes_read(region: Region) -> list[Any]:

@@ -131,6 +131,20 @@ def mutates(node: Node) -> bool:
     return isinstance(node.target, torch._ops.HigherOrderOperator)
 
 
+def is_pure(node: Node) -> bool:
+    """Whether a node may be lowered before nodes that it does not depend on."""
+    target = node.target
+    return (
+        isinstance(target, torch._ops.OpOverload)
+        and torch._library.utils.is_builtin(target)
+        and target not in user_lowerings
+        and not mutates(node)
+        and not _is_random(target)
+        and isinstance(node.meta.get("val"), torch.Tensor)
+        and not has_data_dependent_size(node)
+    )
+
+
 def _is_random(target: torch._ops.OpOverload) -> bool:
     return (
         torch.Tag.nondeterministic_seeded in target.tags

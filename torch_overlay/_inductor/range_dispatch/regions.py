@@ -14,6 +14,7 @@ import torch
 from torch._inductor import ir
 from torch._inductor.range_dispatch.node_kinds import (
     has_data_dependent_size,
+    is_pure,
     kind_of,
     mutates,
     NodeKind,
@@ -76,10 +77,13 @@ def find_region(max_nodes: int, takes_producers: bool = True) -> Region | None:
 class _Finder:
     def __init__(self, op: Node, max_nodes: int) -> None:
         self._op = op
-        self._left = max_nodes
+        self._limit = self._left = max_nodes
         # The op, the parts of its result, and what depends on them and is fused.
         self._results: OrderedSet[Node] = OrderedSet([op])
         self._after: OrderedSet[Node] = OrderedSet()
+        # What does not, so that it can be lowered before the op, and what of it could
+        # be fused as well.
+        self._early: OrderedSet[Node] = OrderedSet()
         self._beside: OrderedSet[Node] = OrderedSet()
         self._before: OrderedSet[Node] = OrderedSet()
         # Views among them that others read too, and with them what they are of.
@@ -92,7 +96,7 @@ class _Finder:
         is_plain = all(isinstance(part, torch.Tensor) for part in parts)
         if is_plain and not has_data_dependent_size(self._op):
             self._follow()
-        self._keep_what_is_needed_beside()
+        self._take_what_is_needed_beside()
         if takes_producers:
             self._trace_back()
         if all(kind_of(n).is_free for n in [*self._before, *self._after]):
@@ -138,10 +142,16 @@ class _Finder:
         if kind == NodeKind.SIZE:
             return
         reason = refusal_of(node) or self._refusal_here(node)
-        if reason is None and not all(
-            argument in taken or argument in self._beside or _is_available(argument)
+        is_ready = all(
+            argument in taken or argument in self._early or _is_available(argument)
             for argument in arguments
-        ):
+        )
+        if not depends and is_ready and len(self._early) < self._limit:
+            if reason is None or is_pure(node):
+                self._early.add(node)
+            else:
+                return
+        if reason is None and not is_ready:
             reason = "it reads what is computed later"
         if reason is None and self._left <= 0 and not kind.is_free:
             reason = "config.range_dispatch.max_fused_nodes is reached"
@@ -151,7 +161,7 @@ class _Finder:
         elif depends:
             self._after.add(node)
             self._left -= not kind.is_free
-        else:
+        elif node in self._early:
             self._beside.add(node)
 
     def _refuse_rest(self, write: Node) -> None:
@@ -171,38 +181,18 @@ class _Finder:
             return "its size depends on data"
         return None
 
-    def _keep_what_is_needed_beside(self) -> None:
+    def _take_what_is_needed_beside(self) -> None:
         """Of the work beside the op, fuse what only the region reads.
 
-        The rest of it is left, and what depends on it is no longer fused.
+        What others read too is lowered before the op, and read by the branches.
         """
-        while True:
-            needed: OrderedSet[Node] = OrderedSet()
-            for node in reversed(self._beside):
-                inside = OrderedSet([*self._after, *needed])
-                readers = [user for user in node.users if user in inside]
-                if readers and (kind_of(node).is_free or len(readers) == len(node.users)):
-                    needed.add(node)
-            there = OrderedSet([*self._results, *self._after, *needed])
-            lost = next(
-                (
-                    node
-                    for node in [*needed, *self._after]
-                    for argument in node.all_input_nodes
-                    if argument not in there
-                    and kind_of(argument) != NodeKind.SIZE
-                    and not _is_available(argument)
-                ),
-                None,
-            )
-            if lost is None:
-                self._after |= needed
-                return
-            if lost in needed:
-                self._beside.discard(lost)
-            else:
-                self._after.discard(lost)
-                self._refused[lost] = "it reads what is computed later"
+        for node in reversed(self._beside):
+            readers = [user for user in node.users if user in self._after]
+            is_free = kind_of(node).is_free
+            if readers and (is_free or len(readers) == len(node.users)):
+                if is_free or self._left > 0:
+                    self._after.add(node)
+                    self._left -= not is_free
 
     def _trace_back(self) -> None:
         """Take producers of what the region reads that nothing else reads."""
@@ -299,4 +289,4 @@ def _is_realized(node: Node) -> bool:
     value = V.graph.env[node]
     while isinstance(value, (ir.TensorBox, ir.BaseView)):
         value = value.data
-    return not isinstance(value, ir.StorageBox) or value.is_realized()
+    return not (isinstance(value, ir.StorageBox) and isinstance(value.data, ir.Loops))
