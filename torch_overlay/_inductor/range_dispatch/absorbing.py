@@ -28,14 +28,12 @@ def absorb(region: Region, values: Sequence[Any]) -> Any:
     """
     op = region.op
     found = dict(zip(region.outputs, values, strict=True))
+    for node, value in found.items():
+        ir.assign_origin_node(value, node)
+        V.graph.env[node] = value
     for node in region.after:
-        if kind_of(node).is_free and node not in found:
-            continue  # those who read it have it lowered
-        if node in found:
-            ir.assign_origin_node(found[node], node)
-        V.graph.env[node] = found.get(node, _NOT_COMPUTED)
-    for node in region.after:
-        if kind_of(node).is_free and not _is_read(node, region):
+        # A view that is read elsewhere is lowered as without fusion.
+        if node not in found and not (kind_of(node).is_free and _is_read(node, region)):
             V.graph.env[node] = _NOT_COMPUTED
     _settle_sizes(region)
     if not isinstance(op.meta["val"], (tuple, list)):

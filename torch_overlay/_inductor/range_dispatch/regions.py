@@ -2,7 +2,7 @@
 
 A cond is a fusion barrier, so what Inductor would fuse with a single implementation is
 put into every branch: the work on the op's results, and the work on its arguments that
-nothing else reads. Nothing is changed here.
+nothing has read by then. Nothing is changed here.
 """
 
 from __future__ import annotations
@@ -88,6 +88,8 @@ class _Finder:
         self._before: OrderedSet[Node] = OrderedSet()
         # Views among them that others read too, and with them what they are of.
         self._shared: OrderedSet[Node] = OrderedSet()
+        # Producers that are read after the op too, which is given what branches compute.
+        self._handed_on: OrderedSet[Node] = OrderedSet()
         self._refused: dict[Node, str] = {}
 
     def find(self, takes_producers: bool) -> Region | None:
@@ -193,6 +195,11 @@ class _Finder:
                 if is_free or self._left > 0:
                     self._after.add(node)
                     self._left -= not is_free
+        needed: OrderedSet[Node] = OrderedSet()
+        for node in reversed(self._early - self._after):
+            if any(user in self._after or user in needed for user in node.users):
+                needed.add(node)
+        self._early = needed
 
     def _trace_back(self) -> None:
         """Take producers of what the region reads that nothing else reads."""
@@ -208,9 +215,10 @@ class _Finder:
             if kind == NodeKind.SIZE:
                 continue
             reason = refusal_of(node) or self._refusal_here(node)
-            is_shared = any(u not in inside or u in self._shared for u in node.users)
-            if reason is None and is_shared and not kind.is_free:
-                reason = "others read it too"
+            others = [u for u in node.users if u not in inside or u in self._shared]
+            if reason is None and others and not kind.is_free:
+                if any(u in self._early or not self._op < u for u in others):
+                    reason = "others read it before the op is done"
             # An argument of a custom op is, since its layout was asked for just now.
             is_argument = node in self._op.all_input_nodes
             if (
@@ -232,8 +240,10 @@ class _Finder:
                 continue
             self._before.add(node)
             self._left -= not kind.is_free
-            if is_shared:
+            if others and kind.is_free:
                 self._shared.add(node)
+            elif others:
+                self._handed_on.add(node)
 
     def _outputs(self) -> list[Node]:
         """What others read: results of the op, or of work that is fused.
@@ -251,7 +261,7 @@ class _Finder:
                 stays.add(node)
             elif node is not self._op or not self._is_tuple(node):
                 outputs.append(node)
-        return outputs[::-1]
+        return [*reversed(self._handed_on), *reversed(outputs)]
 
     def _is_tuple(self, node: Node) -> bool:
         return isinstance(node.meta.get("val"), (tuple, list))
