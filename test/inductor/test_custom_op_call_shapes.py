@@ -1111,6 +1111,7 @@ class ImplementationsTest(CallShapesTestCase):
                 sizes=(4, 8, 9, 16, 17),
             )
 
+    @config.patch("range_dispatch.tune_fused", False)
     def test_inner_op_is_tuned_once(self):
         inner = make_op(
             "(Tensor x) -> Tensor", lambda x: x - 5.0, lambda x: torch.empty_like(x)
@@ -1311,6 +1312,7 @@ class TogetherTest(CallShapesTestCase):
             model=lambda op, x: (op(x), op(op(x)), op(x, 3.0), op(x.double())),
         )
 
+    @config.patch("range_dispatch.tune_fused", False)
     def test_alike_calls_are_tuned_once(self):
         with custom_op_autotuning(
             self.op,

@@ -324,7 +324,7 @@ def _lower_winners(
     promise = Promise.of(call)
     if promise is None:
         return None
-    timed = fusion and fusion.to_time(call, registration)
+    timed = None if fusion is None else fusion.to_time(call, registration)
     selection = select_winners(registration, call, promise.outputs, tasks, timed)
     if selection is None:
         return None

@@ -21,6 +21,8 @@ from torch._inductor.range_dispatch.live_counting import (
     LiveCount,
     watch_calls,
 )
+from torch._inductor.range_dispatch.record_text import fusion_texts
+
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -46,7 +48,8 @@ class ExplainedCall:
     (-1 is the op itself), ``cell`` the ranges that the sizes are in and ``reason`` why
     the winner won there; all are None for unknown sizes. ``is_backward`` and
     ``is_conditional`` tell of calls in a backward graph, and in a branch of a cond,
-    which run only if the branch does. ``counts`` has what was counted so far.
+    which run only if the branch does. ``fusion`` says what branches compute besides
+    the op, and why not more. ``counts`` has what was counted so far.
     """
 
     op: str
@@ -61,6 +64,7 @@ class ExplainedCall:
     reason: str | None
     is_backward: bool = False
     is_conditional: bool = False
+    fusion: tuple[str, ...] = ()
     counts: tuple[LiveCount, ...] = field(default=(), compare=False)
 
     def __str__(self) -> str:
@@ -81,6 +85,7 @@ class ExplainedCall:
                 lines[-1] += f" for {self.cell or 'sizes that no range was tuned for'}"
         if self.reason is not None:
             lines.append(f"   {self.reason}")
+        lines += self.fusion
         lines += [f"counted so far: {count}" for count in self.counts]
         return "\n  ".join(lines)
 
@@ -203,6 +208,7 @@ def _explained(
         reason=reason,
         is_backward=is_backward,
         is_conditional=call.is_conditional,
+        fusion=tuple(map(str.strip, fusion_texts(record))),
         counts=counts,
     )
 

@@ -65,7 +65,7 @@ class FusedCall:
         What the op itself does not read is stood in for, or realized.
         """
         sources = _sources(call, region)
-        known = {source: node for source, node in zip(sources, call.nodes)}
+        known = dict(zip(sources, call.nodes))
         nodes: list[ir.IRNode] = []
         positions: dict[Node, int] = {}
         for one in region.inputs:
@@ -190,9 +190,8 @@ class FusedCall:
         tensors = [made[source] for source in self.sources]
         symbols = [size(symbol) for symbol in self.call.symbols]
         inner = dict(zip(own, [*tensors, *symbols], strict=True))
-        results = graph.graph_copy(graph_module.graph, inner)
-        for node in _parts_of_result(self.region):
-            index = node.args[1] if node is not self.region.op else 0
+        results: Any = graph.graph_copy(graph_module.graph, inner)
+        for node, index in _parts_of_result(self.region).items():
             made[node] = results[index]
         for node in self.region.after:
             copy(node)
@@ -209,6 +208,8 @@ def describe_region(region: Region, positions: dict[Node, int]) -> str:
     """What the nodes of a region compute, in words that do not name them."""
     names = {one: f"operand_{n}" for one, n in positions.items()}
     lines = []
+    for node, index in _parts_of_result(region).items():
+        names[node] = f"result_{index}"
     for node in [*region.before, region.op, *region.after]:
         names.setdefault(node, f"node_{len(names)}")
 
@@ -248,7 +249,9 @@ def argument_leaves(op: Node) -> list[Any]:
 def _sources(call: BoundCall, region: Region) -> tuple[Node, ...]:
     """The node in the graph that each tensor operand of the call comes from."""
     found: dict[int, Node] = {}
-    for leaf, index in zip(argument_leaves(region.op), call.operand_of_leaves(), strict=True):
+    for leaf, index in zip(
+        argument_leaves(region.op), call.operand_of_leaves(), strict=True
+    ):
         if index is not None:
             found.setdefault(index, leaf)
     return tuple(found[index] for index in range(len(call.nodes)))
@@ -288,8 +291,8 @@ def _sizes_read(region: Region) -> list[Any]:
     return [v.node.expr for v in values if isinstance(v, torch.SymInt)]
 
 
-def _parts_of_result(region: Region) -> list[Node]:
-    """The op, or the parts of the tuple that it returns."""
+def _parts_of_result(region: Region) -> dict[Node, Any]:
+    """The op, or the parts of the tuple that it returns, with their places in it."""
     if isinstance(region.op.meta["val"], (tuple, list)):
-        return [*region.op.users]
-    return [region.op]
+        return {part: part.args[1] for part in region.op.users}
+    return {region.op: 0}

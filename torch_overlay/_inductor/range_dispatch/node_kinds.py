@@ -1,4 +1,4 @@
-"""Which FX nodes can be fused into the branches of a dispatch, and why others cannot."""
+"""Which FX nodes branches of a dispatch can take in, and why others cannot be."""
 
 from __future__ import annotations
 

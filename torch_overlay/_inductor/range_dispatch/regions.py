@@ -24,8 +24,6 @@ from torch._inductor.virtualized import V
 from torch.utils._ordered_set import OrderedSet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from torch.fx import Node
 
 
@@ -75,8 +73,11 @@ def find_region(max_nodes: int, takes_producers: bool = True) -> Region | None:
 
 
 class _Finder:
+    """Grows the region of one op: forward, then beside what was taken, then back."""
+
     def __init__(self, op: Node, max_nodes: int) -> None:
         self._op = op
+        self._order = {node: n for n, node in enumerate(op.graph.nodes)}
         self._limit = self._left = max_nodes
         # The op, the parts of its result, and what depends on them and is fused.
         self._results: OrderedSet[Node] = OrderedSet([op])
@@ -88,35 +89,34 @@ class _Finder:
         self._before: OrderedSet[Node] = OrderedSet()
         # Views among them that others read too, and with them what they are of.
         self._shared: OrderedSet[Node] = OrderedSet()
-        # Producers that are read after the op too, which is given what branches compute.
+        # Producers that are read after the op too: they become outputs.
         self._handed_on: OrderedSet[Node] = OrderedSet()
         self._refused: dict[Node, str] = {}
 
     def find(self, takes_producers: bool) -> Region | None:
-        values = self._op.meta.get("val")
+        values: Any = self._op.meta.get("val")
         parts = values if self._is_tuple(self._op) else [values]
         is_plain = all(isinstance(part, torch.Tensor) for part in parts)
-        if is_plain and not has_data_dependent_size(self._op):
-            self._follow()
+        if not is_plain or has_data_dependent_size(self._op):
+            return None
+        self._follow()
         self._take_what_is_needed_beside()
         if takes_producers:
             self._trace_back()
         if all(kind_of(n).is_free for n in [*self._before, *self._after]):
             return None
         outputs = self._outputs()
-        after = self._needed(outputs)
-        order = {node: n for n, node in enumerate(self._op.graph.nodes)}
-        inside = OrderedSet([*self._before, *after, *self._results])
+        inside = OrderedSet([*self._before, *self._after, *self._results])
         read = OrderedSet(
             argument
-            for node in [*self._before, self._op, *after]
+            for node in [*self._before, self._op, *self._after]
             for argument in node.all_input_nodes
             if argument not in inside and _is_tensor(argument)
         )
         return Region(
             self._op,
-            tuple(sorted(self._before, key=order.__getitem__)),
-            tuple(sorted(after, key=order.__getitem__)),
+            tuple(sorted(self._before, key=self._order.__getitem__)),
+            tuple(self._after),
             tuple(read),
             tuple(outputs),
             tuple((node.name, why) for node, why in self._refused.items()),
@@ -137,7 +137,9 @@ class _Finder:
         arguments = [n for n in node.all_input_nodes if kind_of(n) != NodeKind.SIZE]
         taken = OrderedSet([*self._results, *self._after])
         depends = any(argument in taken for argument in arguments)
-        if self._op in arguments and isinstance(self._op.meta.get("val"), (tuple, list)):
+        if self._op in arguments and isinstance(
+            self._op.meta.get("val"), (tuple, list)
+        ):
             self._results.add(node)
             return
         kind = kind_of(node)
@@ -195,6 +197,7 @@ class _Finder:
                 if is_free or self._left > 0:
                     self._after.add(node)
                     self._left -= not is_free
+        self._after = OrderedSet(sorted(self._after, key=self._order.__getitem__))
         needed: OrderedSet[Node] = OrderedSet()
         for node in reversed(self._early - self._after):
             if any(user in self._after or user in needed for user in node.users):
@@ -217,7 +220,10 @@ class _Finder:
             reason = refusal_of(node) or self._refusal_here(node)
             others = [u for u in node.users if u not in inside or u in self._shared]
             if reason is None and others and not kind.is_free:
-                if any(u in self._early or not self._op < u for u in others):
+                if any(
+                    u in self._early or self._order[u] < self._order[self._op]
+                    for u in others
+                ):
                     reason = "others read it before the op is done"
             # An argument of a custom op is, since its layout was asked for just now.
             is_argument = node in self._op.all_input_nodes
@@ -265,14 +271,6 @@ class _Finder:
 
     def _is_tuple(self, node: Node) -> bool:
         return isinstance(node.meta.get("val"), (tuple, list))
-
-    def _needed(self, outputs: list[Node]) -> OrderedSet[Node]:
-        """What is fused after the op, without views that nothing in the region reads."""
-        needed = OrderedSet(node for node in outputs if node in self._after)
-        for node in reversed(self._after):
-            if any(user in needed for user in node.users):
-                needed.add(node)
-        return needed
 
 
 def _is_tensor(node: Node) -> bool:

@@ -228,9 +228,7 @@ class _Selector:
 
     def search(self, task: SearchTask) -> list[RangeChoice] | None:
         """Ranges with their winners, found by timing unless ranks agreed before."""
-        bench = Bench(
-            self._registration, self._call, self.fake_operands, self._fused
-        )
+        bench = Bench(self._registration, self._call, self.fake_operands, self._fused)
         search = RangeSearch(
             self._registration,
             task.searched,
@@ -312,9 +310,7 @@ class _Selector:
         ]
         if not contests:
             return [[] for _ in tasks]
-        bench = Bench(
-            self._registration, self._call, self.fake_operands, self._fused
-        )
+        bench = Bench(self._registration, self._call, self.fake_operands, self._fused)
         if len(tasks[0].axes) > 1 and all(c.peers() is None for c in contests):
             search = CellSearch(self._registration, self._call, bench, tasks, usable)
             return search.run()

@@ -53,9 +53,7 @@ _SYMBOL = re.compile(r"\b[su]\d+\b")
 class TuningCache:
     """What the candidates of one call took, by range."""
 
-    def __init__(
-        self, registration: Registration, call: BoundCall | FusedCall
-    ) -> None:
+    def __init__(self, registration: Registration, call: BoundCall | FusedCall) -> None:
         self._call = call
         self._is_on = config.autotune_local_cache and not config.force_disable_caches
         self._hashes: dict[TracedCandidate, str] = {}

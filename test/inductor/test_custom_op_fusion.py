@@ -1,0 +1,542 @@
+# Owner(s): ["module: inductor"]
+"""What is fused into the branches of a dispatched op from around it.
+
+The implementations differ in value, so that a result tells which branch ran.
+"""
+
+import unittest
+from collections.abc import Callable
+from typing import Any, NamedTuple
+from unittest import mock
+
+from _fresh_test_case import FreshTestCase
+from _triton_on_cpu import DEVICE, HAS_TRITON, SKIP_REASON, triton_kernels
+
+import torch
+import torch.nn.functional as F
+from torch._dynamo.testing import CompileCounterWithBackend
+from torch._inductor import config
+from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
+from torch._inductor.range_dispatch import explain
+from torch._inductor.range_dispatch.records import record_dispatches
+from torch._inductor.test_case import run_tests
+from torch._inductor.utils import run_and_get_code
+from torch.testing._internal.common_utils import (
+    instantiate_parametrized_tests,
+    parametrize,
+    subtest,
+)
+
+
+SPLIT_POINTS = [8, 64]
+# The first is compiled for.
+SIZES = (70, 7, 8, 9, 64, 65)
+COLUMNS = 32
+
+
+@torch.library.custom_op("fusion::scale", mutates_args=())
+def scale(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    raise AssertionError("the op itself ran")
+
+
+@scale.register_fake
+def _(x, y):
+    return torch.empty_like(x)
+
+
+scale.register_autograd(
+    lambda context, grad: (grad * 5, grad), setup_context=lambda *_, **__: None
+)
+
+
+@torch.library.custom_op("fusion::scale_and_sum", mutates_args=())
+def scale_and_sum(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    raise AssertionError("the op itself ran")
+
+
+@scale_and_sum.register_fake
+def _(x):
+    return torch.empty_like(x), x.new_empty(x.shape[:-1])
+
+
+@torch.library.custom_op("fusion::own", mutates_args=())
+def own(x: torch.Tensor) -> torch.Tensor:
+    return x * 3
+
+
+@own.register_fake
+def _(x):
+    return torch.empty_like(x)
+
+
+@torch.library.custom_op("fusion::scale_into", mutates_args={"x"})
+def scale_into(x: torch.Tensor) -> torch.Tensor:
+    raise AssertionError("the op itself ran")
+
+
+@scale_into.register_fake
+def _(x):
+    return torch.empty_like(x)
+
+
+def scaled(x, y, k):
+    return x * k + y
+
+
+def scaled_and_summed(x, k):
+    return x * k, (x * k).sum(-1)
+
+
+def scaled_own(x, k):
+    return x * k
+
+
+def scaled_into(x, k):
+    x.add_(k)
+    return x * k
+
+
+IMPLEMENTATIONS = {
+    scale: scaled,
+    scale_and_sum: scaled_and_summed,
+    own: scaled_own,
+    scale_into: scaled_into,
+}
+
+
+def factor(size):
+    """Of the implementation that a size is dispatched to."""
+    return 1.0 + (size > 8) + (size > 64)
+
+
+class Ops(NamedTuple):
+    """The ops as models call them: dispatched, or one implementation by itself."""
+
+    scale: Callable[..., Any]
+    scale_and_sum: Callable[..., Any]
+    scale_into: Callable[..., Any]
+
+
+DISPATCHED = Ops(scale, scale_and_sum, scale_into)
+
+
+def alone(k):
+    """The implementation with this factor, never dispatched."""
+    return Ops(
+        lambda x, y: scaled(x, y, k),
+        lambda x: scaled_and_summed(x, k),
+        lambda x: scaled_into(x, k),
+    )
+
+
+def inputs(size, device="cpu"):
+    generator = torch.Generator().manual_seed(size)
+    return [
+        torch.randn(shape, generator=generator).to(device)
+        for shape in ((size, COLUMNS), (size, COLUMNS), (COLUMNS, COLUMNS))
+    ]
+
+
+def bias_and_activation(ops, a, b, w):
+    return torch.relu(ops.scale(a, b) * 2 + w[0])
+
+
+def several_outputs(ops, a, b, w):
+    y = ops.scale(a, b)
+    return y.relu() @ w, y.tanh(), y
+
+
+def parts_of_a_tuple(ops, a, b, w):
+    y, total = ops.scale_and_sum(a)
+    return y / (total.abs() + 1)[:, None]
+
+
+def one_part_is_read_elsewhere(ops, a, b, w):
+    y, total = ops.scale_and_sum(a)
+    return total + 1, y @ w
+
+
+def reduction(ops, a, b, w):
+    return (ops.scale(a, b) * 2).sum(-1)
+
+
+def norm(ops, a, b, w):
+    return F.layer_norm(ops.scale(a, b) + b, (COLUMNS,), w[0], w[1])
+
+
+def cast(ops, a, b, w):
+    return ops.scale(a, b).to(torch.float64) + 1
+
+
+def views(ops, a, b, w):
+    y = ops.scale(a, b)
+    heads = y.view(-1, 4, COLUMNS // 4).transpose(1, 2)
+    return heads.exp() + 1, y.t(), heads
+
+
+def size_of_the_result(ops, a, b, w):
+    y = ops.scale(a, b)
+    return y.relu() * y.shape[0], torch.arange(y.shape[0]) + y[:, 0]
+
+
+def producers(ops, a, b, w):
+    return ops.scale(torch.sigmoid(a) + 1, b.cos() * w[0])
+
+
+def reduced_producer(ops, a, b, w):
+    return ops.scale(a * torch.rsqrt((a * a).mean(-1, keepdim=True) + 1), b)
+
+
+def residual(ops, a, b, w):
+    total = a + b
+    return ops.scale(total, b) * w[0], total
+
+
+def work_beside(ops, a, b, w):
+    y = ops.scale(a, b)
+    return y * (w * 2).sum(0) + a.sin()
+
+
+def work_beside_that_is_read(ops, a, b, w):
+    y = ops.scale(a, b)
+    gate = (b @ w).sigmoid()
+    return y * gate, gate
+
+
+def input_is_written_later(ops, a, b, w):
+    y = ops.scale(a, b)
+    b.mul_(2)
+    return y + b
+
+
+def expanded(ops, a, b, w):
+    return ops.scale(a, w.mean(0).expand(a.shape)) + 1
+
+
+# With the nodes that every branch computes, by op.
+MODELS = [
+    (bias_and_activation, 3),
+    (several_outputs, 2),
+    (parts_of_a_tuple, 3),
+    (one_part_is_read_elsewhere, 1),
+    (reduction, 2),
+    (norm, None),
+    (cast, 2),
+    (views, 2),
+    (size_of_the_result, 3),
+    (producers, 4),
+    (reduced_producer, 5),
+    (residual, 2),
+    (work_beside, 5),
+    (work_beside_that_is_read, 1),
+    (input_is_written_later, 1),
+    (expanded, 2),
+]
+parametrize_models = parametrize(
+    "model, fused", [subtest(one, name=one[0].__name__) for one in MODELS]
+)
+
+
+class FusionTestCase(FreshTestCase):
+    def setUp(self):
+        super().setUp()
+        for op, implementation in IMPLEMENTATIONS.items():
+            self.enterContext(
+                custom_op_autotuning(
+                    op,
+                    [CustomOpConfig(implementation, k=float(k)) for k in (1, 2, 3)],
+                    dispatch_on={"tensor_name": "x", "dim": 0},
+                    split_points=SPLIT_POINTS,
+                    winners=[0, 1, 2],
+                )
+            )
+
+    def compile_and_check(self, model, device="cpu", **options):
+        """The records of a model's dispatched calls; all sizes give right results."""
+        backend = CompileCounterWithBackend("inductor")
+        compiled = torch.compile(
+            lambda *args: model(DISPATCHED, *args),
+            dynamic=True,
+            backend=backend,
+            **options,
+        )
+        with record_dispatches() as records:
+            for size in SIZES:
+                given, expected_given = inputs(size, device), inputs(size, device)
+                actual = compiled(*given)
+                expected = model(alone(factor(size)), *expected_given)
+                self.assertEqual(actual, expected, atol=1e-4, rtol=1e-4)
+                self.assertEqual(given, expected_given)
+                self.assertEqual(strides(actual), strides(expected))
+        self.assertEqual(backend.frame_count, 1)
+        return records
+
+
+def strides(outputs):
+    return [x.stride() for x in (outputs if isinstance(outputs, tuple) else [outputs])]
+
+
+@instantiate_parametrized_tests
+class FusedIntoBranchesTest(FusionTestCase):
+    @parametrize_models
+    def test_python_wrapper(self, model, fused):
+        with torch.no_grad():
+            (record,) = self.compile_and_check(model)
+        self.assertEqual(record.branches, 3)
+        self.assertTrue(record.fused)
+        if fused is not None:
+            self.assertEqual(len(record.fused), fused, record)
+
+    @parametrize(
+        "model", [producers, views, parts_of_a_tuple, work_beside_that_is_read]
+    )
+    def test_cpp_wrapper(self, model):
+        with config.patch(cpp_wrapper=True), torch.no_grad():
+            (record,) = self.compile_and_check(model)
+        self.assertTrue(record.fused)
+
+    @parametrize_models
+    def test_turned_off(self, model, fused):
+        with config.patch("range_dispatch.fuse", False), torch.no_grad():
+            (record,) = self.compile_and_check(model)
+        self.assertEqual(record.fused, ())
+
+    def test_size_that_is_known_is_inlined(self):
+        """With one winner the graph is the same as without fusion."""
+        codes = []
+        for fuse in (True, False):
+            torch._dynamo.reset()
+            compiled = torch.compile(lambda *args: producers(DISPATCHED, *args))
+            with config.patch("range_dispatch.fuse", fuse), torch.no_grad():
+                given = inputs(9)
+                actual, (code,) = run_and_get_code(compiled, *given)
+            self.assertEqual(actual, producers(alone(2.0), *given))
+            codes.append(code.count("async_compile.cpp_pybinding"))
+        self.assertEqual(codes, [1, 1])
+
+    def test_kernels_of_a_branch_hold_all(self):
+        def model(ops, a, b, w):
+            return torch.relu(ops.scale(a.sin(), b) * 2 + w[0])
+
+        compiled = torch.compile(lambda *args: model(DISPATCHED, *args), dynamic=True)
+        with torch.no_grad():
+            _, (code,) = run_and_get_code(compiled, *inputs(70))
+        kernels = code.split("async_compile.cpp_pybinding")[1:]
+        self.assertEqual(len(kernels), 3)
+        for kernel in kernels:
+            self.assertIn(".sin()", kernel.partition("''')")[0])
+
+    def test_equal_surroundings_share_branches(self):
+        def model(ops, a, b, w):
+            for _ in range(3):
+                a = (ops.scale(a.sin(), b) @ w).relu()
+            return a
+
+        compiled = torch.compile(lambda *args: model(DISPATCHED, *args), dynamic=True)
+        with torch.no_grad(), record_dispatches() as records:
+            actual, (code,) = run_and_get_code(compiled, *inputs(70))
+        self.assertEqual(actual, model(alone(3.0), *inputs(70)), atol=1e-2, rtol=1e-3)
+        self.assertEqual([len(one.fused) for one in records], [1, 2, 2])
+        kernels = code.count("async_compile.cpp_pybinding")
+        self.assertEqual(
+            kernels, 3 + 3 + 1, "one set each for the first and the others"
+        )
+
+    def test_training(self):
+        """The backward graph has what the forward graph hands on."""
+
+        def model(ops, a, b, w):
+            return torch.sigmoid(ops.scale(a.sin(), b) * w[0]).sum()
+
+        class Reference(torch.autograd.Function):
+            @staticmethod
+            def forward(context, x, y, k):
+                return x * k + y
+
+            @staticmethod
+            def backward(context, grad):
+                return grad * 5, grad, None
+
+        def eager(k):
+            return Ops(lambda x, y: Reference.apply(x, y, k), None, None)
+
+        compiled = torch.compile(lambda *args: model(DISPATCHED, *args), dynamic=True)
+        for size in SIZES:
+            gradients = []
+            for run in (compiled, lambda *args: model(eager(factor(size)), *args)):
+                given = [x.requires_grad_() for x in inputs(size)]
+                run(*given).backward()
+                gradients.append([x.grad for x in given])
+            self.assertEqual(*gradients, atol=1e-4, rtol=1e-4)
+
+
+class NotFusedTest(FusionTestCase):
+    """Where a region ends, and that it says why."""
+
+    def refusals(self, model):
+        (record, *_) = self.compile_and_check(model)
+        return dict(record.not_fused)
+
+    def assert_refused(self, model, reason):
+        with torch.no_grad():
+            reasons = self.refusals(model)
+        self.assertTrue(any(reason in why for why in reasons.values()), reasons)
+
+    def test_matmul(self):
+        def model(ops, a, b, w):
+            return ops.scale(a, b).relu() @ w
+
+        self.assert_refused(model, "neither pointwise, a view nor a reduction")
+
+    def test_random_numbers(self):
+        def model(ops, a, b, w):
+            y = ops.scale(a, b).relu()
+            return y, torch.bernoulli(y.sigmoid()) * 0
+
+        self.assert_refused(model, "it is random")
+
+    def test_other_dispatched_op(self):
+        def model(ops, a, b, w):
+            return ops.scale(ops.scale(a, b).relu(), b)
+
+        self.assert_refused(model, "an autotuned lowering of its own")
+
+    def test_producer_that_was_read_before(self):
+        def model(ops, a, b, w):
+            shared = a.sin()
+            product = shared @ w
+            return ops.scale(shared, product).relu(), product
+
+        self.assert_refused(model, "others read it before the op is done")
+
+    def test_op_that_writes_to_its_argument(self):
+        def model(ops, a, b, w):
+            return ops.scale_into(a).relu(), a * 2
+
+        with torch.no_grad():
+            (record,) = self.compile_and_check(model)
+        self.assertEqual(record.fused, ())
+
+    def test_limit(self):
+        def model(ops, a, b, w):
+            y = ops.scale(a, b)
+            for _ in range(5):
+                y = y.sin()
+            return y
+
+        with config.patch("range_dispatch.max_fused_nodes", 3), torch.no_grad():
+            (record,) = self.compile_and_check(model)
+        self.assertEqual(len(record.fused), 3)
+        self.assertIn("max_fused_nodes", record.not_fused[0][1])
+        with config.patch("range_dispatch.max_fused_nodes", 0), torch.no_grad():
+            torch._dynamo.reset()
+            (record,) = self.compile_and_check(model)
+        self.assertEqual(record.fused, ())
+
+    def test_limit_that_is_no_number(self):
+        with (
+            config.patch("range_dispatch.max_fused_nodes", -1),
+            self.assertRaisesRegex(Exception, "max_fused_nodes must be how many"),
+        ):
+            self.compile_and_check(bias_and_activation)
+
+    def test_explained(self):
+        compiled = torch.compile(
+            lambda *args: several_outputs(DISPATCHED, *args), dynamic=True
+        )
+        with torch.no_grad():
+            text = str(explain(compiled, *inputs(9)))
+        self.assertIn("fused into each branch: relu, tanh", text)
+        self.assertIn("not fused: mm, as it is neither", text)
+
+
+class TunedWithWhatIsFusedTest(FreshTestCase):
+    @parametrize("tune_fused", [True, False])
+    def test_timed_inputs(self, tune_fused):
+        """What the branches read besides is an input of what is timed."""
+        from torch._inductor.range_dispatch import timing
+
+        given = []
+
+        def planted(running, operands, *args, **kwargs):
+            given.append([tuple(x.shape) for x in operands if hasattr(x, "shape")])
+            order = [one.candidate for one in running]
+            if operands[0].shape[0] <= 8:
+                order.reverse()
+            return {c: timing.Timing(1.0 + n, 0.0) for n, c in enumerate(order)}
+
+        configs = [
+            CustomOpConfig(scaled_own, k=3.0),
+            CustomOpConfig(lambda x: x + x + x),
+        ]
+        dispatch_on = {"tensor_name": "x", "dim": 0}
+        with (
+            custom_op_autotuning(
+                own, configs, dispatch_on=dispatch_on, split_points=[8]
+            ),
+            config.patch("range_dispatch.tune_fused", tune_fused),
+            mock.patch.object(timing, "time_candidates", planted),
+            record_dispatches() as records,
+            torch.no_grad(),
+        ):
+            compiled = torch.compile(lambda a, w: own(a) * w, dynamic=True)
+            a, _, w = inputs(70)
+            self.assertEqual(compiled(a, w[0]), a * 3 * w[0])
+        self.assertEqual(records[0].branches, 2)
+        self.assertEqual(len(records[0].fused), 1)
+        self.assertTrue(given)
+        for shapes in given:
+            self.assertEqual(len(shapes), 1 + tune_fused)
+
+
+instantiate_parametrized_tests(TunedWithWhatIsFusedTest)
+
+
+@unittest.skipUnless(HAS_TRITON, SKIP_REASON)
+@instantiate_parametrized_tests
+class TritonKernelsTest(FusionTestCase):
+    @parametrize(
+        "model",
+        [
+            bias_and_activation,
+            parts_of_a_tuple,
+            producers,
+            residual,
+            reduction,
+            work_beside,
+        ],
+    )
+    @parametrize("fx_wrapper", [False, True])
+    def test_as_many_launches_as_one_implementation(self, model, fx_wrapper):
+        settings = config.patch(fx_wrapper=fx_wrapper)
+        with triton_kernels() as launched, settings, torch.no_grad():
+            plain = torch.compile(lambda *args: model(alone(1.0), *args), dynamic=True)
+            plain(*inputs(70, DEVICE))
+            (record,) = self.compile_and_check(model, DEVICE)
+            self.assertEqual(record.branches, 3)
+            compiled = torch.compile(
+                lambda *args: model(DISPATCHED, *args), dynamic=True
+            )
+            compiled(*inputs(70, DEVICE))
+            for size in SIZES:
+                given = inputs(size, DEVICE)
+                expected = launched.kernels_run_by(lambda: plain(*given))
+                actual = launched.kernels_run_by(lambda: compiled(*given))
+                self.assertEqual(len(actual), len(expected), (actual, expected))
+
+    def test_source_has_the_epilogue(self):
+        with triton_kernels(), torch.no_grad():
+            compiled = torch.compile(
+                lambda a, b: torch.tanh(scale(a.sin(), b)), dynamic=True
+            )
+            a, b, _ = inputs(70, DEVICE)
+            _, (code,) = run_and_get_code(compiled, a, b)
+        sources = code.split("@triton.jit")[1:]
+        self.assertEqual(len(sources), 3)
+        for source in sources:
+            self.assertIn("sin", source)
+            self.assertIn("tanh", source)
+
+
+if __name__ == "__main__":
+    run_tests()
