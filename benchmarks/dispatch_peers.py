@@ -83,12 +83,12 @@ def range_dispatch(implementations: Sequence[Implementation]) -> Implementation:
     if "winners" in inspect.signature(register_custom_op_autotuning).parameters:
         arguments["winners"] = winners
     else:
-        _force_winners([implementations[winner] for winner in winners])
+        force_winners([implementations[winner] for winner in winners])
     register_custom_op_autotuning(op, **arguments)
     return compiled(call_site(op))
 
 
-def _force_winners(winners: Sequence[Implementation]) -> None:
+def force_winners(winners: Sequence[Callable[..., Any]]) -> None:
     """Make the base take these, range by range, in place of what it would time.
 
     It asks ``autotune_custom_op`` for each range's winner, in order, and reads no more
