@@ -66,6 +66,9 @@ class Worker:
         inputs = make_inputs(self._model, rows)
         torch.testing.assert_close(self._function(*inputs), self._reference(*inputs))
         ran = runs_of(lambda: self._function(*inputs))
+        if not ran:
+            # Nothing would be as many as nothing.
+            raise AssertionError("no kernel was seen: is Inductor's code cache off?")
         return {
             "rows": rows,
             "kernels": [run.name for run in ran],
