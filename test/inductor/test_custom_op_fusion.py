@@ -192,6 +192,20 @@ def residual(ops, a, b, w):
     return ops.scale(total, b) * w[0], total
 
 
+def gate_that_is_read_twice(ops, a, b, w):
+    gate = torch.sigmoid(b)
+    return ops.scale(a * gate, b) * gate
+
+
+def norms_on_both_sides(ops, a, b, w):
+    normed = F.layer_norm(a, (COLUMNS,), w[0], w[1])
+    return F.layer_norm(ops.scale(normed, b) + a, (COLUMNS,))
+
+
+def lookup(ops, a, b, w):
+    return ops.scale(a[torch.arange(a.shape[0]) // 2], b) + 1
+
+
 def work_beside(ops, a, b, w):
     y = ops.scale(a, b)
     return y * (w * 2).sum(0) + a.sin()
@@ -227,6 +241,9 @@ MODELS = [
     (producers, 4),
     (reduced_producer, 5),
     (residual, 2),
+    (gate_that_is_read_twice, 3),
+    (norms_on_both_sides, None),
+    (lookup, None),
     (work_beside, 5),
     (work_beside_that_is_read, 1),
     (input_is_written_later, 1),
@@ -502,6 +519,8 @@ class TritonKernelsTest(FusionTestCase):
             parts_of_a_tuple,
             producers,
             residual,
+            gate_that_is_read_twice,
+            norms_on_both_sides,
             reduction,
             work_beside,
         ],

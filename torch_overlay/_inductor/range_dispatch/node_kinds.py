@@ -47,7 +47,9 @@ class NodeKind(enum.Enum):
 
 
 # Of these kinds, but without the tag.
-_POINTWISE = OrderedSet([aten.constant_pad_nd.default])
+_POINTWISE = OrderedSet(
+    [aten.constant_pad_nd.default, aten.gather.default, aten.index.Tensor]
+)
 _REDUCTIONS = OrderedSet(
     [
         aten.amax.default,

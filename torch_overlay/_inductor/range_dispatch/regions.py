@@ -225,24 +225,14 @@ class _Finder:
                     for u in others
                 ):
                     reason = "others read it before the op is done"
-            # An argument of a custom op is, since its layout was asked for just now.
-            is_argument = node in self._op.all_input_nodes
-            if (
-                reason is None
-                and kind == NodeKind.POINTWISE
-                and not is_argument
-                and _is_realized(node)
-            ):
-                reason = "it is in memory already"
+            if reason is None and not kind.is_free and not _is_computed_here(node):
+                reason = "it was fused into another dispatch"
             if reason is None and self._left <= 0 and not kind.is_free:
                 reason = "config.range_dispatch.max_fused_nodes is reached"
-            if reason is None and not all(
-                _is_available(argument) or kind_of(argument) == NodeKind.SIZE
-                for argument in node.all_input_nodes
-            ):
-                reason = "it was fused into another dispatch"
             if reason is not None:
                 self._refused[node] = reason
+                if self._is_tuple(node):
+                    self._before -= readers  # its parts are read as they are
                 continue
             self._before.add(node)
             self._left -= not kind.is_free
@@ -292,9 +282,15 @@ def _is_available(node: Node) -> bool:
     return isinstance(V.graph.env.get(node), ir.TensorBox)
 
 
-def _is_realized(node: Node) -> bool:
-    """Whether Inductor has decided to compute it into memory, or did so."""
-    value = V.graph.env[node]
-    while isinstance(value, (ir.TensorBox, ir.BaseView)):
-        value = value.data
-    return not (isinstance(value, ir.StorageBox) and isinstance(value.data, ir.Loops))
+def _is_computed_here(node: Node) -> bool:
+    """Whether the graph would compute a node's value, in a kernel of Inductor's own.
+
+    Once the branches compute it, nothing reads that any more, and it is dropped.
+    """
+    values = V.graph.env[node]
+    for value in values if isinstance(values, (tuple, list)) else [values]:
+        while isinstance(value, (ir.TensorBox, ir.StorageBox, ir.BaseView)):
+            value = value.data
+        if not isinstance(value, (ir.Loops, ir.ComputedBuffer)):
+            return False
+    return True
