@@ -249,9 +249,6 @@ MODELS = [
     (input_is_written_later, 1),
     (expanded, 2),
 ]
-parametrize_models = parametrize(
-    "model, fused", [subtest(one, name=one[0].__name__) for one in MODELS]
-)
 
 
 class FusionTestCase(FreshTestCase):
@@ -295,7 +292,7 @@ def strides(outputs):
 
 @instantiate_parametrized_tests
 class FusedIntoBranchesTest(FusionTestCase):
-    @parametrize_models
+    @parametrize("model, fused", [subtest(one, name=one[0].__name__) for one in MODELS])
     def test_python_wrapper(self, model, fused):
         with torch.no_grad():
             (record,) = self.compile_and_check(model)
@@ -312,8 +309,8 @@ class FusedIntoBranchesTest(FusionTestCase):
             (record,) = self.compile_and_check(model)
         self.assertTrue(record.fused)
 
-    @parametrize_models
-    def test_turned_off(self, model, fused):
+    @parametrize("model", [producers, views, several_outputs, work_beside_that_is_read])
+    def test_turned_off(self, model):
         with config.patch("range_dispatch.fuse", False), torch.no_grad():
             (record,) = self.compile_and_check(model)
         self.assertEqual(record.fused, ())

@@ -1033,6 +1033,7 @@ class SeveralDispatchesTest(FxRangeDispatchTestCase):
             conds=4,
         )
 
+    @config.patch("range_dispatch.fuse", False)
     def test_one_op_twice(self):
         # The second call has the same sizes: what is outside the first range is one
         # graph, called twice.
@@ -1180,6 +1181,7 @@ class ConstantPredicateTest(FxRangeDispatchTestCase):
 @instantiate_parametrized_tests
 class TuningTest(FxRangeDispatchTestCase):
     @parametrize("at_compile_time", (False, True))
+    @config.patch("range_dispatch.fuse", False)
     def test_kernels(self, at_compile_time):
         with self.assertLogs(CONVERTER_LOGGER, "INFO") as logs:
             result = self.check(
@@ -1264,7 +1266,7 @@ class GraphModuleTest(FxRangeDispatchTestCase):
         gm = self.dispatch_graph()
         code = gm.print_readable(print_output=False)
         self.assertEqual(code.count("torch.ops.higher_order.cond("), 2)
-        self.assertEqual(code.count("torch.ops.higher_order.triton_kernel_wrapper"), 5)
+        self.assertEqual(code.count("torch.ops.higher_order.triton_kernel_wrapper"), 3)
         self.assertIn("torch.ops.higher_order.cond(", gm.code)
         self.assertIn("torch.ops.higher_order.cond", str(gm.graph))
 
@@ -1354,6 +1356,7 @@ class CustomBackendTest(FxRangeDispatchTestCase):
         self.assertIs(gm, result.graph)
         self.assertEqual(counter.frame_count, 1)
 
+    @config.patch("range_dispatch.fuse", False)
     def test_compiles_a_graph_of_kernels_further(self):
         class Backend(WrapperFxCodegen):
             def compile_graph(self, gm):
