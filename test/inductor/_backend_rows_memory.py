@@ -75,6 +75,8 @@ def check_captured(
     acted="each kernel beside the dispatch is in a captured partition, no choice is",
 )
 @config.patch(graph_partition=True, allow_buffer_reuse=True)
+# What is looked at are kernels beside the dispatch.
+@config.patch("range_dispatch.fuse", False)
 def graph_partition(case: unittest.TestCase, model: DispatchedModel) -> None:
     with captured_partitions() as capture, torch.no_grad():
         result = compile_and_check(case, model)
@@ -92,6 +94,8 @@ def graph_partition(case: unittest.TestCase, model: DispatchedModel) -> None:
     vehicle=Vehicle.TRITON_ON_CPU,
 )
 @config.patch(graph_partition=True)
+# What is looked at are kernels beside the dispatch.
+@config.patch("range_dispatch.fuse", False)
 def graph_partition_triton(case: unittest.TestCase, model: DispatchedModel) -> None:
     with captured_partitions() as capture, torch.no_grad():
         result = compile_and_check(case, model)
@@ -121,6 +125,8 @@ def between_boundaries(call: Call) -> Call:
     acted="named ops before and after the dispatch, and it, are in no captured part",
 )
 @config.patch(graph_partition=True)
+# What is looked at are kernels beside the dispatch.
+@config.patch("range_dispatch.fuse", False)
 def custom_partition_rule(case: unittest.TestCase, model: DispatchedModel) -> None:
     names = [op.op.name() for op in model.ops]
     rule = config.patch(custom_should_partition_ops=[boundary._qualname, *names])
@@ -284,6 +290,8 @@ def nan_asserts(case: unittest.TestCase, model: DispatchedModel) -> None:
     acted="layouts are asserted of inputs and of what extern kernels return",
 )
 @config.patch(size_asserts=True, alignment_asserts=True, scalar_asserts=True)
+# What is looked at are kernels beside the dispatch.
+@config.patch("range_dispatch.fuse", False)
 def asserts(case: unittest.TestCase, model: DispatchedModel) -> None:
     with torch.no_grad():
         result = compile_and_check(case, model, around=between_boundaries)

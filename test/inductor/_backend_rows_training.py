@@ -18,7 +18,7 @@ import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._dynamo.utils import counters
 from torch._functorch import config as functorch_config
-from torch._inductor import ir
+from torch._inductor import config, ir
 from torch._inductor.range_dispatch.records import record_dispatches
 from torch.utils.checkpoint import (
     CheckpointPolicy,
@@ -132,6 +132,8 @@ def training(case: unittest.TestCase, model: DispatchedModel) -> None:
     acted="the backward graph writes a result into a saved activation's memory",
 )
 @functorch_config.patch(donated_buffer=True)
+# What is looked at are kernels beside the dispatch.
+@config.patch("range_dispatch.fuse", False)
 def donated_buffers(case: unittest.TestCase, model: DispatchedModel) -> None:
     donated: list[str] = []
 

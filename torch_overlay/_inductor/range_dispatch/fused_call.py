@@ -166,7 +166,7 @@ class FusedCall:
         graph = Graph()
         placeholders = []
         for index, value in enumerate(self.fake_operands()):
-            placeholders.append(graph.placeholder(f"operand_{index}"))
+            placeholders.append(graph.placeholder(f"arg{index}_1"))
             placeholders[-1].meta["val"] = value
         sizes: dict[Node, Any] = {}
         made = {one: placeholders[n] for one, n in self.positions.items()}
