@@ -179,6 +179,11 @@ def size_of_the_result(ops, a, b, w):
     return y.relu() * y.shape[0], torch.arange(y.shape[0]) + y[:, 0]
 
 
+def size_of_a_view(ops, a, b, w):
+    y = ops.scale(a, b).relu()
+    return y.sum(-1), torch.ones(y.view(-1).shape[0])
+
+
 def producers(ops, a, b, w):
     return ops.scale(torch.sigmoid(a) + 1, b.cos() * w[0])
 
@@ -227,7 +232,20 @@ def expanded(ops, a, b, w):
     return ops.scale(a, w.mean(0).expand(a.shape)) + 1
 
 
-# With the nodes that every branch computes, by op.
+class ScaledByWeights(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.randn(COLUMNS))
+        self.bias = torch.nn.Buffer(torch.randn(1, COLUMNS))
+
+    def computed_with(self, ops, a, b):
+        return torch.relu(ops.scale(a.sin() * self.weight, b) + self.bias)
+
+    def forward(self, a, b):
+        return self.computed_with(DISPATCHED, a, b)
+
+
+# With the nodes that every branch computes.
 MODELS = [
     (bias_and_activation, 3),
     (several_outputs, 2),
@@ -238,6 +256,7 @@ MODELS = [
     (cast, 2),
     (views, 2),
     (size_of_the_result, 3),
+    (size_of_a_view, 2),
     (producers, 4),
     (reduced_producer, 5),
     (residual, 2),
@@ -314,6 +333,32 @@ class FusedIntoBranchesTest(FusionTestCase):
         with config.patch("range_dispatch.fuse", False), torch.no_grad():
             (record,) = self.compile_and_check(model)
         self.assertEqual(record.fused, ())
+
+    def test_aot_inductor(self):
+        model = ScaledByWeights().eval()
+        rows = torch.export.Dim("rows", min=2, max=4096)
+        with torch.no_grad():
+            exported = torch.export.export(
+                model, tuple(inputs(70)[:2]), dynamic_shapes=({0: rows}, {0: rows})
+            )
+            with record_dispatches() as records:
+                path = torch._inductor.aoti_compile_and_package(exported)
+            self.assertEqual(len(records[0].fused), 4)
+            run = torch._inductor.aoti_load_package(path)
+            for size in SIZES:
+                a, b, _ = inputs(size)
+                expected = model.computed_with(alone(factor(size)), a, b)
+                self.assertEqual(run(a, b), expected, atol=1e-4, rtol=1e-4)
+
+    def test_freezing(self):
+        """Constants come where they are read, which may be after the op."""
+        model = ScaledByWeights().eval()
+        with torch.no_grad(), config.patch(freezing=True):
+            compiled = torch.compile(model, dynamic=True)
+            for size in SIZES:
+                a, b, _ = inputs(size)
+                expected = model.computed_with(alone(factor(size)), a, b)
+                self.assertEqual(compiled(a, b), expected, atol=1e-4, rtol=1e-4)
 
     def test_size_that_is_known_is_inlined(self):
         """With one winner the graph is the same as without fusion."""

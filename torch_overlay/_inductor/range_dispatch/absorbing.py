@@ -49,6 +49,7 @@ def _is_read(node: Any, region: Region) -> bool:
     return any(
         user not in region.after or (kind_of(user).is_free and _is_read(user, region))
         for user in node.users
+        if kind_of(user) != NodeKind.SIZE
     )
 
 

@@ -232,7 +232,9 @@ class _Finder:
             if reason is not None:
                 self._refused[node] = reason
                 if self._is_tuple(node):
-                    self._before -= readers  # its parts are read as they are
+                    self._before -= OrderedSet(
+                        readers
+                    )  # its parts are read as they are
                 continue
             self._before.add(node)
             self._left -= not kind.is_free
