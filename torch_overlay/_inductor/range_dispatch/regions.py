@@ -125,13 +125,19 @@ class _Finder:
     def _follow(self) -> None:
         """Take what depends on the op, as long as all else it reads is there."""
         node = self._op
-        while (node := node.next).op != "output":
+        last = self._last_reader(node)
+        while (node := node.next).op != "output" and self._order[node] <= last:
             if mutates(node):
                 # What comes later may read what is written here.
                 self._refuse_rest(node)
                 return
             if node.op == "call_function":
                 self._consider(node)
+            if node in self._results or node in self._after:
+                last = max(last, self._last_reader(node))
+
+    def _last_reader(self, node: Node) -> int:
+        return max((self._order[user] for user in node.users), default=-1)
 
     def _consider(self, node: Node) -> None:
         arguments = [n for n in node.all_input_nodes if kind_of(n) != NodeKind.SIZE]
@@ -207,7 +213,8 @@ class _Finder:
     def _trace_back(self) -> None:
         """Take producers of what the region reads that nothing else reads."""
         node = self._op
-        while (node := node.prev).op != "root":
+        first = min(map(self._first_read, [node, *self._after]))
+        while (node := node.prev).op != "root" and self._order[node] >= first:
             if mutates(node):
                 return  # before it, tensors may have had other values
             inside = OrderedSet([*self._before, *self._after, self._op])
@@ -237,11 +244,17 @@ class _Finder:
                     )  # its parts are read as they are
                 continue
             self._before.add(node)
+            first = min(first, self._first_read(node))
             self._left -= not kind.is_free
             if others and kind.is_free:
                 self._shared.add(node)
             elif others:
                 self._handed_on.add(node)
+
+    def _first_read(self, node: Node) -> int:
+        return min(
+            (self._order[n] for n in node.all_input_nodes), default=len(self._order)
+        )
 
     def _outputs(self) -> list[Node]:
         """What others read: results of the op, or of work that is fused.
