@@ -192,6 +192,12 @@ def reduced_producer(ops, a, b, w):
     return ops.scale(a * torch.rsqrt((a * a).mean(-1, keepdim=True) + 1), b)
 
 
+def part_of_a_tuple_that_stays(ops, a, b, w):
+    variance, mean = torch.var_mean(a, -1, keepdim=True)
+    product = mean @ w[:1]
+    return ops.scale(a * variance, product).relu(), variance, product
+
+
 def residual(ops, a, b, w):
     total = a + b
     return ops.scale(total, b) * w[0], total
@@ -259,6 +265,7 @@ MODELS = [
     (size_of_a_view, 2),
     (producers, 4),
     (reduced_producer, 5),
+    (part_of_a_tuple_that_stays, 2),
     (residual, 2),
     (gate_that_is_read_twice, 3),
     (norms_on_both_sides, None),

@@ -86,7 +86,7 @@ def kind_of(node: Node) -> NodeKind:
         return NodeKind.REDUCTION
     if target in _CREATIONS:
         return NodeKind.CREATION
-    if is_view(target) or target is aten._unsafe_view.default or _casts_nothing(node):
+    if is_view_of_other(target) or _casts_nothing(node):
         return NodeKind.VIEW
     return NodeKind.POINTWISE
 
@@ -171,11 +171,7 @@ def _is_of_fusable_kind(target: torch._ops.OpOverload) -> bool:
     returns = target._schema.returns
     if len(returns) != 1 or str(returns[0].type) != "Tensor":
         return False
-    return (
-        torch.Tag.pointwise in target.tags
-        or is_view(target)
-        or target is aten._unsafe_view.default
-    )
+    return torch.Tag.pointwise in target.tags or is_view_of_other(target)
 
 
 def _refusal_of_values(node: Node) -> str | None:
@@ -185,9 +181,9 @@ def _refusal_of_values(node: Node) -> str | None:
             return "it does not return a plain tensor"
         if type(value) is not torch._subclasses.FakeTensor:
             return "it returns a tensor subclass"
-        if not is_view_of_other(node) and not is_non_overlapping_and_dense_or_false(
-            value
-        ):
+        if not is_view_of_other(
+            node.target
+        ) and not is_non_overlapping_and_dense_or_false(value):
             return "its result is not dense"
     for argument in node.all_input_nodes:
         value = argument.meta.get("val")
@@ -196,9 +192,8 @@ def _refusal_of_values(node: Node) -> str | None:
     return None
 
 
-def is_view_of_other(node: Node) -> bool:
+def is_view_of_other(target: Any) -> bool:
     """Whether the result has no memory of its own."""
-    target = node.target
     return isinstance(target, torch._ops.OpOverload) and (
         is_view(target) or target is aten._unsafe_view.default
     )

@@ -239,9 +239,9 @@ class _Finder:
             if reason is not None:
                 self._refused[node] = reason
                 if self._is_tuple(node):
-                    self._before -= OrderedSet(
-                        readers
-                    )  # its parts are read as they are
+                    # Its parts are read as they are.
+                    self._before -= OrderedSet(readers)
+                    self._handed_on -= OrderedSet(readers)
                 continue
             self._before.add(node)
             first = min(first, self._first_read(node))
