@@ -17,8 +17,9 @@ import torch.nn.functional as F
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._inductor import config
 from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
-from torch._inductor.range_dispatch import explain
+from torch._inductor.range_dispatch import explain, fusion
 from torch._inductor.range_dispatch.records import record_dispatches
+from torch._inductor.range_dispatch.regions import find_region
 from torch._inductor.test_case import run_tests
 from torch._inductor.utils import run_and_get_code
 from torch.testing._internal.common_utils import (
@@ -320,8 +321,16 @@ def strides(outputs):
 class FusedIntoBranchesTest(FusionTestCase):
     @parametrize("model, fused", [subtest(one, name=one[0].__name__) for one in MODELS])
     def test_python_wrapper(self, model, fused):
-        with torch.no_grad():
+        regions = []
+
+        def found(*args):
+            regions.append(find_region(*args))
+            return regions[-1]
+
+        with mock.patch.object(fusion, "find_region", found), torch.no_grad():
             (record,) = self.compile_and_check(model)
+        # A branch must not return one of its operands.
+        self.assertFalse({*regions[0].inputs} & {*regions[0].outputs})
         self.assertEqual(record.branches, 3)
         self.assertTrue(record.fused)
         if fused is not None:
