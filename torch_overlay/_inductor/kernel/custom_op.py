@@ -12,7 +12,7 @@ import contextlib
 import dataclasses
 import logging
 import re
-from typing import Any, Literal, TYPE_CHECKING
+from typing import Any, Literal, TYPE_CHECKING, TypeVar
 
 import sympy
 
@@ -26,7 +26,12 @@ from torch._inductor.range_dispatch.binding import (
     BoundCall,
     UnsupportedArgument,
 )
-from torch._inductor.range_dispatch.cells import sizes_seen, tasks_for_cells
+from torch._inductor.range_dispatch.cells import sizes_seen
+from torch._inductor.range_dispatch.chosen_calls import (
+    choose_winners,
+    ChosenCall,
+    dispatch_tasks,
+)
 from torch._inductor.range_dispatch.cond_tree import (
     build_cond_tree,
     DispatchPlan,
@@ -44,16 +49,14 @@ from torch._inductor.range_dispatch.fusion import Fusion
 from torch._inductor.range_dispatch.inlining import (
     ConfigPatches,
     inline_graph,
+    not_dispatched,
     subgraph_prefix,
 )
+from torch._inductor.range_dispatch.joining import join_followers, Joint
 from torch._inductor.range_dispatch.promise import Promise
 from torch._inductor.range_dispatch.publishing import publish_choices
 from torch._inductor.range_dispatch.ranges import Cell, cell_of, SizeRange
-from torch._inductor.range_dispatch.selection import (
-    RangeChoice,
-    SearchTask,
-    select_winners,
-)
+from torch._inductor.range_dispatch.selection import RangeChoice, select_winners
 from torch._inductor.range_dispatch.sizes import bounds_of, RangeTask
 from torch._inductor.range_dispatch.spec import (
     build_registration,
@@ -70,8 +73,13 @@ from torch.fx.experimental.symbolic_shapes import is_symbolic
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from torch._inductor.range_dispatch.regions import Region
+
 
 log = logging.getLogger(__name__)
+
+# A graph, or those of several ops that share a branch.
+_WinnerT = TypeVar("_WinnerT")
 
 __all__ = [
     "autotune_custom_op",
@@ -267,7 +275,8 @@ def _standard_lowering_fn(
     if call is None:
         return None
     tasks = [RangeTask(0, registration.cells[0], sizes_seen(call))]
-    return _lower_winners(registration, call, tasks, ())
+    chosen = choose_winners(registration, call, tasks, (), None)
+    return None if chosen is None else _lower_winners(chosen)
 
 
 def _range_based_lowering_fn(
@@ -284,12 +293,19 @@ def _range_based_lowering_fn(
     axes = axes_of(dispatch, call)
     if axes is None:
         return None
-    tasks: Sequence[RangeTask] | SearchTask
-    if dispatch.searched is not None and not axes[0].is_static:
-        tasks = SearchTask(axes[0], dispatch.searched)
-    else:
-        tasks = tasks_for_cells(registration, call, axes)
-    return _lower_winners(registration, call, tasks, axes, fusion)
+    tasks = dispatch_tasks(registration, call, axes)
+    region = None if fusion is None else fusion.region
+    chosen = choose_winners(registration, call, tasks, axes, region)
+    if chosen is None:
+        return None
+    if fusion is None:
+        return _lower_winners(chosen)
+    joint = join_followers(chosen, fusion.region)
+    values = _lower_fused(joint)
+    if values is None:
+        region = joint.region.left_out("a size depends on data")
+        values = _lower_winners(chosen.over(fusion.undone(call)), region)
+    return values
 
 
 def _bind(
@@ -310,65 +326,26 @@ def _bind(
     return call
 
 
-def _lower_winners(
-    registration: Registration,
-    call: BoundCall,
-    tasks: Sequence[RangeTask] | SearchTask,
-    axes: Sequence[Axis],
-    fusion: Fusion | None = None,
-) -> Any:
-    """Choose the winner of each task and lower them to IR.
+def _lower_winners(chosen: ChosenCall, region: Region | None = None) -> Any:
+    """Lower the winners of a call to IR, and nothing with them.
 
-    ``axes`` are the sizes that decide at run time, ``fusion`` what branches take in.
+    The ``region`` tells why there is nothing.
     """
-    promise = Promise.of(call)
-    if promise is None:
-        return None
-    timed = None if fusion is None else fusion.to_time(call, registration)
-    selection = select_winners(registration, call, promise.outputs, tasks, timed)
-    if selection is None:
-        return None
-    choices = selection.choices
-    graph_modules = [choice.winner.graph_module for choice in choices]
-    plan = DispatchPlan([graph_modules[0]], Leaf(0))
-    # Tracing may have found sizes to be equal, or to be constants.
-    axes = [axis.settled() for axis in axes]
-    cells = [choice.task.cell for choice in choices]
-    operands = selection.fake_operands
+    registration, choices, axes = chosen.registration, chosen.choices, chosen.axes
+    call, promise = chosen.call, chosen.promise
+    plan = DispatchPlan([chosen.winners[0]], Leaf(0))
+    operands = chosen.selection.fake_operands
     if len(choices) > 1:
-        merge = not config.test_configs.force_no_impl_grouping
-        plan = _plan(graph_modules, cells, operands, axes, merge)
-    # A winner that is alone is inlined, and Inductor fuses it with what is around it.
-    fused = fusion.fuse(call) if fusion and not isinstance(plan.tree, Leaf) else None
-    record = publish_choices(registration, call, axes, choices, plan, fused)
-    patches = _patches(choices)
-    prefix = subgraph_prefix(registration.name, selection.number)
-    if fused is not None:
-        composed = {one: fused.compose(one) for one in plan.branches}
-        graph_module = _build_torch_cond_dispatch(
-            f"{prefix}_{fused.digest}",
-            plan.branches,
-            cells,
-            fused.fake_operands(),
-            outputs=fused.fake_outputs(),
-            axes=[fused.moved(axis) for axis in axes],
-            plan=DispatchPlan([composed[one] for one in plan.branches], plan.tree),
-        )
-        patches = {new: patches[one] for one, new in composed.items()}
-        with counted_dispatch(record, axes):
-            values = inline_graph(
-                registration.name, graph_module, call.op, fused.operands, patches
-            )
-        return absorb(fused.region, values)
-    if fusion is not None:
-        call = fusion.undone(call)
-        promise = dataclasses.replace(promise, call=call)
+        plan = _plan(chosen.winners, chosen.cells, operands, axes)
+    if isinstance(plan.tree, Leaf):
+        region = None  # Inductor fuses by itself
+    record = publish_choices(registration, call, axes, choices, plan, region)
     graph_module = plan.branches[0]
     if len(choices) > 1:
         graph_module = _build_torch_cond_dispatch(
-            prefix,
-            graph_modules,
-            cells,
+            subgraph_prefix(registration.name, chosen.selection.number),
+            chosen.winners,
+            chosen.cells,
             operands,
             outputs=promise.outputs,
             axes=axes,
@@ -378,11 +355,64 @@ def _lower_winners(
         if choice.winner.graph_module is graph_module:
             if choice.winner.candidate.is_fallback:
                 return None  # the op itself, for all sizes
-    with counted_dispatch(record, axes):
+    patches = _patches(choices)
+    with counted_dispatch([record], axes):
         values = inline_graph(
             registration.name, graph_module, call.op, call.operands, patches
         )
     return promise.fulfil(values)
+
+
+def _lower_fused(joint: Joint) -> Any:
+    """Lower the winners of calls to IR with what is fused around them.
+
+    None if there is one winner for all sizes: it is inlined, and Inductor fuses it with
+    what is around it. The same if there is nothing to fuse, or a size depends on data.
+    """
+    region, members, first = joint.region, joint.members, joint.first
+    if len(first.choices) == 1 or not (region.absorbed or len(members) > 1):
+        return None
+    operands = first.selection.fake_operands
+    plan = _plan(joint.rows(), first.cells, operands, first.axes)
+    if isinstance(plan.tree, Leaf) or joint.fuse(realize=False) is None:
+        return None
+    fused = joint.fuse(realize=True)
+    if fused is None:
+        raise AssertionError(f"sizes around {first.call.op} are known, and are not")
+    records = []
+    name = ""
+    for index, one in enumerate(members.values()):
+        own = DispatchPlan([row[index] for row in plan.branches], plan.tree)
+        records.append(
+            publish_choices(
+                one.registration, one.call, one.axes, one.choices, own, region
+            )
+        )
+        name += one.registration.name
+        name = subgraph_prefix(name, one.selection.number) + "_"
+    composed = {row: fused.compose(row) for row in plan.branches}
+    graph_module = _build_torch_cond_dispatch(
+        f"{name}{fused.digest}",
+        [composed[row] for row in plan.branches],
+        first.cells,
+        fused.fake_operands(),
+        outputs=fused.fake_outputs(),
+        axes=[fused.moved(axis) for axis in first.axes],
+        plan=DispatchPlan([composed[row] for row in plan.branches], plan.tree),
+    )
+    patches = joint.config_patches()
+    with (
+        counted_dispatch(records, first.axes),
+        not_dispatched(one.call.op for one in members.values()),
+    ):
+        values = inline_graph(
+            first.registration.name,
+            graph_module,
+            first.call.op,
+            fused.operands,
+            {composed[row]: patches[row][0] for row in plan.branches},
+        )
+    return absorb(region, values)
 
 
 def _patches(choices: Sequence[RangeChoice]) -> ConfigPatches:
@@ -402,7 +432,7 @@ def _build_torch_cond_dispatch(
     outputs: Sequence[torch.Tensor] | None = None,
     merge: bool = True,
     axes: Sequence[Axis] | None = None,
-    plan: DispatchPlan | None = None,
+    plan: DispatchPlan[torch.fx.GraphModule] | None = None,
 ) -> torch.fx.GraphModule:
     """The graph that picks among traced implementations by a size.
 
@@ -441,17 +471,22 @@ def _build_torch_cond_dispatch(
 
 
 def _plan(
-    graph_modules: Sequence[torch.fx.GraphModule],
+    winners: Sequence[_WinnerT],
     cells: Sequence[Cell],
     operands: Sequence[Any],
     axes: Sequence[Axis],
-    merge: bool,
-) -> DispatchPlan:
-    """Branches for what can occur by the bounds of the operands' symbols."""
+    merge: bool | None = None,
+) -> DispatchPlan[_WinnerT]:
+    """Branches for what can occur by the bounds of the operands' symbols.
+
+    Cells with the same winner share one unless ``merge``, or config, says not to.
+    """
+    if merge is None:
+        merge = not config.test_configs.force_no_impl_grouping
     sizes = [n for x in operands for n in getattr(x, "shape", [x])]
     shape_env = next((n.node.shape_env for n in sizes if is_symbolic(n)), None)
     bounds = [bounds_of(axis.size, shape_env) for axis in axes]
-    return plan_dispatch(graph_modules, cells, bounds, merge)
+    return plan_dispatch(winners, cells, bounds, merge)
 
 
 def autotune_custom_op(

@@ -11,10 +11,10 @@ One thing a file, each importing only from those before it: ``ranges``, ``decisi
 ``tuning_cache``, ``call_tables``, ``tuning``, ``choosing``, ``range_search``,
 ``cell_search``, ``selection``, ``reasons``, ``kept_calls``, ``live_counting``,
 ``explaining``, ``suggesting``, ``cond_tree``, ``publishing``, ``fusion``,
-``absorbing``, ``inlining``, ``count_emitting``. Reports of tables: ``report_data``,
-``report_pictures``, ``report_page``, ``report``. Above them and
-``torch._inductor.kernel.custom_op`` are the commands: ``table_calls``, ``table_text``,
-``table_diff``, ``winner_text``, ``tune_command``, ``__main__``.
+``absorbing``, ``inlining``, ``chosen_calls``, ``joining``, ``count_emitting``. Reports
+of tables: ``report_data``, ``report_pictures``, ``report_page``, ``report``. Above them
+and ``torch._inductor.kernel.custom_op`` are the commands: ``table_calls``,
+``table_text``, ``table_diff``, ``winner_text``, ``tune_command``, ``__main__``.
 """
 
 from torch._inductor.range_dispatch.explaining import explain

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, TYPE_CHECKING
 
-import torch.utils._pytree as pytree
 from torch._inductor import ir
 from torch._inductor.range_dispatch.fused_call import settled_size
 from torch._inductor.range_dispatch.node_kinds import kind_of, NodeKind
@@ -23,10 +22,9 @@ _NOT_COMPUTED = ()
 def absorb(region: Region, values: Sequence[Any]) -> Any:
     """Let the graph go on with the values of the region's outputs.
 
-    Nodes that were fused are not lowered. Returns what the op's lowering has to: its
-    result, or as much of it as is read outside of the branches.
+    Nodes that were fused are not lowered. Returns what the lowering of the first op has
+    to: its result, if that is a tensor which is read outside of the branches.
     """
-    op = region.op
     found = dict(zip(region.outputs, values, strict=True))
     for node, value in found.items():
         ir.assign_origin_node(value, node)
@@ -36,12 +34,7 @@ def absorb(region: Region, values: Sequence[Any]) -> Any:
         if node not in found and not (kind_of(node).is_free and _is_read(node, region)):
             V.graph.env[node] = _NOT_COMPUTED
     _settle_sizes(region)
-    if not isinstance(op.meta["val"], (tuple, list)):
-        return found.get(op, _NOT_COMPUTED)
-    parts = {node.args[1]: value for node, value in found.items() if op in node.args}
-    leaves, structure = pytree.tree_flatten(op.meta["val"])
-    results = [parts.get(index) for index in range(len(leaves))]
-    return pytree.tree_unflatten(results, structure)
+    return found.get(region.ops[0], _NOT_COMPUTED)
 
 
 def _is_read(node: Any, region: Region) -> bool:
@@ -55,7 +48,7 @@ def _is_read(node: Any, region: Region) -> bool:
 
 def _settle_sizes(region: Region) -> None:
     """Sizes of what is no longer there are known without it."""
-    for node in [region.op, *region.op.users, *region.after]:
+    for node in [region.ops[0], *region.after]:
         for user in node.users:
             if kind_of(user) == NodeKind.SIZE and user not in V.graph.env:
                 V.graph.env[user] = settled_size(user)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import operator
 from dataclasses import dataclass
-from typing import Any, TYPE_CHECKING
+from typing import Any, Generic, TYPE_CHECKING, TypeVar
 
 import sympy
 
@@ -57,34 +57,38 @@ def branch_name(prefix: str, index: int) -> str:
     return f"{prefix}_branch_{index}"
 
 
-@dataclass(frozen=True)
-class DispatchPlan:
-    """The distinct graphs of all cells that can occur, and the tree that picks one."""
+# A graph, or those of several ops that share a branch.
+_BranchT = TypeVar("_BranchT")
 
-    branches: list[GraphModule]
+
+@dataclass(frozen=True)
+class DispatchPlan(Generic[_BranchT]):
+    """The distinct winners of all cells that can occur, and the tree that picks one."""
+
+    branches: list[_BranchT]
     tree: DecisionTree
 
 
 def plan_dispatch(
-    graph_modules: Sequence[GraphModule],
+    winners: Sequence[_BranchT],
     cells: Sequence[Cell],
     bounds: Sequence[tuple[int, int | None]],
     merge: bool = True,
-) -> DispatchPlan:
-    """Arrange the graphs of ``cells`` as branches.
+) -> DispatchPlan[_BranchT]:
+    """Arrange the winners of ``cells`` as branches.
 
     ``bounds`` has for each axis the smallest and largest size that can occur. Without
-    ``merge`` cells with the same graph do not share a branch.
+    ``merge`` cells with the same winner do not share a branch.
     """
     kept = [
-        (cell, graph_module)
-        for cell, graph_module in zip(cells, graph_modules, strict=True)
+        (cell, winner)
+        for cell, winner in zip(cells, winners, strict=True)
         if all(map(overlaps, cell.ranges, bounds))
     ]
-    distinct = list(dict.fromkeys(graph_module for _, graph_module in kept))
+    distinct = list(dict.fromkeys(winner for _, winner in kept))
     branches = group_by_winner(
         [cell for cell, _ in kept],
-        [distinct.index(graph_module) for _, graph_module in kept],
+        [distinct.index(winner) for _, winner in kept],
         merge,
     )
     return DispatchPlan(

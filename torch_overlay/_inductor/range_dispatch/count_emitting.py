@@ -36,8 +36,12 @@ _IMPORT = (
 
 
 @contextlib.contextmanager
-def counted_dispatch(record: DispatchRecord, axes: Sequence[Axis]) -> Iterator[None]:
+def counted_dispatch(
+    records: Sequence[DispatchRecord], axes: Sequence[Axis]
+) -> Iterator[None]:
     """Count calls of the dispatch that is lowered in the context, if config says so.
+
+    Each of the ops that share it counts by itself.
 
     Raises:
         ValueError: ``config.range_dispatch.count_calls`` is no number of calls.
@@ -50,7 +54,7 @@ def counted_dispatch(record: DispatchRecord, axes: Sequence[Axis]) -> Iterator[N
         )
     first_new = len(V.graph.operations)
     yield
-    if not every or isinstance(record.tree, Leaf):
+    if not every or isinstance(records[0].tree, Leaf):
         return
     if V.graph.cpp_wrapper or V.graph.aot_mode or config.fx_wrapper:
         _warn_uncounted()
@@ -62,24 +66,25 @@ def counted_dispatch(record: DispatchRecord, axes: Sequence[Axis]) -> Iterator[N
     # So that the symbols of all sizes are at hand where the root is.
     root.constant_args = [*root.constant_args, *sizes]
     root.range_dispatch_count = functools.partial(
-        _write, description=describe(record), every=every, sizes=sizes
+        _write, descriptions=[*map(describe, records)], every=every, sizes=sizes
     )
 
 
 def _write(
-    wrapper: Any, description: str, every: int, sizes: Sequence[sympy.Expr]
+    wrapper: Any, descriptions: Sequence[str], every: int, sizes: Sequence[sympy.Expr]
 ) -> None:
-    """Write the call of a counter, and what defines the counter at the module's top."""
+    """Write calls of counters, and what defines the counters at the module's top."""
     top = wrapper
     while (parent := getattr(top, "parent_wrapper", None)) is not None:
         top = parent
-    digest = hashlib.sha256(f"{every} {description}".encode()).hexdigest()[:8]
-    name = f"range_dispatch_count_{digest}"
-    definition = f"{name} = range_dispatch_counter({description!r}, {every})"
-    for line in (_IMPORT, definition):
-        if not top.imports.contains(line):
-            top.imports.writeline(line)
-    wrapper.writeline(f"{name}({', '.join(map(wrapper.codegen_sizevar, sizes))})")
+    for description in descriptions:
+        digest = hashlib.sha256(f"{every} {description}".encode()).hexdigest()[:8]
+        name = f"range_dispatch_count_{digest}"
+        definition = f"{name} = range_dispatch_counter({description!r}, {every})"
+        for line in (_IMPORT, definition):
+            if not top.imports.contains(line):
+                top.imports.writeline(line)
+        wrapper.writeline(f"{name}({', '.join(map(wrapper.codegen_sizevar, sizes))})")
 
 
 @functools.cache

@@ -1,7 +1,7 @@
-"""A dispatched call together with what is fused around it.
+"""Dispatched calls together with what is fused around them.
 
-The branches' graphs are over the operands of the whole: those of the op that nothing
-in the region computes, then what else the region reads, then symbols.
+The branches' graphs are over the operands of the whole: what the region reads, then
+symbols.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import operator
 from dataclasses import dataclass
 from typing import Any, TYPE_CHECKING
 
@@ -44,40 +45,54 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FusedCall:
-    """``call`` and the ``region`` around it.
+    """``calls`` of the region's ops, and the ``region`` around them.
 
     ``nodes`` are IR nodes, each once, and ``positions`` which of them the region's
-    inputs are. ``own`` has the same for the operands of the call, None for those that
-    the region computes.
+    inputs are. ``sources`` are the nodes that the calls' tensors come from, inputs of
+    the region or computed by it.
     """
 
-    call: BoundCall
+    calls: dict[Node, BoundCall]
     region: Region
     nodes: tuple[ir.IRNode, ...]
     symbols: tuple[sympy.Symbol, ...]
     positions: dict[Node, int]
-    sources: tuple[Node, ...]
+    sources: dict[Node, tuple[Node, ...]]
 
     @classmethod
-    def of(cls, call: BoundCall, region: Region, realize: bool) -> FusedCall | None:
+    def of(
+        cls, calls: Sequence[BoundCall], region: Region, realize: bool
+    ) -> FusedCall | None:
         """None if a size of the region depends on data that its inputs do not tell.
 
-        What the op itself does not read is stood in for, or realized.
+        What the first op itself does not read is stood in for, or realized.
         """
-        sources = _sources(call, region)
-        known = dict(zip(sources, call.nodes))
+        by_op = dict(zip(region.ops, calls, strict=True))
+        sources = {op: _sources(call, op) for op, call in by_op.items()}
+        first, *others = region.ops
+        known = dict(zip(sources[first], by_op[first].nodes))
+        expected = {
+            source: node
+            for op in others
+            for source, node in zip(sources[op], by_op[op].nodes)
+        }
         nodes: list[ir.IRNode] = []
         positions: dict[Node, int] = {}
         for one in region.inputs:
             node = known.get(one)
-            if node is None:
-                node = _realized(one) if realize else stand_in(one)
+            if node is None and realize:
+                node = _realized(one, expected.get(one))
+            elif node is None:
+                node = expected.get(one) or stand_in(one)
             same = [n for n, other in enumerate(nodes) if other is node]
             positions[one] = same[0] if same else len(nodes)
             if not same:
                 nodes.append(node)
-        sizes = [d for n in call.nodes for d in [*n.get_size(), *n.get_stride()]]
-        exprs = [*sizes, *call.symbols, *_sizes_read(region)]
+        exprs = _sizes_read(region)
+        for call in calls:
+            exprs += call.symbols
+            for node in call.nodes:
+                exprs += [*node.get_size(), *node.get_stride()]
         read = OrderedSet(d for node in nodes for d in node.get_size())
         unbacked = OrderedSet(s for e in exprs for s in free_unbacked_symbols(e))
         if not nodes or unbacked - read:
@@ -89,12 +104,17 @@ class FusedCall:
             if s not in unbacked
         )
         symbols = symbol_operands(nodes, [*wanted])
-        return cls(call, region, tuple(nodes), symbols, positions, sources)
+        return cls(by_op, region, tuple(nodes), symbols, positions, sources)
+
+    @property
+    def first(self) -> BoundCall:
+        """The call of the op that is lowered."""
+        return self.calls[self.region.ops[0]]
 
     @property
     def op(self) -> torch._ops.OpOverload:
-        """The op that is called."""
-        return self.call.op
+        """The first op that is called."""
+        return self.first.op
 
     @functools.cached_property
     def digest(self) -> str:
@@ -106,7 +126,10 @@ class FusedCall:
         promised = [
             (tuple(one.shape), one.stride(), one.dtype) for one in self.fake_outputs()
         ]
-        own = [self.positions.get(source) for source in self.sources]
+        own = [
+            [self.positions.get(source) for source in sources]
+            for sources in self.sources.values()
+        ]
         description = [
             *[layouts, self.symbols, own, promised],
             describe_region(self.region, self.positions),
@@ -144,8 +167,8 @@ class FusedCall:
         self, values: SymbolValues, generators: InputGenerators
     ) -> list[Any]:
         """Real operands to time with; those of the op as without a region."""
-        own = make_inputs(self.call, values, generators)
-        known = dict(zip(map(id, self.call.nodes), own))
+        own = make_inputs(self.first, values, generators)
+        known = dict(zip(map(id, self.first.nodes), own))
         with _disable_current_modes(), torch.no_grad():
             tensors = [
                 known[id(node)] if id(node) in known else random_tensor(node, values)
@@ -154,20 +177,22 @@ class FusedCall:
         return [*tensors, *(concrete(symbol, values) for symbol in self.symbols)]
 
     def moved(self, axis: Axis) -> Axis:
-        """The axis, read off the operands of the whole."""
+        """An axis of the first call, read off the operands of the whole."""
         if axis.operand is None:
             return axis
-        position = self.positions.get(self.sources[axis.operand])
+        source = self.sources[self.region.ops[0]][axis.operand]
+        position = self.positions.get(source)
         dim = None if position is None else axis.dim
         return dataclasses.replace(axis, operand=position, dim=dim)
 
-    def compose(self, graph_module: GraphModule) -> GraphModule:
-        """The graph of a candidate, with the region's nodes around it."""
+    def compose(self, graph_modules: Sequence[GraphModule]) -> GraphModule:
+        """A candidate's graph for each call, with the region's nodes around them."""
         graph = Graph()
         placeholders = []
         for index, value in enumerate(self.fake_operands()):
             placeholders.append(graph.placeholder(f"arg{index}_1"))
             placeholders[-1].meta["val"] = value
+        attributes: dict[str, Any] = {}
         sizes: dict[Node, Any] = {}
         made = {one: placeholders[n] for one, n in self.positions.items()}
 
@@ -184,39 +209,49 @@ class FusedCall:
                     sizes[one] = size(one.meta["val"])
             made[node] = graph.node_copy(node, lambda n: made.get(n) or sizes[n])
 
-        for node in self.region.before:
-            copy(node)
-        own = graph_module.graph.find_nodes(op="placeholder")
-        tensors = [made[source] for source in self.sources]
-        symbols = [size(symbol) for symbol in self.call.symbols]
-        inner = dict(zip(own, [*tensors, *symbols], strict=True))
-        results: Any = graph.graph_copy(graph_module.graph, inner)
-        for node, index in _parts_of_result(self.region).items():
-            made[node] = results[index]
-        for node in self.region.after:
-            copy(node)
+        def inline(op: Node, graph_module: GraphModule) -> None:
+            own = graph_module.graph.find_nodes(op="placeholder")
+            tensors = [made[source] for source in self.sources[op]]
+            symbols = [size(symbol) for symbol in self.calls[op].symbols]
+            inner = dict(zip(own, [*tensors, *symbols], strict=True))
+            results: Any = graph.graph_copy(graph_module.graph, inner)
+            for node in graph_module.graph.find_nodes(op="get_attr"):
+                # Tracing gives the same names to what different graphs close over.
+                name = f"{node.target}_{len(attributes)}".replace(".", "_")
+                attributes[name] = operator.attrgetter(node.target)(graph_module)
+                inner[node].target = name
+            for node, index in _parts_of_result(op).items():
+                made[node] = results[index]
+
+        of_ops = dict(zip(self.calls, graph_modules, strict=True))
+        for node in self.region.in_order():
+            if node in of_ops:
+                inline(node, of_ops[node])
+            elif node not in made:
+                copy(node)
         outputs = [made[node] for node in self.region.outputs]
         for output, promised in zip(outputs, self.fake_outputs()):
             if tuple(output.meta["val"].stride()) != tuple(promised.stride()):
                 output.meta["val"] = promised
         graph.output(tuple(outputs))
         graph.eliminate_dead_code()
-        return GraphModule(graph_module, graph, class_name="FusedCandidate")
+        return GraphModule(attributes, graph, class_name="FusedCandidate")
 
 
 def describe_region(region: Region, positions: dict[Node, int]) -> str:
     """What the nodes of a region compute, in words that do not name them."""
     names = {one: f"operand_{n}" for one, n in positions.items()}
     lines = []
-    for node, index in _parts_of_result(region).items():
-        names[node] = f"result_{index}"
-    for node in [*region.before, region.op, *region.after]:
+    for number, op in enumerate(region.ops):
+        for node, index in _parts_of_result(op).items():
+            names[node] = f"result_{number}_{index}"
+    for node in region.in_order():
         names.setdefault(node, f"node_{len(names)}")
 
     def named(one: Node) -> str:
         return names.get(one) or str(one.meta["val"])
 
-    for node in [*region.before, region.op, *region.after]:
+    for node in region.in_order():
         args, kwargs = map_arg((node.args, node.kwargs), named)
         values = [
             (value.dtype, tuple(value.shape))
@@ -246,20 +281,22 @@ def argument_leaves(op: Node) -> list[Any]:
     return pytree.tree_leaves(bind_to_schema(target, op.args, dict(op.kwargs)))
 
 
-def _sources(call: BoundCall, region: Region) -> tuple[Node, ...]:
+def _sources(call: BoundCall, op: Node) -> tuple[Node, ...]:
     """The node in the graph that each tensor operand of the call comes from."""
     found: dict[int, Node] = {}
-    for leaf, index in zip(
-        argument_leaves(region.op), call.operand_of_leaves(), strict=True
-    ):
+    for leaf, index in zip(argument_leaves(op), call.operand_of_leaves(), strict=True):
         if index is not None:
             found.setdefault(index, leaf)
     return tuple(found[index] for index in range(len(call.nodes)))
 
 
-def _realized(node: Node) -> ir.IRNode:
+def _realized(node: Node, expected: ir.IRNode | None) -> ir.IRNode:
+    """The node in memory, with the strides that are expected of it, if any are."""
     _lower_early(node)
-    return realize_operand(V.graph.env[node])
+    box = V.graph.env[node]
+    if expected is not None:
+        box = ir.ExternKernel.require_exact_strides(box, expected.get_stride())
+    return realize_operand(box)
 
 
 def _lower_early(node: Node) -> None:
@@ -291,8 +328,8 @@ def _sizes_read(region: Region) -> list[Any]:
     return [v.node.expr for v in values if isinstance(v, torch.SymInt)]
 
 
-def _parts_of_result(region: Region) -> dict[Node, Any]:
+def _parts_of_result(op: Node) -> dict[Node, Any]:
     """The op, or the parts of the tuple that it returns, with their places in it."""
-    if isinstance(region.op.meta["val"], (tuple, list)):
-        return {part: part.args[1] for part in region.op.users}
-    return {region.op: 0}
+    if isinstance(op.meta["val"], (tuple, list)):
+        return {part: part.args[1] for part in op.users}
+    return {op: 0}

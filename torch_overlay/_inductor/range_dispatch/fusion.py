@@ -17,6 +17,7 @@ from torch._inductor.range_dispatch.fused_call import (
     stand_in,
 )
 from torch._inductor.range_dispatch.regions import find_region, Region
+from torch._inductor.virtualized import V
 from torch.fx import Node
 
 if TYPE_CHECKING:
@@ -45,17 +46,8 @@ class Fusion:
         Raises:
             ValueError: ``config.range_dispatch.max_fused_nodes`` is no number.
         """
-        limit = config.range_dispatch.max_fused_nodes
-        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
-            raise ValueError(
-                "config.range_dispatch.max_fused_nodes must be how many nodes a branch "
-                f"may take in, 0 or more, got {limit!r}"
-            )
-        if not config.range_dispatch.fuse or not limit or op._schema.is_mutable:
-            return None
-        # What computes an argument would not know of the layout that it must have.
-        takes_producers = get_layout_constraint_tag(op, with_default=False) is None
-        region = find_region(limit, takes_producers)
+        node = V.graph.current_node
+        region = None if node is None else region_around(node)
         if region is None:
             return None
         return cls(region, tuple(pytree.tree_leaves(bind_to_schema(op, args, kwargs))))
@@ -64,29 +56,9 @@ class Fusion:
         """For the leaves of the arguments that the branches compute."""
         return {
             number: stand_in(leaf)
-            for number, leaf in enumerate(argument_leaves(self.region.op))
+            for number, leaf in enumerate(argument_leaves(self.region.ops[0]))
             if isinstance(leaf, Node) and self.region.computes(leaf)
         }
-
-    def to_time(self, call: BoundCall, registration: Registration) -> FusedCall | None:
-        """What to time candidates with, None to time them by themselves.
-
-        An argument that is made by a generator must not be computed instead.
-        """
-        if not config.range_dispatch.tune_fused:
-            return None
-        fused = FusedCall.of(call, self.region, realize=False)
-        computed = [n for n in call.nodes if fused and n not in fused.nodes]
-        given = [call.position(name) for name in registration.input_gen_fns]
-        if any(i is not None and call.nodes[i] in computed for i in given):
-            return None
-        return fused
-
-    def fuse(self, call: BoundCall) -> FusedCall | None:
-        """The call with what its branches take in, its inputs in memory."""
-        if FusedCall.of(call, self.region, realize=False) is None:
-            return None
-        return FusedCall.of(call, self.region, realize=True)
 
     def undone(self, call: BoundCall) -> BoundCall:
         """The call over its real arguments, as nothing is fused around it."""
@@ -99,3 +71,40 @@ class Fusion:
                 exact = ir.ExternKernel.require_exact_strides(box, wanted)
                 nodes[index] = realize_operand(exact)
         return call.with_nodes(nodes)
+
+
+def region_around(op: Node, joined: Sequence[Node] = ()) -> Region | None:
+    """What branches of an op, and of those that have joined it, take in.
+
+    Raises:
+        ValueError: ``config.range_dispatch.max_fused_nodes`` is no number.
+    """
+    limit = config.range_dispatch.max_fused_nodes
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 0:
+        raise ValueError(
+            "config.range_dispatch.max_fused_nodes must be how many nodes a branch "
+            f"may take in, 0 or more, got {limit!r}"
+        )
+    target: Any = op.target
+    if not config.range_dispatch.fuse or not limit or target._schema.is_mutable:
+        return None
+    # What computes an argument would not know of the layout that it must have.
+    takes_producers = get_layout_constraint_tag(target, with_default=False) is None
+    return find_region(op, limit, takes_producers, joined)
+
+
+def to_time(
+    registration: Registration, call: BoundCall, region: Region
+) -> FusedCall | None:
+    """What to time candidates with, None to time them by themselves.
+
+    An argument that is made by a generator must not be computed instead.
+    """
+    if not config.range_dispatch.tune_fused or not region.nodes:
+        return None
+    fused = FusedCall.of([call], region, realize=False)
+    computed = [n for n in call.nodes if fused and n not in fused.nodes]
+    given = [call.position(name) for name in registration.input_gen_fns]
+    if any(i is not None and call.nodes[i] in computed for i in given):
+        return None
+    return fused

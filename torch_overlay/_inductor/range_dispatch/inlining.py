@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import torch
@@ -55,7 +56,7 @@ def inline_graph(
     copied = torch.fx.GraphModule(graph_module, copy.deepcopy(graph_module.graph))
     with config.patch(own):
         results = list(inline_subgraph_to_ir_nodes(copied, [*operands], name))
-    if _is_partitioned_on(op):
+    if is_partitioned_on(op):
         for result in results:
             result.realize()
         for operation in V.graph.operations[first_new:]:
@@ -65,7 +66,20 @@ def inline_graph(
     return results
 
 
-def _is_partitioned_on(op: torch._ops.OpOverload) -> bool:
+@contextlib.contextmanager
+def not_dispatched(ops: Iterable[Any]) -> Iterator[None]:
+    """Lower calls of these ops as the ops themselves, as lowering one does for it."""
+    active = V.active_user_lowering_ops
+    new = [op for op in ops if op not in active]
+    active.update(new)
+    try:
+        yield
+    finally:
+        for op in new:
+            active.discard(op)
+
+
+def is_partitioned_on(op: torch._ops.OpOverload) -> bool:
     """Whether the user wants the op out of the captured parts of a graph."""
     return torch.Tag.cudagraph_unsafe in op.tags or any(
         name in config.custom_should_partition_ops for name in get_op_names(op)

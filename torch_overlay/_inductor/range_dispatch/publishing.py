@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from torch._inductor.range_dispatch.axes import Axis
     from torch._inductor.range_dispatch.binding import BoundCall
     from torch._inductor.range_dispatch.cond_tree import DispatchPlan
-    from torch._inductor.range_dispatch.fused_call import FusedCall
+    from torch._inductor.range_dispatch.regions import Region
     from torch._inductor.range_dispatch.selection import RangeChoice
     from torch._inductor.range_dispatch.spec import Registration
+    from torch.fx import GraphModule
 
 
 log = logging.getLogger(__name__)
@@ -37,12 +38,12 @@ def publish_choices(
     call: BoundCall,
     axes: Sequence[Axis],
     choices: Sequence[RangeChoice],
-    plan: DispatchPlan,
-    fused: FusedCall | None = None,
+    plan: DispatchPlan[GraphModule],
+    region: Region | None = None,
 ) -> DispatchRecord:
     """Make known what was chosen for a call, and how its graph picks among it.
 
-    ``fused`` is what its branches take in from around the op.
+    The ``region`` is what its branches take in from around the op.
     """
     names = {c.winner.graph_module: c.winner.candidate.name for c in choices}
     record = DispatchRecord(
@@ -54,8 +55,9 @@ def publish_choices(
         ranges=tuple(_range_record(choice) for choice in choices),
         branch_winners=tuple(names[branch] for branch in plan.branches),
         tree=plan.tree,
-        fused=() if fused is None else fused.region.absorbed,
-        not_fused=() if fused is None else fused.region.refused,
+        fused=() if region is None else region.absorbed,
+        not_fused=tuple((n.name, why) for n, why in region.refused) if region else (),
+        together=tuple(op.name for op in region.ops) if region else (),
     )
     for row in record.ranges:
         log.info("%s range %s -> %s", registration.name, row.cell, row.winner)

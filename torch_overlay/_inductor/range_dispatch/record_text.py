@@ -42,9 +42,13 @@ def record_parts(record: DispatchRecord) -> list[Part]:
 
 def fusion_texts(record: DispatchRecord) -> list[str]:
     """What branches compute besides the op, and why they do not compute more."""
-    texts = [f"  fused into each branch: {', '.join(record.fused)}"]
+    texts = []
+    if len(record.together) > 1:
+        texts.append(f"  branches shared by: {', '.join(record.together)}")
+    if record.fused:
+        texts.append(f"  fused into each branch: {', '.join(record.fused)}")
     texts += [f"  not fused: {name}, as {why}" for name, why in record.not_fused]
-    return texts if record.fused else texts[1:]
+    return texts
 
 
 def record_table(record: DispatchRecord) -> TextTable:

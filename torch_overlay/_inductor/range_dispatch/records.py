@@ -75,6 +75,7 @@ class DispatchRecord:
     ``branch_winners``, which are names; if there is one, it was inlined without a cond.
     ``fused`` are the nodes of the graph that every branch computes as well, and
     ``not_fused`` those next to them that it does not, each with the reason.
+    ``together`` are the dispatched calls, this one too, that the branches hold.
     """
 
     op: str
@@ -87,6 +88,7 @@ class DispatchRecord:
     tree: DecisionTree
     fused: tuple[str, ...] = ()
     not_fused: tuple[tuple[str, str], ...] = ()
+    together: tuple[str, ...] = ()
 
     @property
     def branches(self) -> int:

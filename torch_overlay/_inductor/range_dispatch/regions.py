@@ -2,16 +2,18 @@
 
 A cond is a fusion barrier, so what Inductor would fuse with a single implementation is
 put into every branch: the work on the op's results, and the work on its arguments that
-nothing has read by then. Nothing is changed here.
+nothing has read by then. Dispatched ops that follow may join. Nothing is changed here.
 """
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass, field
 from typing import Any, TYPE_CHECKING
 
 import torch
 from torch._inductor import ir
+from torch._inductor.lowering import user_lowerings
 from torch._inductor.range_dispatch.node_kinds import (
     has_data_dependent_size,
     is_pure,
@@ -24,64 +26,113 @@ from torch._inductor.virtualized import V
 from torch.utils._ordered_set import OrderedSet
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
     from torch.fx import Node
 
 
 @dataclass(frozen=True)
 class Region:
-    """The nodes around ``op`` that its branches take in.
+    """The nodes around dispatched ops that their branches take in.
 
-    All are in the graph's order: ``before`` is what the op's arguments are computed by,
-    ``after`` what follows it, with what that needs besides. ``inputs`` are the tensors
-    that they and the op read, ``outputs`` those that others read. Views among the nodes
-    stay in the graph too if others read them. ``refused`` has the readers of the region
-    and the producers of its inputs that are left out, each with the reason.
+    The first of ``ops`` is the one that is lowered, the others have joined it. All are
+    in the graph's order: ``before`` is what the first op's arguments are computed by,
+    ``after`` what follows it, with the other ops, the parts of what ops return, and
+    what all that needs besides. ``inputs`` are the tensors that they read, ``outputs``
+    those that others read. Views among the nodes stay in the graph too if others read
+    them. ``refused`` has the readers of the region and the producers of its inputs that
+    are left out, each with the reason, and ``followers`` those of them that are
+    dispatched ops which could join.
     """
 
-    op: Node
+    ops: tuple[Node, ...]
     before: tuple[Node, ...]
     after: tuple[Node, ...]
     inputs: tuple[Node, ...]
     outputs: tuple[Node, ...]
-    refused: tuple[tuple[str, str], ...] = field(default=(), compare=False)
+    refused: tuple[tuple[Node, str], ...] = field(default=(), compare=False)
+    followers: tuple[Node, ...] = field(default=(), compare=False)
 
     @property
     def nodes(self) -> tuple[Node, ...]:
-        """All that is fused around the op."""
-        return (*self.before, *self.after)
+        """All that is fused around the ops."""
+        return tuple(
+            node
+            for node in [*self.before, *self.after]
+            if node not in self.ops and not is_part_of(node, self.ops)
+        )
 
     @property
     def absorbed(self) -> tuple[str, ...]:
         """The names of what the graph itself no longer computes."""
         return tuple(n.name for n in self.nodes if not kind_of(n).is_free)
 
+    def in_order(self) -> tuple[Node, ...]:
+        """All that branches compute, each node after what it reads."""
+        return (*self.before, self.ops[0], *self.after)
+
     def computes(self, node: Node) -> bool:
-        """Whether the branches compute what an argument of the op is."""
+        """Whether the branches compute what an argument of the first op is."""
         return node in self.before
 
+    def left_out(self, reason: str) -> Region:
+        """The same ops with nothing around them."""
+        refused = [(node, reason) for node in self.nodes if not kind_of(node).is_free]
+        return Region(self.ops[:1], (), (), (), (), (*self.refused, *refused))
 
-def find_region(max_nodes: int, takes_producers: bool = True) -> Region | None:
-    """The region of the op that is being lowered, None if there is nothing to fuse.
+    def part_of(self, op: Node) -> Region:
+        """What is around one of the ops, with the results of others as inputs."""
+        after: OrderedSet[Node] = OrderedSet([op])
+        for node in self.in_order():
+            if any(argument in after for argument in node.all_input_nodes):
+                after.add(node)
+        before: OrderedSet[Node] = OrderedSet()
+        for node in reversed(self.nodes):
+            if node not in after and all(
+                user in after or user in before for user in node.users
+            ):
+                before.add(node)
+        inside = before | after
+        outputs = [n for n in after if any(user not in inside for user in n.users)]
+        return Region(
+            (op,),
+            tuple(reversed(before)),
+            tuple(after - OrderedSet([op])),
+            tuple(_tensors_read(inside)),
+            tuple(n for n in outputs if _is_tensor(n)),
+        )
+
+
+def is_part_of(node: Node, ops: Collection[Node]) -> bool:
+    """Whether a node takes one tensor from what one of the ops returns."""
+    return node.target is operator.getitem and node.args[0] in ops
+
+
+def find_region(
+    op: Node, max_nodes: int, takes_producers: bool = True, joined: Sequence[Node] = ()
+) -> Region | None:
+    """The region of an op, None if it cannot have one.
 
     It has at most ``max_nodes`` nodes. Without ``takes_producers`` only what follows
-    the op is fused.
+    the op is fused. The ops in ``joined`` are taken in.
     """
-    op = V.graph.current_node
-    if op is None or op.graph is not V.graph.graph:
+    if op.graph is not V.graph.graph:
         return None  # in a graph that is inlined, whose nodes others number
-    return _Finder(op, max_nodes).find(takes_producers)
+    return _Finder(op, max_nodes, joined).find(takes_producers)
 
 
 class _Finder:
     """Grows the region of one op: forward, then beside what was taken, then back."""
 
-    def __init__(self, op: Node, max_nodes: int) -> None:
+    def __init__(self, op: Node, max_nodes: int, joined: Sequence[Node]) -> None:
         self._op = op
+        self._joined = joined
         self._order = {node: n for n, node in enumerate(op.graph.nodes)}
         self._limit = self._left = max_nodes
-        # The op, the parts of its result, and what depends on them and is fused.
-        self._results: OrderedSet[Node] = OrderedSet([op])
+        # The ops that were taken, and what depends on them and is fused.
+        self._ops: OrderedSet[Node] = OrderedSet([op])
         self._after: OrderedSet[Node] = OrderedSet()
+        self._followers: OrderedSet[Node] = OrderedSet()
         # What does not, so that it can be lowered before the op, and what of it could
         # be fused as well.
         self._early: OrderedSet[Node] = OrderedSet()
@@ -94,32 +145,21 @@ class _Finder:
         self._refused: dict[Node, str] = {}
 
     def find(self, takes_producers: bool) -> Region | None:
-        values: Any = self._op.meta.get("val")
-        parts = values if self._is_tuple(self._op) else [values]
-        is_plain = all(isinstance(part, torch.Tensor) for part in parts)
-        if not is_plain or has_data_dependent_size(self._op):
+        if not _returns_plain_tensors(self._op):
             return None
         self._follow()
         self._take_what_is_needed_beside()
         if takes_producers:
             self._trace_back()
-        if all(kind_of(n).is_free for n in [*self._before, *self._after]):
-            return None
         outputs = self._outputs()
-        inside = OrderedSet([*self._before, *self._after, *self._results])
-        read = OrderedSet(
-            argument
-            for node in [*self._before, self._op, *self._after]
-            for argument in node.all_input_nodes
-            if argument not in inside and _is_tensor(argument)
-        )
         return Region(
-            self._op,
+            tuple(self._ops),
             tuple(sorted(self._before, key=self._order.__getitem__)),
             tuple(self._after),
-            tuple(read),
+            tuple(_tensors_read([*self._before, self._op, *self._after])),
             tuple(outputs),
-            tuple((node.name, why) for node, why in self._refused.items()),
+            tuple(self._refused.items()),
+            tuple(self._followers),
         )
 
     def _follow(self) -> None:
@@ -133,7 +173,7 @@ class _Finder:
                 return
             if node.op == "call_function":
                 self._consider(node)
-            if node in self._results or node in self._after:
+            if node in self._after:
                 last = max(last, self._last_reader(node))
 
     def _last_reader(self, node: Node) -> int:
@@ -141,12 +181,10 @@ class _Finder:
 
     def _consider(self, node: Node) -> None:
         arguments = [n for n in node.all_input_nodes if kind_of(n) != NodeKind.SIZE]
-        taken = OrderedSet([*self._results, *self._after])
+        taken = OrderedSet([self._op, *self._after])
         depends = any(argument in taken for argument in arguments)
-        if self._op in arguments and isinstance(
-            self._op.meta.get("val"), (tuple, list)
-        ):
-            self._results.add(node)
+        if is_part_of(node, self._ops):
+            self._after.add(node)
             return
         kind = kind_of(node)
         if kind == NodeKind.SIZE:
@@ -156,6 +194,9 @@ class _Finder:
             argument in taken or argument in self._early or _is_available(argument)
             for argument in arguments
         )
+        if depends and is_ready and node.target in user_lowerings:
+            self._meet(node)
+            return
         if not depends and is_ready and len(self._early) < self._limit:
             if reason is None or is_pure(node):
                 self._early.add(node)
@@ -174,8 +215,20 @@ class _Finder:
         elif node in self._early:
             self._beside.add(node)
 
+    def _meet(self, follower: Node) -> None:
+        """Take an op that has joined; else it could, unless something is against it."""
+        if follower in self._joined:
+            self._ops.add(follower)
+            self._after.add(follower)
+            return
+        self._refused[follower] = "it has an autotuned lowering of its own"
+        if reason := self._refusal_here(follower):
+            self._refused[follower] = reason
+        elif _returns_plain_tensors(follower):
+            self._followers.add(follower)
+
     def _refuse_rest(self, write: Node) -> None:
-        taken = OrderedSet([*self._results, *self._after])
+        taken = OrderedSet([self._op, *self._after])
         for one in taken:
             for user in one.users:
                 if user not in taken and user.op != "output":
@@ -238,7 +291,7 @@ class _Finder:
                 reason = "config.range_dispatch.max_fused_nodes is reached"
             if reason is not None:
                 self._refused[node] = reason
-                if self._is_tuple(node):
+                if _is_tuple(node):
                     # Its parts are read as they are.
                     self._before -= OrderedSet(readers)
                     self._handed_on -= OrderedSet(readers)
@@ -261,21 +314,40 @@ class _Finder:
 
         A view that others read stays with them, so they read what it is of.
         """
-        inside = OrderedSet([*self._results, *self._after])
+        inside = OrderedSet([self._op, *self._after])
         stays: OrderedSet[Node] = OrderedSet()
         outputs = []
-        for node in reversed([*self._results, *self._after]):
+        for node in reversed(inside):
             outside = [u for u in node.users if u not in inside or u in stays]
             if not [u for u in outside if kind_of(u) != NodeKind.SIZE]:
                 continue
             if node in self._after and kind_of(node).is_free:
                 stays.add(node)
-            elif node is not self._op or not self._is_tuple(node):
+            elif node not in self._ops or not _is_tuple(node):
                 outputs.append(node)
         return [*reversed(self._handed_on), *reversed(outputs)]
 
-    def _is_tuple(self, node: Node) -> bool:
-        return isinstance(node.meta.get("val"), (tuple, list))
+
+def _tensors_read(nodes: Collection[Node]) -> OrderedSet[Node]:
+    """The tensors that some of the nodes read and none of them computes."""
+    return OrderedSet(
+        argument
+        for node in nodes
+        for argument in node.all_input_nodes
+        if argument not in nodes and _is_tensor(argument)
+    )
+
+
+def _returns_plain_tensors(op: Node) -> bool:
+    """Whether an op returns tensors only, whose sizes do not depend on data."""
+    values: Any = op.meta.get("val")
+    parts = values if _is_tuple(op) else [values]
+    is_plain = all(isinstance(part, torch.Tensor) for part in parts)
+    return is_plain and not has_data_dependent_size(op)
+
+
+def _is_tuple(node: Node) -> bool:
+    return isinstance(node.meta.get("val"), (tuple, list))
 
 
 def _is_tensor(node: Node) -> bool:

@@ -114,7 +114,7 @@ class Bench:
             return [*contest.candidates]
         for one in contest.candidates:
             if one not in self._composed:
-                composed = self._fused.compose(one.graph_module)
+                composed = self._fused.compose([one.graph_module])
                 self._composed[one] = TracedCandidate(one.candidate, composed)
         return [self._composed[one] for one in contest.candidates]
 
