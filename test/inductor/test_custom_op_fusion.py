@@ -5,16 +5,26 @@ The implementations differ in value, so that a result tells which branch ran.
 """
 
 import unittest
-from collections.abc import Callable
-from typing import Any, NamedTuple
 from unittest import mock
 
 from _fresh_test_case import FreshTestCase
+from _fusion_test_case import (
+    alone,
+    COLUMNS,
+    DISPATCHED,
+    factor,
+    FusionTestCase,
+    inputs,
+    Ops,
+    own,
+    scale,
+    scaled_own,
+    SIZES,
+)
 from _triton_on_cpu import DEVICE, HAS_TRITON, SKIP_REASON, triton_kernels
 
 import torch
 import torch.nn.functional as F
-from torch._dynamo.testing import CompileCounterWithBackend
 from torch._inductor import config
 from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
 from torch._inductor.range_dispatch import explain, fusion
@@ -27,115 +37,6 @@ from torch.testing._internal.common_utils import (
     parametrize,
     subtest,
 )
-
-
-SPLIT_POINTS = [8, 64]
-# The first is compiled for.
-SIZES = (70, 7, 8, 9, 64, 65)
-COLUMNS = 32
-
-
-@torch.library.custom_op("fusion::scale", mutates_args=())
-def scale(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    raise AssertionError("the op itself ran")
-
-
-@scale.register_fake
-def _(x, y):
-    return torch.empty_like(x)
-
-
-scale.register_autograd(
-    lambda context, grad: (grad * 5, grad), setup_context=lambda *_, **__: None
-)
-
-
-@torch.library.custom_op("fusion::scale_and_sum", mutates_args=())
-def scale_and_sum(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    raise AssertionError("the op itself ran")
-
-
-@scale_and_sum.register_fake
-def _(x):
-    return torch.empty_like(x), x.new_empty(x.shape[:-1])
-
-
-@torch.library.custom_op("fusion::own", mutates_args=())
-def own(x: torch.Tensor) -> torch.Tensor:
-    return x * 3
-
-
-@own.register_fake
-def _(x):
-    return torch.empty_like(x)
-
-
-@torch.library.custom_op("fusion::scale_into", mutates_args={"x"})
-def scale_into(x: torch.Tensor) -> torch.Tensor:
-    raise AssertionError("the op itself ran")
-
-
-@scale_into.register_fake
-def _(x):
-    return torch.empty_like(x)
-
-
-def scaled(x, y, k):
-    return x * k + y
-
-
-def scaled_and_summed(x, k):
-    return x * k, (x * k).sum(-1)
-
-
-def scaled_own(x, k):
-    return x * k
-
-
-def scaled_into(x, k):
-    x.add_(k)
-    return x * k
-
-
-IMPLEMENTATIONS = {
-    scale: scaled,
-    scale_and_sum: scaled_and_summed,
-    own: scaled_own,
-    scale_into: scaled_into,
-}
-
-
-def factor(size):
-    """Of the implementation that a size is dispatched to."""
-    return 1.0 + (size > 8) + (size > 64)
-
-
-class Ops(NamedTuple):
-    """The ops as models call them: dispatched, or one implementation by itself."""
-
-    scale: Callable[..., Any]
-    scale_and_sum: Callable[..., Any]
-    scale_into: Callable[..., Any]
-
-
-DISPATCHED = Ops(scale, scale_and_sum, scale_into)
-
-
-def alone(k):
-    """The implementation with this factor, never dispatched."""
-    return Ops(
-        lambda x, y: scaled(x, y, k),
-        lambda x: scaled_and_summed(x, k),
-        lambda x: scaled_into(x, k),
-    )
-
-
-def inputs(size, device="cpu"):
-    generator = torch.Generator().manual_seed(size)
-    return [
-        torch.randn(shape, generator=generator).to(device)
-        for shape in ((size, COLUMNS), (size, COLUMNS), (COLUMNS, COLUMNS))
-    ]
 
 
 def bias_and_activation(ops, a, b, w):
@@ -276,45 +177,6 @@ MODELS = [
     (input_is_written_later, 1),
     (expanded, 2),
 ]
-
-
-class FusionTestCase(FreshTestCase):
-    def setUp(self):
-        super().setUp()
-        for op, implementation in IMPLEMENTATIONS.items():
-            self.enterContext(
-                custom_op_autotuning(
-                    op,
-                    [CustomOpConfig(implementation, k=float(k)) for k in (1, 2, 3)],
-                    dispatch_on={"tensor_name": "x", "dim": 0},
-                    split_points=SPLIT_POINTS,
-                    winners=[0, 1, 2],
-                )
-            )
-
-    def compile_and_check(self, model, device="cpu", **options):
-        """The records of a model's dispatched calls; all sizes give right results."""
-        backend = CompileCounterWithBackend("inductor")
-        compiled = torch.compile(
-            lambda *args: model(DISPATCHED, *args),
-            dynamic=True,
-            backend=backend,
-            **options,
-        )
-        with record_dispatches() as records:
-            for size in SIZES:
-                given, expected_given = inputs(size, device), inputs(size, device)
-                actual = compiled(*given)
-                expected = model(alone(factor(size)), *expected_given)
-                self.assertEqual(actual, expected, atol=1e-4, rtol=1e-4)
-                self.assertEqual(given, expected_given)
-                self.assertEqual(strides(actual), strides(expected))
-        self.assertEqual(backend.frame_count, 1)
-        return records
-
-
-def strides(outputs):
-    return [x.stride() for x in (outputs if isinstance(outputs, tuple) else [outputs])]
 
 
 @instantiate_parametrized_tests
@@ -469,12 +331,6 @@ class NotFusedTest(FusionTestCase):
             return y, torch.bernoulli(y.sigmoid()) * 0
 
         self.assert_refused(model, "it is random")
-
-    def test_other_dispatched_op(self):
-        def model(ops, a, b, w):
-            return ops.scale(ops.scale(a, b).relu(), b)
-
-        self.assert_refused(model, "an autotuned lowering of its own")
 
     def test_producer_that_was_read_before(self):
         def model(ops, a, b, w):
