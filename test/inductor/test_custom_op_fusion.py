@@ -4,6 +4,7 @@
 The implementations differ in value, so that a result tells which branch ran.
 """
 
+import re
 import unittest
 from unittest import mock
 
@@ -20,6 +21,7 @@ from _fusion_test_case import (
     scale,
     scaled_own,
     SIZES,
+    SPLIT_POINTS,
 )
 from _triton_on_cpu import DEVICE, HAS_TRITON, SKIP_REASON, triton_kernels
 
@@ -262,6 +264,75 @@ class FusedIntoBranchesTest(FusionTestCase):
         self.assertEqual(len(kernels), 3)
         for kernel in kernels:
             self.assertIn(".sin()", kernel.partition("''')")[0])
+
+    @parametrize("level", [0, 1])
+    def test_provenance(self, level):
+        """Kernels of branches are named after what is fused, and map to its nodes."""
+
+        def model(ops, a, b, w):
+            y = torch.relu(ops.scale(a.sin() * w[1], b) * 2 + w[0])
+            return torch.relu(y @ w).sum(-1)
+
+        configs = [
+            CustomOpConfig(lambda x, y, k=k: torch.relu(x * k + y)) for k in (1, 2, 3)
+        ]
+        options = {"dispatch_on": {"tensor_name": "x", "dim": 0}, "winners": [0, 1, 2]}
+        mappings = []
+        dump = torch._inductor.debug.dump_inductor_provenance_info
+
+        def recorded():
+            mappings.append(dump())
+            return mappings[-1]
+
+        compiled = torch.compile(lambda *args: model(DISPATCHED, *args), dynamic=True)
+        with (
+            custom_op_autotuning(scale, configs, split_points=SPLIT_POINTS, **options),
+            config.patch({"trace.provenance_tracking_level": level}),
+            mock.patch.object(
+                torch._inductor.debug, "dump_inductor_provenance_info", recorded
+            ),
+            record_dispatches() as records,
+            torch.no_grad(),
+        ):
+            _, (code,) = run_and_get_code(compiled, *inputs(70))
+        kernels = re.findall(r"^(cpp_fused_\w+) = async_compile", code, re.MULTILINE)
+        last, *of_branches = kernels
+        self.assertEqual(len(of_branches), 3)
+        for kernel in of_branches:
+            for name in ("add", "mul", "relu", "sin", "scale"):
+                self.assertIn(f"_{name}_", kernel)
+        if level:
+            mapping = mappings[0]["postToCppCode"]
+
+            def computed_by(node):
+                return [kernel.partition(":")[0] for kernel in mapping[node]]
+
+            self.assertIn("relu", records[0].fused)
+            for node in records[0].fused:
+                self.assertEqual(computed_by(node), of_branches)
+            # The implementations have nodes of that name.
+            self.assertEqual(computed_by("relu_1"), [last])
+
+    def test_extra_operands_are_freed(self):
+        """What only the branches read is let go when they have read it."""
+
+        def model(ops, a, b, w):
+            y = torch.relu(ops.scale(a, b) * (b @ w))
+            return (y @ w) @ w
+
+        compiled = torch.compile(lambda *args: model(DISPATCHED, *args), dynamic=True)
+        with torch.no_grad():
+            actual, (code,) = run_and_get_code(compiled, *inputs(70))
+        self.assertEqual(actual, model(alone(3.0), *inputs(70)), atol=1e-2, rtol=1e-3)
+        main = code.partition("def call(self, args):")[2]
+        operand = re.search(r"mm\(arg\d+_1, arg\d+_1, out=(buf\d+)\)", main)[1]
+        products = main.partition("if ")[2]
+        self.assertIn(f"= {operand}; del {operand}  # reuse", products)
+        for body in re.findall(
+            r"^def .*_branch_\d\(args\):\n(.*?)\n\n", code, re.MULTILINE | re.DOTALL
+        ):
+            for argument in re.findall(r"\w+_arg[0-2]_1", body.partition("args")[0]):
+                self.assertIn(f"del {argument}\n", body)
 
     def test_equal_surroundings_share_branches(self):
         def model(ops, a, b, w):

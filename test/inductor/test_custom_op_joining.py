@@ -523,9 +523,7 @@ class TunedTest(FreshTestCase):
             record_dispatches() as records,
             torch.no_grad(),
         ):
-            compiled = torch.compile(
-                lambda a, u, v: own(own(a) * u) + v, dynamic=True
-            )
+            compiled = torch.compile(lambda a, u, v: own(own(a) * u) + v, dynamic=True)
             for size in (70, 7, 8, 9):
                 a, _, (u, v, *_) = inputs(size)
                 k = 5 if size <= 8 else 3

@@ -15,7 +15,7 @@ from hypothesis import given, settings, strategies
 
 import torch
 from torch._dynamo.utils import counters
-from torch._inductor import config
+from torch._inductor import config, lowering
 from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
 from torch._inductor.range_dispatch import (
     __main__ as command,
@@ -519,6 +519,8 @@ if "compile" in sys.argv:
 class CommandTest(TableTestCase):
     def run_command(self, *arguments):
         with (
+            # What a script registers would be in the cache keys of later tests.
+            mock.patch.dict(lowering.user_lowerings),
             contextlib.redirect_stdout(io.StringIO()) as out,
             contextlib.redirect_stderr(io.StringIO()) as err,
         ):

@@ -208,6 +208,7 @@ class FusedCall:
                 if one not in made:
                     sizes[one] = size(one.meta["val"])
             made[node] = graph.node_copy(node, lambda n: made.get(n) or sizes[n])
+            made[node].name = node.name
 
         def inline(op: Node, graph_module: GraphModule) -> None:
             own = graph_module.graph.find_nodes(op="placeholder")
@@ -215,6 +216,10 @@ class FusedCall:
             symbols = [size(symbol) for symbol in self.calls[op].symbols]
             inner = dict(zip(own, [*tensors, *symbols], strict=True))
             results: Any = graph.graph_copy(graph_module.graph, inner)
+            for node, copied in inner.items():
+                # Tools tell by names which nodes of the graph a kernel is from.
+                if node.op != "placeholder":
+                    copied.name = f"{op.name}_{node.name}"
             for node in graph_module.graph.find_nodes(op="get_attr"):
                 # Tracing gives the same names to what different graphs close over.
                 name = f"{node.target}_{len(attributes)}".replace(".", "_")
