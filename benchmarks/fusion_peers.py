@@ -95,5 +95,22 @@ MODELS = {
             ),
             "torch.relu(x * {up}) * x * {down}",
         ),
+        Model(
+            "two_ops",
+            "op(op(x) * scale + residual)",
+            ("x", "scale", "residual"),
+            frozenset({"scale"}),
+            ("return op(op(x) * scale + residual)",),
+            "torch.relu(x * {up}) * x * {down}",
+        ),
+        Model(
+            "two_norms",
+            "op(op(x) * scale + residual), op is a norm",
+            ("x", "scale", "residual"),
+            frozenset({"scale"}),
+            ("return op(op(x) * scale + residual)",),
+            "x * torch.rsqrt((x * {up}).square().mean(-1, True) * {down} * {down}"
+            " + 1e-6)",
+        ),
     )
 }

@@ -1,3 +1,4 @@
+# Owner(s): ["module: inductor"]
 """Ops that branches of a dispatch take in work around, and how to check that they do.
 
 The implementations differ in value, so that a result tells which branch ran.
@@ -9,9 +10,13 @@ from typing import Any, NamedTuple
 from _fresh_test_case import FreshTestCase
 
 import torch
+from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
-from torch._inductor.range_dispatch.records import record_dispatches
+from torch._inductor.range_dispatch.records import DispatchRecord, record_dispatches
+
+
+Model = Callable[..., Any]
 
 
 SPLIT_POINTS = [8, 64]
@@ -21,12 +26,12 @@ COLUMNS = 32
 
 
 @torch.library.custom_op("fusion::scale", mutates_args=())
-def scale(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+def scale(x: Tensor, y: Tensor) -> Tensor:
     raise AssertionError("the op itself ran")
 
 
 @scale.register_fake
-def _(x, y):
+def _(x: Tensor, y: Tensor) -> Tensor:
     return torch.empty_like(x)
 
 
@@ -36,53 +41,53 @@ scale.register_autograd(
 
 
 @torch.library.custom_op("fusion::scale_and_sum", mutates_args=())
-def scale_and_sum(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def scale_and_sum(x: Tensor) -> tuple[Tensor, Tensor]:
     raise AssertionError("the op itself ran")
 
 
 @scale_and_sum.register_fake
-def _(x):
+def _(x: Tensor) -> tuple[Tensor, Tensor]:
     return torch.empty_like(x), x.new_empty(x.shape[:-1])
 
 
 @torch.library.custom_op("fusion::own", mutates_args=())
-def own(x: torch.Tensor) -> torch.Tensor:
+def own(x: Tensor) -> Tensor:
     return x * 3
 
 
 @own.register_fake
-def _(x):
+def _(x: Tensor) -> Tensor:
     return torch.empty_like(x)
 
 
 @torch.library.custom_op("fusion::scale_into", mutates_args={"x"})
-def scale_into(x: torch.Tensor) -> torch.Tensor:
+def scale_into(x: Tensor) -> Tensor:
     raise AssertionError("the op itself ran")
 
 
 @scale_into.register_fake
-def _(x):
+def _(x: Tensor) -> Tensor:
     return torch.empty_like(x)
 
 
-def scaled(x, y, k):
+def scaled(x: Tensor, y: Tensor, k: float) -> Tensor:
     return x * k + y
 
 
-def scaled_and_summed(x, k):
+def scaled_and_summed(x: Tensor, k: float) -> tuple[Tensor, Tensor]:
     return x * k, (x * k).sum(-1)
 
 
-def scaled_own(x, k):
+def scaled_own(x: Tensor, k: float) -> Tensor:
     return x * k
 
 
-def scaled_into(x, k):
+def scaled_into(x: Tensor, k: float) -> Tensor:
     x.add_(k)
     return x * k
 
 
-IMPLEMENTATIONS = {
+IMPLEMENTATIONS: dict[Any, Callable[..., Any]] = {
     scale: scaled,
     scale_and_sum: scaled_and_summed,
     own: scaled_own,
@@ -90,7 +95,7 @@ IMPLEMENTATIONS = {
 }
 
 
-def factor(size):
+def factor(size: int) -> float:
     """Of the implementation that a size is dispatched to."""
     return 1.0 + (size > 8) + (size > 64)
 
@@ -106,7 +111,7 @@ class Ops(NamedTuple):
 DISPATCHED = Ops(scale, scale_and_sum, scale_into)
 
 
-def alone(k):
+def alone(k: float) -> Ops:
     """The implementation with this factor, never dispatched."""
     return Ops(
         lambda x, y: scaled(x, y, k),
@@ -115,12 +120,12 @@ def alone(k):
     )
 
 
-def alone_at(size):
+def alone_at(size: int) -> Ops:
     """The implementations that a size is dispatched to."""
     return alone(factor(size))
 
 
-def inputs(size, device="cpu"):
+def inputs(size: int, device: str = "cpu") -> list[Tensor]:
     generator = torch.Generator().manual_seed(size)
     return [
         torch.randn(shape, generator=generator).to(device)
@@ -129,7 +134,7 @@ def inputs(size, device="cpu"):
 
 
 class FusionTestCase(FreshTestCase):
-    def setUp(self):
+    def setUp(self) -> None:
         super().setUp()
         for op, implementation in IMPLEMENTATIONS.items():
             self.enterContext(
@@ -142,7 +147,13 @@ class FusionTestCase(FreshTestCase):
                 )
             )
 
-    def compile_and_check(self, model, device="cpu", expected_ops=alone_at, **options):
+    def compile_and_check(
+        self,
+        model: Model,
+        device: str = "cpu",
+        expected_ops: Callable[[int], Ops] = alone_at,
+        **options: Any,
+    ) -> list[DispatchRecord]:
         """The records of a model's dispatched calls; all sizes give right results.
 
         ``expected_ops`` are what the dispatched ops are for a size.
@@ -166,5 +177,5 @@ class FusionTestCase(FreshTestCase):
         return records
 
 
-def strides(outputs):
+def strides(outputs: Any) -> list[tuple[int, ...]]:
     return [x.stride() for x in (outputs if isinstance(outputs, tuple) else [outputs])]

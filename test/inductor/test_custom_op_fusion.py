@@ -142,6 +142,17 @@ def expanded(ops, a, b, w):
     return ops.scale(a, w.mean(0).expand(a.shape)) + 1
 
 
+def rows_by_mask(ops, a, b, w):
+    """All of them, which nothing but the data tells."""
+    x = a[b[:, 0].isfinite()]
+    return torch.relu(ops.scale(x.sin(), x) * w[0]) + x, x
+
+
+def number_from_data(ops, a, b, w):
+    number = b.isfinite().all().long().item() + 1
+    return torch.relu(ops.scale(a.sin() * number, b) * number)
+
+
 class ScaledByWeights(torch.nn.Module):
     def __init__(self):
         super().__init__()
@@ -207,6 +218,21 @@ class FusedIntoBranchesTest(FusionTestCase):
         with config.patch(cpp_wrapper=True), torch.no_grad():
             (record,) = self.compile_and_check(model)
         self.assertTrue(record.fused)
+
+    @parametrize("cpp_wrapper", [False, True])
+    @parametrize("model", [rows_by_mask, number_from_data])
+    def test_sizes_that_depend_on_data(self, model, cpp_wrapper):
+        settings = dict.fromkeys(
+            ("capture_dynamic_output_shape_ops", "capture_scalar_outputs"), True
+        )
+        with (
+            torch._dynamo.config.patch(settings),
+            config.patch(cpp_wrapper=cpp_wrapper),
+            torch.no_grad(),
+        ):
+            (record,) = self.compile_and_check(model)
+        self.assertEqual(record.branches, 3)
+        self.assertEqual(len(record.fused), 4, record)
 
     @parametrize("model", [producers, views, several_outputs, work_beside_that_is_read])
     def test_turned_off(self, model):

@@ -303,7 +303,7 @@ def _range_based_lowering_fn(
     joint = join_followers(chosen, fusion.region)
     values = _lower_fused(joint)
     if values is None:
-        region = joint.region.left_out("a size depends on data")
+        region = joint.region.left_out("no tensor would be left to read")
         values = _lower_winners(chosen.over(fusion.undone(call)), region)
     return values
 
@@ -367,7 +367,7 @@ def _lower_fused(joint: Joint) -> Any:
     """Lower the winners of calls to IR with what is fused around them.
 
     None if there is one winner for all sizes: it is inlined, and Inductor fuses it with
-    what is around it. The same if there is nothing to fuse, or a size depends on data.
+    what is around it. The same if there is nothing to fuse, or no tensor to read.
     """
     region, members, first = joint.region, joint.members, joint.first
     if len(first.choices) == 1 or not (region.absorbed or len(members) > 1):
@@ -378,7 +378,7 @@ def _lower_fused(joint: Joint) -> Any:
         return None
     fused = joint.fuse(realize=True)
     if fused is None:
-        raise AssertionError(f"sizes around {first.call.op} are known, and are not")
+        raise AssertionError(f"{first.call.op} reads tensors, and reads none")
     records = []
     name = ""
     for index, one in enumerate(members.values()):

@@ -63,7 +63,7 @@ class FusedCall:
     def of(
         cls, calls: Sequence[BoundCall], region: Region, realize: bool
     ) -> FusedCall | None:
-        """None if a size of the region depends on data that its inputs do not tell.
+        """None if the region reads no tensor.
 
         What the first op itself does not read is stood in for, or realized.
         """
@@ -93,15 +93,16 @@ class FusedCall:
             exprs += call.symbols
             for node in call.nodes:
                 exprs += [*node.get_size(), *node.get_stride()]
-        read = OrderedSet(d for node in nodes for d in node.get_size())
-        unbacked = OrderedSet(s for e in exprs for s in free_unbacked_symbols(e))
-        if not nodes or unbacked - read:
+        if not nodes:
             return None
+        # Sizes that depend on data are read off the operands if they can be.
+        sizes = OrderedSet(d for node in nodes for d in node.get_size())
+        read = OrderedSet(d for d in sizes if d in free_unbacked_symbols(d))
         wanted = OrderedSet(
             s
             for e in exprs
             for s in sorted(getattr(e, "free_symbols", ()), key=str)
-            if s not in unbacked
+            if s not in read
         )
         symbols = symbol_operands(nodes, [*wanted])
         return cls(by_op, region, tuple(nodes), symbols, positions, sources)

@@ -71,7 +71,7 @@ class Joint:
         return dict(zip(self.rows(), patches))
 
     def fuse(self, realize: bool) -> FusedCall | None:
-        """The calls as one, None if a size depends on data."""
+        """The calls as one, None if the region reads no tensor."""
         calls = [one.call for one in self.members.values()]
         return FusedCall.of(calls, self.region, realize)
 
@@ -120,7 +120,7 @@ def _joined(joint: Joint, follower: Node) -> Joint:
     grown = Joint(region, {op: members[op] for op in region.ops})
     _check_branches(grown)
     if grown.fuse(realize=False) is None:
-        raise _CannotJoin("its size depends on data")
+        raise _CannotJoin("no tensor would be left to read")
     return grown
 
 
@@ -139,7 +139,7 @@ def _choose(
     """Choose the winners of an op before its turn comes."""
     known = joint.fuse(realize=False)
     if known is None or registration.dispatch is None:
-        raise _CannotJoin("a size depends on data")
+        raise _CannotJoin("no tensor would be left to read")
     first = joint.first
     with _turn_of(follower):
         inputs = {one: known.nodes[n] for one, n in known.positions.items()}

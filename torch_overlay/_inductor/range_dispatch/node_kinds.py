@@ -7,6 +7,7 @@ import operator
 from typing import Any, TYPE_CHECKING
 
 import torch
+import torch.utils._pytree as pytree
 from torch._inductor.lowering import (
     fallback_node_due_to_unsupported_type,
     fallbacks,
@@ -19,6 +20,8 @@ from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 from torch.utils._ordered_set import OrderedSet
 
 if TYPE_CHECKING:
+    import sympy
+
     from torch.fx import Node
 
 
@@ -109,6 +112,8 @@ def refusal_of(node: Node) -> str | None:
         return "it is random"
     if mutates(node):
         return "it writes to its arguments"
+    if makes_sizes(node):
+        return "its size depends on data"
     if not _is_of_fusable_kind(target):
         return "it is neither pointwise, a view nor a reduction"
     if (
@@ -143,7 +148,7 @@ def is_pure(node: Node) -> bool:
         and not mutates(node)
         and not _is_random(target)
         and isinstance(node.meta.get("val"), torch.Tensor)
-        and not has_data_dependent_size(node)
+        and not makes_sizes(node)
     )
 
 
@@ -199,13 +204,20 @@ def is_view_of_other(target: Any) -> bool:
     )
 
 
-def has_data_dependent_size(node: Node) -> bool:
-    """Whether a size of the result is known only when the graph has run so far."""
-    values = node.meta.get("val")
-    return any(
-        bool(free_unbacked_symbols([*value.shape, *value.stride()]))
-        for value in (values if isinstance(values, (tuple, list)) else [values])
-        if isinstance(value, torch.Tensor)
+def makes_sizes(node: Node) -> bool:
+    """Whether a size of the result is known only when the node has run."""
+    return bool(node.meta.get("unbacked_bindings"))
+
+
+def data_dependent_sizes(node: Node) -> OrderedSet[sympy.Symbol]:
+    """The symbols of sizes that depend on data, of what the node reads and returns."""
+    values = [node.meta.get("val")]
+    values += [one.meta.get("val") for one in node.all_input_nodes]
+    return OrderedSet(
+        symbol
+        for value in pytree.tree_leaves(values)
+        if isinstance(value, (torch.Tensor, torch.SymInt))
+        for symbol in free_unbacked_symbols(value)
     )
 
 

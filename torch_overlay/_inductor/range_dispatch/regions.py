@@ -15,9 +15,10 @@ import torch
 from torch._inductor import ir
 from torch._inductor.lowering import user_lowerings
 from torch._inductor.range_dispatch.node_kinds import (
-    has_data_dependent_size,
+    data_dependent_sizes,
     is_pure,
     kind_of,
+    makes_sizes,
     mutates,
     NodeKind,
     refusal_of,
@@ -143,9 +144,11 @@ class _Finder:
         # Producers that are read after the op too: they become outputs.
         self._handed_on: OrderedSet[Node] = OrderedSet()
         self._refused: dict[Node, str] = {}
+        # Those that depend on data, and are told by what there is before the op.
+        self._known_sizes = V.graph.bound_unbacked_symbols | data_dependent_sizes(op)
 
     def find(self, takes_producers: bool) -> Region | None:
-        if not _returns_plain_tensors(self._op):
+        if not _returns_plain_tensors(self._op) or makes_sizes(self._op):
             return None
         self._follow()
         self._take_what_is_needed_beside()
@@ -194,6 +197,7 @@ class _Finder:
             argument in taken or argument in self._early or _is_available(argument)
             for argument in arguments
         )
+        is_ready &= data_dependent_sizes(node) <= self._known_sizes
         if depends and is_ready and node.target in user_lowerings:
             self._meet(node)
             return
@@ -240,8 +244,8 @@ class _Finder:
         device = _device(node)
         if device is not None and device != _device(self._op):
             return "it is on another device"
-        if has_data_dependent_size(node):
-            return "its size depends on data"
+        if data_dependent_sizes(node) - self._known_sizes:
+            return "a size or a number depends on data"
         return None
 
     def _take_what_is_needed_beside(self) -> None:
@@ -278,7 +282,12 @@ class _Finder:
             if kind == NodeKind.SIZE:
                 continue
             reason = refusal_of(node) or self._refusal_here(node)
-            others = [u for u in node.users if u not in inside or u in self._shared]
+            others = [
+                user
+                for user in node.users
+                if user not in inside or user in self._shared
+                if kind_of(user) != NodeKind.SIZE
+            ]
             if reason is None and others and not kind.is_free:
                 if any(
                     u in self._early or self._order[u] < self._order[self._op]
@@ -286,7 +295,7 @@ class _Finder:
                 ):
                     reason = "others read it before the op is done"
             if reason is None and not kind.is_free and not _is_computed_here(node):
-                reason = "it was fused into another dispatch"
+                reason = "it is in memory already"
             if reason is None and self._left <= 0 and not kind.is_free:
                 reason = "config.range_dispatch.max_fused_nodes is reached"
             if reason is not None:
@@ -339,11 +348,10 @@ def _tensors_read(nodes: Collection[Node]) -> OrderedSet[Node]:
 
 
 def _returns_plain_tensors(op: Node) -> bool:
-    """Whether an op returns tensors only, whose sizes do not depend on data."""
+    """Whether an op returns tensors only."""
     values: Any = op.meta.get("val")
     parts = values if _is_tuple(op) else [values]
-    is_plain = all(isinstance(part, torch.Tensor) for part in parts)
-    return is_plain and not has_data_dependent_size(op)
+    return all(isinstance(part, torch.Tensor) for part in parts)
 
 
 def _is_tuple(node: Node) -> bool:
