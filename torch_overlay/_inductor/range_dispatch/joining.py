@@ -107,7 +107,7 @@ def _joined(joint: Joint, follower: Node) -> Joint:
     first, *others = joint.region.ops
     region = region_around(first, [*others, follower])
     if region is None or follower not in region.ops:
-        raise AssertionError(f"{follower} follows {first}, but is out of its reach")
+        raise _CannotJoin("config.range_dispatch.max_fused_nodes is reached")
     if any(
         joint.region.computes(n) > region.computes(n) for n in first.all_input_nodes
     ):

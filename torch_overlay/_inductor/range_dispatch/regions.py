@@ -198,8 +198,8 @@ class _Finder:
             for argument in arguments
         )
         is_ready &= data_dependent_sizes(node) <= self._known_sizes
-        if depends and is_ready and node.target in user_lowerings:
-            self._meet(node)
+        if depends and node.target in user_lowerings:
+            self._meet(node, is_ready)
             return
         if not depends and is_ready and len(self._early) < self._limit:
             if reason is None or is_pure(node):
@@ -219,16 +219,17 @@ class _Finder:
         elif node in self._early:
             self._beside.add(node)
 
-    def _meet(self, follower: Node) -> None:
+    def _meet(self, follower: Node, is_ready: bool) -> None:
         """Take an op that has joined; else it could, unless something is against it."""
-        if follower in self._joined:
+        reason = self._refusal_here(follower)
+        if reason is None and not is_ready:
+            reason = "it reads what is computed later"
+        if reason is None and follower in self._joined:
             self._ops.add(follower)
             self._after.add(follower)
             return
-        self._refused[follower] = "it has an autotuned lowering of its own"
-        if reason := self._refusal_here(follower):
-            self._refused[follower] = reason
-        elif _returns_plain_tensors(follower):
+        self._refused[follower] = reason or "it has an autotuned lowering of its own"
+        if reason is None and _returns_plain_tensors(follower):
             self._followers.add(follower)
 
     def _refuse_rest(self, write: Node) -> None:
