@@ -142,6 +142,52 @@ def expanded(ops, a, b, w):
     return ops.scale(a, w.mean(0).expand(a.shape)) + 1
 
 
+def chunks(ops, a, b, w):
+    gate, up = ops.scale(a, b).chunk(2, -1)
+    return F.silu(gate) * up
+
+
+def chunks_of_an_argument(ops, a, b, w):
+    gate, up = (a * 2).chunk(2, -1)
+    return ops.scale(torch.sigmoid(gate) * up, b[:, : COLUMNS // 2])
+
+
+def one_part_of_a_split_is_read_elsewhere(ops, a, b, w):
+    q, k, v = ops.scale(a, b).relu().split([8, 8, 16], -1)
+    return q.sin() + k.cos(), v @ w[:16]
+
+
+def rotary(ops, a, b, w):
+    q = ops.scale(a, b)
+    first, second = q.view(-1, COLUMNS // 2, 2).unbind(-1)
+    return q * w[0] + torch.cat([-second, first], -1) * w[1]
+
+
+def concatenation(ops, a, b, w):
+    return torch.cat([ops.scale(a, b).relu(), b.sin(), b @ w], -1) + 1
+
+
+def flipped_and_repeated(ops, a, b, w):
+    return ops.scale(a, b).flip(-1).repeat(1, 2)
+
+
+def written_slices(ops, a, b, w):
+    y = ops.scale(a, b)
+    y[:, :4] = b[:, 4:8]
+    y[:, 5] = 0
+    y[0] *= 2
+    return y, F.glu(y)
+
+
+def embedding(ops, a, b, w):
+    return ops.scale(a, F.embedding(a.argmax(-1), w))
+
+
+def small_constants(ops, a, b, w):
+    weights = torch.tensor([2.0, 3.0]).repeat(COLUMNS // 2)
+    return ops.scale(a * torch.tensor(5.0), b) * weights
+
+
 def rows_by_mask(ops, a, b, w):
     """All of them, which nothing but the data tells."""
     x = a[b[:, 0].isfinite()]
@@ -164,6 +210,15 @@ class ScaledByWeights(torch.nn.Module):
 
     def forward(self, a, b):
         return self.computed_with(DISPATCHED, a, b)
+
+
+class ScaledByScalar(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.factor = torch.nn.Parameter(torch.tensor(7.25))
+
+    def forward(self, a, b):
+        return scale(a, b) * self.factor
 
 
 # With the nodes that every branch computes.
@@ -189,6 +244,15 @@ MODELS = [
     (work_beside_that_is_read, 1),
     (input_is_written_later, 1),
     (expanded, 2),
+    (chunks, 5),
+    (chunks_of_an_argument, 3),
+    (one_part_of_a_split_is_read_elsewhere, 4),
+    (rotary, 5),
+    (concatenation, 4),
+    (flipped_and_repeated, 2),
+    (written_slices, None),
+    (embedding, 2),
+    (small_constants, None),
 ]
 
 
@@ -359,6 +423,34 @@ class FusedIntoBranchesTest(FusionTestCase):
         ):
             for argument in re.findall(r"\w+_arg[0-2]_1", body.partition("args")[0]):
                 self.assertIn(f"del {argument}\n", body)
+
+    def test_surroundings_that_differ_in_a_constant(self):
+        """Small ones are written into the kernels: branches are not shared."""
+
+        class Scaled(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.factors = torch.nn.ParameterList(
+                    torch.nn.Parameter(torch.tensor(k)) for k in (2.0, 3.0)
+                )
+
+            def computed_with(self, ops, a, b):
+                return [ops.scale(a, b @ b.t() @ a) * k for k in self.factors]
+
+            def forward(self, a, b):
+                return self.computed_with(DISPATCHED, a, b)
+
+        model = Scaled().eval()
+        with torch.no_grad(), config.patch(freezing=True):
+            compiled = torch.compile(model, dynamic=True)
+            for size in SIZES:
+                a, b, _ = inputs(size)
+                expected = model.computed_with(alone(factor(size)), a, b)
+                self.assertEqual(compiled(a, b), expected, atol=1e-3, rtol=1e-3)
+            compiled = torch.compile(ScaledByScalar().eval(), dynamic=True)
+            _, (code,) = run_and_get_code(compiled, *inputs(70)[:2])
+        self.assertGreaterEqual(code.count("static_cast<float>(7.25)"), 3)
+        self.assertNotIn("_frozen_param", code)
 
     def test_equal_surroundings_share_branches(self):
         def model(ops, a, b, w):

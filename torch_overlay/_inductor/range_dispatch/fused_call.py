@@ -30,6 +30,7 @@ from torch._inductor.utils import convert_to_symint
 from torch._inductor.virtualized import V
 from torch.fx import Graph, GraphModule, map_arg, Node
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
+from torch.utils._mode_utils import no_dispatch
 from torch.utils._ordered_set import OrderedSet
 from torch.utils._python_dispatch import _disable_current_modes
 
@@ -48,8 +49,8 @@ class FusedCall:
     """``calls`` of the region's ops, and the ``region`` around them.
 
     ``nodes`` are IR nodes, each once, and ``positions`` which of them the region's
-    inputs are. ``sources`` are the nodes that the calls' tensors come from, inputs of
-    the region or computed by it.
+    inputs are, but for ``constants``, which branches hold. ``sources`` are the nodes
+    that the calls' tensors come from, inputs of the region or computed by it.
     """
 
     calls: dict[Node, BoundCall]
@@ -57,6 +58,7 @@ class FusedCall:
     nodes: tuple[ir.IRNode, ...]
     symbols: tuple[sympy.Symbol, ...]
     positions: dict[Node, int]
+    constants: dict[Node, torch.Tensor]
     sources: dict[Node, tuple[Node, ...]]
 
     @classmethod
@@ -78,7 +80,10 @@ class FusedCall:
         }
         nodes: list[ir.IRNode] = []
         positions: dict[Node, int] = {}
+        constants = _inlined_constants(region)
         for one in region.inputs:
+            if one in constants:
+                continue
             node = known.get(one)
             if node is None and realize:
                 node = _realized(one, expected.get(one))
@@ -105,7 +110,8 @@ class FusedCall:
             if s not in read
         )
         symbols = symbol_operands(nodes, [*wanted])
-        return cls(by_op, region, tuple(nodes), symbols, positions, sources)
+        operands = tuple(nodes), symbols
+        return cls(by_op, region, *operands, positions, constants, sources)
 
     @property
     def first(self) -> BoundCall:
@@ -133,9 +139,17 @@ class FusedCall:
         ]
         description = [
             *[layouts, self.symbols, own, promised],
-            describe_region(self.region, self.positions),
+            describe_region(self.region, self._names_of_inputs()),
         ]
         return hashlib.sha256(str(description).encode()).hexdigest()[:12]
+
+    def _names_of_inputs(self) -> dict[Node, str]:
+        """The same for what is equal, whatever the graph calls it."""
+        names = {one: f"operand_{n}" for one, n in self.positions.items()}
+        with no_dispatch():
+            for one, value in self.constants.items():
+                names[one] = f"{value.tolist()} {value.dtype} {value.device}"
+        return names
 
     @property
     def operands(self) -> list[Any]:
@@ -196,6 +210,11 @@ class FusedCall:
         attributes: dict[str, Any] = {}
         sizes: dict[Node, Any] = {}
         made = {one: placeholders[n] for one, n in self.positions.items()}
+        for one, constant in self.constants.items():
+            name = f"constant_{len(attributes)}"
+            attributes[name] = constant
+            made[one] = graph.create_node("get_attr", name)
+            made[one].meta = {**one.meta}
 
         def size(expr: Any) -> Any:
             value = getattr(getattr(expr, "node", expr), "expr", expr)
@@ -244,9 +263,9 @@ class FusedCall:
         return GraphModule(attributes, graph, class_name="FusedCandidate")
 
 
-def describe_region(region: Region, positions: dict[Node, int]) -> str:
+def describe_region(region: Region, names_of_inputs: dict[Node, str]) -> str:
     """What the nodes of a region compute, in words that do not name them."""
-    names = {one: f"operand_{n}" for one, n in positions.items()}
+    names = {**names_of_inputs}
     lines = []
     for number, op in enumerate(region.ops):
         for node, index in _parts_of_result(op).items():
@@ -294,6 +313,17 @@ def _sources(call: BoundCall, op: Node) -> tuple[Node, ...]:
         if index is not None:
             found.setdefault(index, leaf)
     return tuple(found[index] for index in range(len(call.nodes)))
+
+
+def _inlined_constants(region: Region) -> dict[Node, torch.Tensor]:
+    """Those that Inductor writes into kernels, so that none has to be an operand."""
+    constants = {}
+    for one in region.inputs:
+        if one.op == "get_attr":
+            _lower_early(one)
+            if not ir.is_storage_and_layout(V.graph.env[one]):
+                constants[one] = operator.attrgetter(str(one.target))(V.graph.module)
+    return constants
 
 
 def _realized(node: Node, expected: ir.IRNode | None) -> ir.IRNode:

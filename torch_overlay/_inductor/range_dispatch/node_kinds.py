@@ -51,7 +51,22 @@ class NodeKind(enum.Enum):
 
 # Of these kinds, but without the tag.
 _POINTWISE = OrderedSet(
-    [aten.constant_pad_nd.default, aten.gather.default, aten.index.Tensor]
+    [
+        aten._unsafe_index.Tensor,
+        aten.avg_pool2d.default,
+        aten.cat.default,
+        aten.constant_pad_nd.default,
+        aten.copy.default,
+        aten.embedding.default,
+        aten.gather.default,
+        aten.glu.default,
+        aten.index.Tensor,
+        aten.lift_fresh_copy.default,
+        aten.repeat.default,
+        aten.select_scatter.default,
+        aten.slice_scatter.default,
+        prims.rev.default,
+    ]
 )
 _REDUCTIONS = OrderedSet(
     [
@@ -85,7 +100,9 @@ def kind_of(node: Node) -> NodeKind:
     if node.op != "call_function" or refusal_of(node) is not None:
         return NodeKind.OTHER
     target: Any = node.target
-    if target is operator.getitem or _is_reduction(target):
+    if target is operator.getitem:
+        return kind_of(node.all_input_nodes[0])
+    if _is_reduction(target):
         return NodeKind.REDUCTION
     if target in _CREATIONS:
         return NodeKind.CREATION
@@ -103,7 +120,9 @@ def refusal_of(node: Node) -> str | None:
         return f"it is a {node.op}"
     if target is operator.getitem:
         source: Any = node.args[0]
-        return None if _is_reduction(source.target) else "it is part of a tuple"
+        if _is_reduction(source.target) or is_view_of_other(source.target):
+            return refusal_of(source)
+        return "it is part of a tuple"
     if not isinstance(target, torch._ops.OpOverload):
         return "it is no operator"
     if target in user_lowerings:
@@ -174,9 +193,10 @@ def _is_of_fusable_kind(target: torch._ops.OpOverload) -> bool:
     if not torch._library.utils.is_builtin(target):
         return False
     returns = target._schema.returns
-    if len(returns) != 1 or str(returns[0].type) != "Tensor":
-        return False
-    return torch.Tag.pointwise in target.tags or is_view_of_other(target)
+    if len(returns) == 1 and is_view_of_other(target):
+        return str(returns[0].type) in ("Tensor", "List[Tensor]")
+    is_tensor = len(returns) == 1 and str(returns[0].type) == "Tensor"
+    return is_tensor and torch.Tag.pointwise in target.tags
 
 
 def _refusal_of_values(node: Node) -> str | None:
@@ -186,9 +206,8 @@ def _refusal_of_values(node: Node) -> str | None:
             return "it does not return a plain tensor"
         if type(value) is not torch._subclasses.FakeTensor:
             return "it returns a tensor subclass"
-        if not is_view_of_other(
-            node.target
-        ) and not is_non_overlapping_and_dense_or_false(value):
+        is_dense = is_non_overlapping_and_dense_or_false(value)
+        if not is_dense and not _has_strides_of_a_view(node.target):
             return "its result is not dense"
     for argument in node.all_input_nodes:
         value = argument.meta.get("val")
@@ -202,6 +221,11 @@ def is_view_of_other(target: Any) -> bool:
     return isinstance(target, torch._ops.OpOverload) and (
         is_view(target) or target is aten._unsafe_view.default
     )
+
+
+def _has_strides_of_a_view(target: Any) -> bool:
+    # What is written to a view of a functional graph comes as a copy like the view.
+    return is_view_of_other(target) or target is aten.copy.default
 
 
 def makes_sizes(node: Node) -> bool:

@@ -186,7 +186,7 @@ class _Finder:
         arguments = [n for n in node.all_input_nodes if kind_of(n) != NodeKind.SIZE]
         taken = OrderedSet([self._op, *self._after])
         depends = any(argument in taken for argument in arguments)
-        if is_part_of(node, self._ops):
+        if is_part_of(node, taken):
             self._after.add(node)
             return
         kind = kind_of(node)
@@ -245,9 +245,19 @@ class _Finder:
         device = _device(node)
         if device is not None and device != _device(self._op):
             return "it is on another device"
+        if node.target is torch.ops.aten.cat.default:
+            parts = node.all_input_nodes
+            if 2 * sum(map(self._is_written_in_place, parts)) > len(parts):
+                return "most of its parts are computed in their places in it"
         if data_dependent_sizes(node) - self._known_sizes:
             return "a size or a number depends on data"
         return None
+
+    def _is_written_in_place(self, part: Node) -> bool:
+        """Whether a kernel that is not Inductor's own computes a part of a ``cat``."""
+        is_computed = part.op == "call_function" and len(part.users) == 1
+        is_fused = part is self._op or part in self._after
+        return is_computed and not is_fused and refusal_of(part) is not None
 
     def _take_what_is_needed_beside(self) -> None:
         """Of the work beside the op, fuse what only the region reads.
@@ -261,6 +271,13 @@ class _Finder:
                 if is_free or self._left > 0:
                     self._after.add(node)
                     self._left -= not is_free
+        # Parts of what stays outside are read as they are.
+        taken = OrderedSet([self._op, *self._after])
+        self._after -= OrderedSet(
+            node
+            for node in self._beside
+            if node.target is operator.getitem and not is_part_of(node, taken)
+        )
         self._after = OrderedSet(sorted(self._after, key=self._order.__getitem__))
         needed: OrderedSet[Node] = OrderedSet()
         for node in reversed(self._early - self._after):
