@@ -244,7 +244,7 @@ MODELS = [
     (work_beside_that_is_read, 1),
     (input_is_written_later, 1),
     (expanded, 2),
-    (chunks, 5),
+    (chunks, None),
     (chunks_of_an_argument, 3),
     (one_part_of_a_split_is_read_elsewhere, 4),
     (rotary, 5),
