@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import inspect
+import itertools
 from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
@@ -91,10 +92,10 @@ def range_dispatch(implementations: Sequence[Implementation]) -> Implementation:
 def force_winners(winners: Sequence[Callable[..., Any]]) -> None:
     """Make the base take these, range by range, in place of what it would time.
 
-    It asks ``autotune_custom_op`` for each range's winner, in order, and reads no more
-    than this of the answer.
+    For each call it asks ``autotune_custom_op`` for each range's winner, in order, and
+    reads no more than this of the answer.
     """
-    remaining = iter(winners)
+    remaining = itertools.cycle(winners)
 
     def forced(*args: Any, **kwargs: Any) -> tuple[None, SimpleNamespace]:
         return None, SimpleNamespace(

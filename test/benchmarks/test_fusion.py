@@ -11,14 +11,17 @@ import tempfile
 import unittest
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
+from torch._inductor.kernel import custom_op
 
 BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
 sys.path.append(str(BENCHMARKS))
 
 import fusion  # noqa: E402
+from dispatch_peers import force_winners  # noqa: E402
 from fusion_models import make_implementation, make_inputs, with_op  # noqa: E402
 from fusion_peers import HIDDEN, Model, MODELS, rows_for  # noqa: E402
 from fusion_report import counted_goals, timed_goals  # noqa: E402
@@ -38,6 +41,14 @@ class ModelsTest(unittest.TestCase):
                     op = make_implementation(model, branch)
                     outputs = with_op(model, op)(*inputs)
                     torch.testing.assert_close(outputs, expected, rtol=0, atol=0)
+
+    def test_the_base_takes_the_same_winners_for_every_call(self) -> None:
+        winners = [make_implementation(MODELS["two_ops"], n) for n in range(2)]
+        with mock.patch.object(custom_op, "autotune_custom_op"):
+            force_winners(winners)
+            ask: Any = custom_op.autotune_custom_op
+            asked = [ask()[1] for _ in range(4)]
+        self.assertEqual([one.decomposition for one in asked], winners * 2)
 
     def test_rows_are_no_other_size(self) -> None:
         self.assertNotIn(HIDDEN, [rows_for(branch) for branch in range(64)])
