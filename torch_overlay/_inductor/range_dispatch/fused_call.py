@@ -207,6 +207,9 @@ class FusedCall:
         for index, value in enumerate(self.fake_operands()):
             placeholders.append(graph.placeholder(f"arg{index}_1"))
             placeholders[-1].meta["val"] = value
+        # Tools tell by names which nodes of the graph a kernel is from.
+        for node in self.region.nodes:
+            graph._graph_namespace.create_name(node.name, None)
         attributes: dict[str, Any] = {}
         sizes: dict[Node, Any] = {}
         made = {one: placeholders[n] for one, n in self.positions.items()}
@@ -237,7 +240,6 @@ class FusedCall:
             inner = dict(zip(own, [*tensors, *symbols], strict=True))
             results: Any = graph.graph_copy(graph_module.graph, inner)
             for node, copied in inner.items():
-                # Tools tell by names which nodes of the graph a kernel is from.
                 if node.op != "placeholder":
                     copied.name = f"{op.name}_{node.name}"
             for node in graph_module.graph.find_nodes(op="get_attr"):

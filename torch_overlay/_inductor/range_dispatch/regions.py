@@ -307,7 +307,7 @@ class _Finder:
                 if kind_of(user) != NodeKind.SIZE
             ]
             if reason is None and others and not kind.is_free:
-                if any(
+                if _is_tuple(node) or any(
                     u in self._early or self._order[u] < self._order[self._op]
                     for u in others
                 ):
