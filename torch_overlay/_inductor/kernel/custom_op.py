@@ -66,7 +66,7 @@ from torch._inductor.range_dispatch.spec import (
     resolve_op,
     SizeWeights,
 )
-from torch._inductor.range_dispatch.tracing import output_values, TracedCandidate
+from torch._inductor.range_dispatch.trace.tracing import output_values, TracedCandidate
 from torch._inductor.select_algorithm import ExternKernelChoice
 from torch.fx.experimental.symbolic_shapes import is_symbolic
 

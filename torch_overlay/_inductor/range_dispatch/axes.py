@@ -11,7 +11,7 @@ import sympy
 
 import torch
 from torch._inductor.range_dispatch.configs import callable_name
-from torch._inductor.range_dispatch.guards import is_guard_error
+from torch._inductor.range_dispatch.trace.guards import is_guard_error
 from torch._inductor.virtualized import V
 
 if TYPE_CHECKING:

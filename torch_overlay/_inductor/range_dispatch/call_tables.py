@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch._inductor.range_dispatch.binding import BoundCall
     from torch._inductor.range_dispatch.candidates import Candidate
     from torch._inductor.range_dispatch.sizes import SymbolValues
-    from torch._inductor.range_dispatch.tracing import TracedCandidate
+    from torch._inductor.range_dispatch.trace.tracing import TracedCandidate
 
 
 log = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch._inductor.range_dispatch.binding import BoundCall
     from torch._inductor.range_dispatch.sizes import RangeTask
     from torch._inductor.range_dispatch.spec import Registration
-    from torch._inductor.range_dispatch.tracing import TracedCandidate
+    from torch._inductor.range_dispatch.trace.tracing import TracedCandidate
     from torch.utils._ordered_set import OrderedSet
 
 

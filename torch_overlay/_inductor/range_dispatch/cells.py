@@ -6,7 +6,6 @@ import itertools
 import logging
 from typing import Any, TYPE_CHECKING
 
-from torch._inductor.range_dispatch.narrowing import known_to_be_in
 from torch._inductor.range_dispatch.ranges import Cell, overlaps, SizeRange
 from torch._inductor.range_dispatch.sampling import spread_sizes
 from torch._inductor.range_dispatch.sizes import (
@@ -21,6 +20,8 @@ from torch._inductor.range_dispatch.sizes import (
     SymbolValues,
     vary_one_symbol,
 )
+
+from torch._inductor.range_dispatch.trace.narrowing import known_to_be_in
 from torch._inductor.virtualized import V
 from torch.utils._ordered_set import OrderedSet
 

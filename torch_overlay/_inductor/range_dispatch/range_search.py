@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from torch._inductor.range_dispatch.dispatch_on import SearchedSizes
     from torch._inductor.range_dispatch.segments import Option, Time
     from torch._inductor.range_dispatch.spec import Registration
-    from torch._inductor.range_dispatch.tracing import TracedCandidate
+    from torch._inductor.range_dispatch.trace.tracing import TracedCandidate
 
 
 log = logging.getLogger(__name__)

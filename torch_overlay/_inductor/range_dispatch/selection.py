@@ -31,8 +31,8 @@ from torch._inductor.range_dispatch.spec import (
     FALLBACK,
     Registration,
 )
+from torch._inductor.range_dispatch.trace.variants import Variants
 from torch._inductor.range_dispatch.tuning import Bench, Contest, Measured, tune
-from torch._inductor.range_dispatch.variants import Variants
 from torch._inductor.virtualized import V
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from torch._inductor.range_dispatch.fused_call import FusedCall
 
     from torch._inductor.range_dispatch.timing import Timings
-    from torch._inductor.range_dispatch.tracing import TracedCandidate
+    from torch._inductor.range_dispatch.trace.tracing import TracedCandidate
     from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 

@@ -14,9 +14,9 @@ from torch._inductor.range_dispatch.inputs import make_inputs, operand_layouts
 from torch._inductor.range_dispatch.progress import show_range, TuningProgress
 from torch._inductor.range_dispatch.ranks import find_peers, Peers
 from torch._inductor.range_dispatch.sizes import evaluate
-from torch._inductor.range_dispatch.tracing import TracedCandidate
+from torch._inductor.range_dispatch.trace.tracing import TracedCandidate
+from torch._inductor.range_dispatch.trace.variants import warn_dropped
 from torch._inductor.range_dispatch.tuning_cache import TuningCache
-from torch._inductor.range_dispatch.variants import warn_dropped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from torch._inductor.range_dispatch.sizes import SymbolValues
     from torch._inductor.range_dispatch.spec import Registration
     from torch._inductor.range_dispatch.split_search import SearchRules
-    from torch._inductor.range_dispatch.tracing import TracedCandidate
+    from torch._inductor.range_dispatch.trace.tracing import TracedCandidate
 
 
 log = logging.getLogger(__name__)

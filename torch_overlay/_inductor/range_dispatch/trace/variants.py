@@ -7,15 +7,15 @@ import logging
 from typing import Any, TYPE_CHECKING
 
 from torch._dynamo.utils import counters
-from torch._inductor.range_dispatch.guards import (
+from torch._inductor.range_dispatch.trace.guards import (
     constrained_symbols,
     Guard,
     install_guard,
     MAX_ADMITTED,
     NeedsGuard,
 )
-from torch._inductor.range_dispatch.narrowing import known_to_be_in
-from torch._inductor.range_dispatch.tracing import (
+from torch._inductor.range_dispatch.trace.narrowing import known_to_be_in
+from torch._inductor.range_dispatch.trace.tracing import (
     AddsGuards,
     CandidateRejected,
     trace_candidate,

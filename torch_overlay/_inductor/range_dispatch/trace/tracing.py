@@ -20,7 +20,7 @@ from torch._functorch._aot_autograd.functional_utils import (
     to_fun,
 )
 from torch._inductor import config
-from torch._inductor.range_dispatch.guards import (
+from torch._inductor.range_dispatch.trace.guards import (
     admitting_guards,
     Guard,
     is_guard_error,
