@@ -178,6 +178,28 @@ class BoundCall:
             sorted(OrderedSet(i for name, i in self._tensor_slots() if name in written))
         )
 
+    def named_operands(self) -> list[tuple[str, int]]:
+        """What each tensor was passed for, and which operand it is.
+
+        One of a list is named ``tensors[1]``.
+        """
+        found = []
+        for name, slots in self._by_name().items():
+            leaves = pytree.tree_leaves(slots)
+            for place, slot in enumerate(leaves):
+                if isinstance(slot, _TensorSlot):
+                    within = f"[{place}]" if slot is not slots else ""
+                    found.append((f"{name}{within}", slot.index))
+        return found
+
+    def named_scalars(self) -> list[tuple[str, sympy.Expr]]:
+        """The symbolic numbers that were passed, by argument name."""
+        return [
+            (name, slot.expr)
+            for name, slot in self._by_name().items()
+            if isinstance(slot, _SymbolicSlot)
+        ]
+
     def _tensor_slots(self) -> list[tuple[str, int]]:
         return [
             (name, slot.index)

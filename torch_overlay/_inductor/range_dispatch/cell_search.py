@@ -10,7 +10,7 @@ from torch._inductor.range_dispatch.budget import Budget
 from torch._inductor.range_dispatch.choosing import combined, fastest
 from torch._inductor.range_dispatch.grid_search import Place, search_grid
 from torch._inductor.range_dispatch.progress import TuningProgress
-from torch._inductor.range_dispatch.sizes import input_bytes, settled
+from torch._inductor.range_dispatch.sizes import input_bytes
 from torch._inductor.range_dispatch.tuning import Bench, Contest, Measured
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class CellSearch:
         self._bench = bench
         self._tasks = tasks
         self._contests = [
-            [Contest(able, task, settled(s, task.sizes)) for s in task.samples]
+            [Contest(able, task, sample_for(able, s, task.sizes)) for s in task.samples]
             for task, able in zip(tasks, usable)
         ]
         self._budget = Budget(registration.seconds)

@@ -13,6 +13,7 @@ from torch._dynamo.utils import counters
 from torch._inductor import config, metrics
 from torch._inductor.async_compile import get_compile_threads
 from torch._inductor.codecache import PyCodeCache
+from torch._inductor.range_dispatch.trace.holding import assumed
 from torch._inductor.virtualized import V
 
 if TYPE_CHECKING:
@@ -112,7 +113,12 @@ def generate_code(
         **traced.candidate.config_patches,
     }
     shape_env = V.graph.sizevars.shape_env
-    with _unseen_by_metrics(), shape_env.suppress_guards(), config.patch(patches):
+    with (
+        _unseen_by_metrics(),
+        assumed([traced.needs]),
+        shape_env.suppress_guards(),
+        config.patch(patches),
+    ):
         graph = GraphLowering(
             gm=traced.graph_module,
             example_inputs=fake_operands,

@@ -22,7 +22,6 @@ from torch._inductor.range_dispatch.sizes import (
     evaluate,
     RangeTask,
     Sample,
-    settled,
     SymbolValues,
     values_near,
     values_up_to,
@@ -33,6 +32,7 @@ from torch._inductor.range_dispatch.split_search import (
     SplitSearch,
 )
 from torch._inductor.range_dispatch.timing import SHORTEST, Timing, Timings
+from torch._inductor.range_dispatch.trace.holding import sample_for
 from torch._inductor.range_dispatch.tuning import Bench, Contest, Measured
 from torch.utils._ordered_set import OrderedSet
 
@@ -166,7 +166,7 @@ class RangeSearch:
         ]
 
     def _contest(self, index: int, values: SymbolValues) -> Contest:
-        sample = settled(Sample(values), [self._size])
+        sample = sample_for(self._able[index], Sample(values), [self._size])
         return Contest(self._able[index], self._tasks[index], sample)
 
     def _index_of(self, size: int) -> int:

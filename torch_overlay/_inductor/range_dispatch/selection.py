@@ -8,6 +8,8 @@ import weakref
 from dataclasses import dataclass, field
 from typing import Any, TYPE_CHECKING, TypeAlias
 
+import sympy
+
 import torch
 from torch._inductor import config
 from torch._inductor.range_dispatch.agreement import (
@@ -25,11 +27,18 @@ from torch._inductor.range_dispatch.grid_search import neighbours, steps_between
 from torch._inductor.range_dispatch.range_search import RangeSearch
 from torch._inductor.range_dispatch.ranges import Cell, ranges_from_split_points
 from torch._inductor.range_dispatch.ranks import AgreementError
-from torch._inductor.range_dispatch.sizes import concrete, RangeTask, settled
+from torch._inductor.range_dispatch.sizes import concrete, RangeTask
 from torch._inductor.range_dispatch.spec import (
     check_config_list,
     FALLBACK,
     Registration,
+)
+from torch._inductor.range_dispatch.trace.drops import Dropped, Drops
+from torch._inductor.range_dispatch.trace.guards import within
+from torch._inductor.range_dispatch.trace.holding import (
+    hold,
+    hold_where_it_wins,
+    sample_for,
 )
 from torch._inductor.range_dispatch.trace.variants import Variants
 from torch._inductor.range_dispatch.tuning import Bench, Contest, Measured, tune
@@ -37,8 +46,6 @@ from torch._inductor.virtualized import V
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import sympy
 
     from torch._inductor.range_dispatch.axes import Axis
     from torch._inductor.range_dispatch.dispatch_on import SearchedSizes
@@ -80,13 +87,19 @@ class Selection:
     """The choices for one call, and the fake operands that its graphs are over.
 
     ``number`` tells apart the selections of one compile. ``decision`` is what ranks
-    agreed on, None if the winners were given.
+    agreed on, None if the winners were given. ``dropped`` are the candidates that could
+    not be used.
     """
 
     choices: list[RangeChoice]
     fake_operands: Sequence[Any]
     number: int
     decision: Decision | None
+    dropped: tuple[Dropped, ...] = ()
+
+
+class UnusableWinner(RuntimeError):
+    """A winner that was given with ``winners=`` cannot be used."""
 
 
 # By compile and signature; the call stays with it, as signatures hold identities.
@@ -123,8 +136,14 @@ def select_winners(
             dispatched = tasks[0].sizes
             selector = _Selector(registration, call, expected, dispatched, fused)
             choices = selector.choose(tasks)
+        selector.drops.warn()
+        selector.guard_on_needs(choices or ())
         selection = choices and Selection(
-            choices, selector.fake_operands, len(known), selector.decision
+            choices,
+            selector.fake_operands,
+            len(known),
+            selector.decision,
+            selector.drops.listed(),
         )
         known[key] = call, selection or None
     selection = known[key][1]
@@ -155,7 +174,9 @@ class _Selector:
         self._configured_for_all: Sequence[Candidate] | None = None
         self._configured_by_range: dict[Cell, Sequence[Candidate]] = {}
         is_given = registration.winners is not None
-        self._variants = Variants(call, expected, sizes, is_given)
+        self.drops = Drops(call)
+        self._sizes = sizes
+        self._variants = Variants(call, expected, sizes, is_given, self.drops)
         self.decision: Decision | None = None
 
     @property
@@ -163,8 +184,25 @@ class _Selector:
         """Fake tensors and SymInts in the operands' place."""
         return self._variants.fake_operands
 
+    def guard_on_needs(self, choices: Sequence[RangeChoice]) -> None:
+        """Let the graph that is compiled hold for the sizes that its winners need."""
+        left_out = [*self._variants.left_out]
+        if left_out and choices:
+            hold(sympy.Not(within(left_out, self._sizes)))
+        for winner in dict.fromkeys(choice.winner for choice in choices):
+            if winner.needs:
+                own = [c.task.cell for c in choices if c.winner is winner]
+                others = [c.task.cell for c in choices if c.winner is not winner]
+                others += left_out
+                hold_where_it_wins(winner.needs, own, others, self._sizes)
+
     def choose(self, tasks: Sequence[RangeTask]) -> list[RangeChoice] | None:
-        usable = [self._usable(task) for task in tasks]
+        able_by_task = [(task, self._usable(task)) for task in tasks]
+        left_out = self._variants.left_out
+        kept = [(t, able) for t, able in able_by_task if t.cell not in left_out]
+        if not kept:
+            return None
+        tasks, usable = map(list, zip(*kept))
         matter = self._matter()
         known = None
         if matter is not None:
@@ -228,7 +266,7 @@ class _Selector:
 
     def search(self, task: SearchTask) -> list[RangeChoice] | None:
         """Ranges with their winners, found by timing unless ranks agreed before."""
-        bench = Bench(self._registration, self._call, self.fake_operands, self._fused)
+        bench = self._bench()
         search = RangeSearch(
             self._registration,
             task.searched,
@@ -303,14 +341,14 @@ class _Selector:
         collectives, which all ranks time in step.
         """
         contests = [
-            Contest(able, task, settled(sample, task.sizes))
+            Contest(able, task, sample_for(able, sample, task.sizes))
             for able, task in zip(usable, tasks)
             if len(able) > 1
             for sample in task.samples
         ]
         if not contests:
             return [[] for _ in tasks]
-        bench = Bench(self._registration, self._call, self.fake_operands, self._fused)
+        bench = self._bench()
         if len(tasks[0].axes) > 1 and all(c.peers() is None for c in contests):
             search = CellSearch(self._registration, self._call, bench, tasks, usable)
             return search.run()
@@ -319,6 +357,11 @@ class _Selector:
             [one for contest, one in zip(contests, measured) if contest.task is task]
             for task in tasks
         ]
+
+    def _bench(self) -> Bench:
+        return Bench(
+            self._registration, self._call, self.fake_operands, self.drops, self._fused
+        )
 
     def _last_resort(self, task: RangeTask) -> TracedCandidate | None:
         """The op itself, for a range that no candidate is left for."""
@@ -382,8 +425,41 @@ class _Selector:
         distinct = dict.fromkeys(competing)
         graphs = (self._variants.graph_for(candidate, task) for candidate in distinct)
         usable = [traced for traced in graphs if traced is not None]
+        if (
+            fixed is not None
+            and not usable
+            and task.cell not in self._variants.left_out
+        ):
+            self._check_usable(task, fixed)
         # Which candidate is fastest may differ from run to run: the first one wins.
         return usable[:1] if _is_deterministic() else usable
+
+    def _check_usable(self, task: RangeTask, winner: Candidate) -> None:
+        """Raise for a winner that was dropped, unless config says to fall back.
+
+        Raises:
+            UnusableWinner: it was given.
+            ValueError: the config has another value.
+        """
+        allowed = ("error", "fallback")
+        on_unusable = config.range_dispatch.on_unusable_winner
+        if on_unusable not in allowed:
+            raise ValueError(
+                "config.range_dispatch.on_unusable_winner must be one of "
+                f"{', '.join(allowed)}, got {on_unusable!r}"
+            )
+        if self._registration.winners is None or on_unusable == "fallback":
+            return
+        reasons = [
+            one.reason
+            for one in self.drops.of(winner)
+            if not one.ranges or str(task.cell) in one.ranges
+        ]
+        raise UnusableWinner(
+            f"winners[{task.index}] of {self._call.op}, {winner}, cannot be used for "
+            f"range {task.cell}: {'; '.join(reasons)}. To run the op itself there: "
+            "config.range_dispatch.on_unusable_winner = 'fallback'"
+        )
 
     def _configured(self, task: RangeTask) -> Sequence[Candidate]:
         """A candidate for each config of the range.

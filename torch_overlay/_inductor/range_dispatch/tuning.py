@@ -14,8 +14,12 @@ from torch._inductor.range_dispatch.inputs import make_inputs, operand_layouts
 from torch._inductor.range_dispatch.progress import show_range, TuningProgress
 from torch._inductor.range_dispatch.ranks import find_peers, Peers
 from torch._inductor.range_dispatch.sizes import evaluate
-from torch._inductor.range_dispatch.trace.tracing import TracedCandidate
-from torch._inductor.range_dispatch.trace.variants import warn_dropped
+from torch._inductor.range_dispatch.trace.holding import suits
+from torch._inductor.range_dispatch.trace.tracing import (
+    as_rejection,
+    CandidateRejected,
+    TracedCandidate,
+)
 from torch._inductor.range_dispatch.tuning_cache import TuningCache
 
 if TYPE_CHECKING:
@@ -24,9 +28,11 @@ if TYPE_CHECKING:
     from torch._inductor.range_dispatch.binding import BoundCall
     from torch._inductor.range_dispatch.candidates import Candidate
     from torch._inductor.range_dispatch.fused_call import FusedCall
+    from torch._inductor.range_dispatch.ranges import Cell
     from torch._inductor.range_dispatch.sizes import RangeTask, Sample, SymbolValues
     from torch._inductor.range_dispatch.spec import Registration
     from torch._inductor.range_dispatch.split_search import SearchRules
+    from torch._inductor.range_dispatch.trace.drops import Drops
     from torch.utils._ordered_set import OrderedSet
 
 
@@ -78,9 +84,14 @@ class Bench:
         registration: Registration,
         call: BoundCall,
         fake_operands: Sequence[Any],
+        drops: Drops,
         fused: FusedCall | None = None,
     ) -> None:
-        """``fused`` is the call with what candidates are timed with, if anything."""
+        """``fused`` is the call with what candidates are timed with, if anything.
+
+        Candidates that do not compile or run are added to ``drops``.
+        """
+        self._drops = drops
         self._fused = fused
         self._composed: dict[TracedCandidate, TracedCandidate] = {}
         self._registration = registration
@@ -115,7 +126,9 @@ class Bench:
         for one in contest.candidates:
             if one not in self._composed:
                 composed = self._fused.compose([one.graph_module])
-                self._composed[one] = TracedCandidate(one.candidate, composed)
+                self._composed[one] = TracedCandidate(
+                    one.candidate, composed, one.needs
+                )
         return [self._composed[one] for one in contest.candidates]
 
     def _described(self, contests: Sequence[Contest]) -> list[Described]:
@@ -129,14 +142,16 @@ class Bench:
         """Compile every graph that competes in one of the contests, side by side."""
         distinct = dict.fromkeys(one for c in contests for one in self._as_timed(c))
         new = [one for one in distinct if one not in self._compiled]
-        on_failure = _dropping(self._call, "for all ranges: it does not compile")
+        on_failure = _dropping(self._drops, None, "it does not compile")
         done = modules.compile_candidates(new, self._fake_operands, on_failure)
         self._compiled.update(dict.fromkeys(new))
         self._compiled.update((one.traced, one) for one in done)
 
     def running(self, contest: Contest) -> list[modules.CompiledCandidate]:
-        """The modules of the candidates that could be compiled."""
-        found = (self._compiled.get(one) for one in self._as_timed(contest))
+        """The modules of the candidates that could be compiled and take its sizes."""
+        values = contest.sample.values
+        able = [one for one in self._as_timed(contest) if suits(one.needs, values)]
+        found = (self._compiled.get(one) for one in able)
         return [one for one in found if one is not None]
 
     def time(
@@ -160,6 +175,7 @@ class Bench:
             running,
             seconds_each,
             peers,
+            _dropping(self._drops, contest.task.cell, "it does not run"),
         )
         timings = _better(before or {}, timings)
         if timings:
@@ -228,6 +244,7 @@ def _time(
     running: Sequence[modules.CompiledCandidate],
     seconds_each: float,
     peers: Peers | None,
+    on_failure: Callable[[Candidate, Exception], None],
 ) -> timing.Timings:
     """What the candidates that can be run on the range's sizes take."""
     if not running:
@@ -260,7 +277,7 @@ def _time(
         inputs,
         registration.benchmark_with_cudagraphs,
         seconds_each * len(running),
-        _dropping(call, f"for range {cell}: it does not run"),
+        on_failure,
         **together,
     )
 
@@ -289,9 +306,11 @@ def _meet(
     return meeting
 
 
-def _dropping(call: BoundCall, where: str) -> Callable[[Candidate, Exception], None]:
-    def drop(candidate: Candidate, reason: Exception) -> None:
-        warn_dropped(call, candidate, where, reason)
+def _dropping(
+    drops: Drops, cell: Cell | None, what: str
+) -> Callable[[Candidate, Exception], None]:
+    def drop(candidate: Candidate, error: Exception) -> None:
+        drops.add(candidate, cell, CandidateRejected(what, str(as_rejection(error))))
 
     return drop
 

@@ -1,74 +1,133 @@
-"""Which guards on sizes a candidate may add to the graph that is being compiled.
+"""What a candidate's graph needs of sizes, judged by what it is about.
 
-A candidate that chooses by a size in Python is valid for some sizes only and is
-dropped, unless its range decides the choice. A guard that operators ask for is another
-matter: that two inputs have equal sizes, or that a size fits a tensor which the
-implementation closes over, is part of what the call means.
+A condition on the dispatched size is decided by the range that the graph is for. If it
+is not, the graph is of use for a winner that was given, with a guard for that range.
+Conditions on other sizes are guards of the graph that is compiled if the candidate
+wins, as they would be if it were compiled alone.
 """
 
 from __future__ import annotations
 
-import contextlib
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import sympy
 
+from torch._inductor.range_dispatch.trace.proving import holds_for_all
 from torch.fx.experimental.symbolic_shapes import (
     _ShapeEnvGuardError,
     free_unbacked_symbols,
     ShapeEnv,
+    StrictMinMaxConstraint,
 )
 from torch.utils._ordered_set import OrderedSet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from types import FrameType
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from torch._inductor.range_dispatch.ranges import Cell
 
-# Guards that one candidate may be admitted with, each found by one more trace.
-MAX_ADMITTED = 32
+    # The smallest and the largest value, None if there is none.
+    Bounds = Mapping[sympy.Symbol, tuple[int, int | None]]
 
 
 @dataclass(frozen=True)
-class Guard:
-    """A guard that tracing asked for: ``expr`` has ``value``.
+class Needs:
+    """Conditions under which a candidate's graph is right.
 
-    ``from_python`` if Python code outside torch asked, by using a size as a condition
-    or a number, and not an operator.
+    Those ``of_range`` concern only sizes of the range that the graph is for, and were
+    not decided by it; the others hold ``always``.
     """
 
-    expr: sympy.Basic
-    value: sympy.Basic
-    from_python: bool
+    always: tuple[sympy.Basic, ...] = ()
+    of_range: tuple[sympy.Basic, ...] = ()
 
-    @property
-    def equates(self) -> tuple[sympy.Basic, sympy.Basic] | None:
-        """The two sides, if the guard is an equality that holds."""
-        if isinstance(self.expr, sympy.Eq) and self.value == sympy.true:
-            return self.expr.lhs, self.expr.rhs
-        if isinstance(self.expr, sympy.Ne) and self.value == sympy.false:
-            return self.expr.lhs, self.expr.rhs
-        return None
-
-    @property
-    def equates_sizes(self) -> bool:
-        """Whether it says that two sizes are equal, neither of them a constant."""
-        return bool(self.equates) and all(s.free_symbols for s in self.equates or ())
-
-    @property
-    def depends_on_data(self) -> bool:
-        """Whether it is decided when the graph runs, so that nothing can be guarded."""
-        return bool(free_unbacked_symbols(self.expr))
+    def __bool__(self) -> bool:
+        return bool(self.always or self.of_range)
 
 
-class NeedsGuard(Exception):
-    """Tracing needs an admitted guard, to be installed before it is done again."""
+def sort_needs(
+    conditions: Iterable[sympy.Basic],
+    dispatched: OrderedSet[sympy.Symbol],
+    bounds: Bounds,
+) -> Needs:
+    """What is left of conditions, of which some are true for all sizes in bounds.
 
-    def __init__(self, guard: Guard) -> None:
-        super().__init__(f"{guard.expr} == {guard.value}")
-        self.guard = guard
+    That different sizes are equal is part of what a call means, whichever they are.
+    """
+    always: OrderedSet[sympy.Basic] = OrderedSet()
+    of_range: OrderedSet[sympy.Basic] = OrderedSet()
+    for condition in conditions:
+        if free_unbacked_symbols(condition) or _is_known(condition, bounds):
+            continue
+        if condition.free_symbols <= dispatched and not equates_sizes(condition):
+            of_range.add(condition)
+        else:
+            always.add(condition)
+    return Needs(tuple(always), tuple(of_range))
+
+
+def equates_sizes(condition: sympy.Basic) -> bool:
+    """Whether it says that two sizes are equal, neither of them a constant."""
+    return (
+        isinstance(condition, sympy.Eq)
+        and all(side.free_symbols for side in condition.args)
+        and len(condition.free_symbols) > 1
+    )
+
+
+def _is_known(condition: sympy.Basic, bounds: Bounds) -> bool:
+    symbols = [*condition.free_symbols]
+    if not symbols:
+        return condition == sympy.true
+    if len(symbols) > 1 or symbols[0] not in bounds:
+        return False
+    return holds_for_all(condition, *bounds[symbols[0]])
+
+
+def within(cells: Sequence[Cell], sizes: Sequence[sympy.Expr]) -> sympy.Basic:
+    """The condition that the dispatched sizes lie in one of the cells."""
+    boxes = []
+    for cell in cells:
+        sides = []
+        for size, size_range in zip(sizes, cell.ranges, strict=True):
+            if size_range.start:
+                sides.append(sympy.Ge(size, size_range.start))
+            if size_range.end is not None:
+                sides.append(sympy.Le(size, size_range.end))
+        boxes.append(sympy.And(*sides))
+    return sympy.Or(*boxes)
+
+
+@dataclass(frozen=True)
+class Promised:
+    """Symbols of dimensions that the user promised something of.
+
+    Those ``marked`` dynamic must not become constants, and those that were given
+    ``bounds`` must not be guarded on at all.
+    """
+
+    marked: OrderedSet[sympy.Symbol]
+    bounded: OrderedSet[sympy.Symbol]
+
+    @classmethod
+    def of(cls, shape_env: ShapeEnv) -> Promised:
+        """What the inputs of the graph that is compiled were marked with."""
+        marked: OrderedSet[sympy.Symbol] = OrderedSet()
+        bounded: OrderedSet[sympy.Symbol] = OrderedSet()
+        for tracked in shape_env.tracked_fakes or ():
+            constraints = getattr(tracked.symbolic_context, "constraint_sizes", None)
+            for size, constraint in zip(
+                getattr(tracked.fake, "shape", ()), constraints or ()
+            ):
+                # Sizes that were seen to change are marked so that it only warns.
+                if getattr(constraint, "warn_only", True) or not hasattr(size, "node"):
+                    continue
+                symbols = shape_env.replace(size.node.expr).free_symbols
+                marked |= symbols
+                if isinstance(constraint, StrictMinMaxConstraint):
+                    bounded |= symbols
+        return cls(marked, bounded)
 
 
 def is_guard_error(error: Exception) -> bool:
@@ -77,76 +136,3 @@ def is_guard_error(error: Exception) -> bool:
         isinstance(error, AssertionError)
         and "Guard attempted while ShapeEnv guards are frozen" in str(error)
     )
-
-
-@contextlib.contextmanager
-def admitting_guards(
-    shape_env: ShapeEnv | None, admits: Callable[[Guard], bool]
-) -> Iterator[None]:
-    """Raise on new guards: NeedsGuard on those that ``admits`` takes.
-
-    One that is decided when the graph runs cannot be kept, whoever would take it.
-    """
-    if shape_env is None:
-        yield
-        return
-    refused: list[Guard] = []
-    check_frozen = shape_env._check_frozen
-
-    def check(expr: sympy.Basic, concrete_value: sympy.Basic) -> None:
-        refused.append(Guard(expr, concrete_value, _asked_by_python()))
-        check_frozen(expr, concrete_value)
-
-    with shape_env.error_on_new_guards():
-        # On this object only; the class's own shows again when it is deleted.
-        vars(shape_env)["_check_frozen"] = check
-        try:
-            yield
-        except Exception as error:
-            if refused and is_guard_error(error):
-                guard = refused[-1]
-                if not guard.depends_on_data and admits(guard):
-                    raise NeedsGuard(guard) from error
-            raise
-        finally:
-            del vars(shape_env)["_check_frozen"]
-
-
-def install_guard(shape_env: ShapeEnv, guard: Guard) -> None:
-    """Add a guard to the graph that is being compiled, and derive all it implies."""
-    shape_env.evaluate_expr(guard.expr)
-    # What a guard implies is not part of the version of the cached derivations.
-    shape_env._version_counter += 1
-
-
-def constrained_symbols(shape_env: ShapeEnv) -> OrderedSet[sympy.Symbol]:
-    """Symbols of dimensions that the user marked dynamic."""
-    found: OrderedSet[sympy.Symbol] = OrderedSet()
-    for tracked in shape_env.tracked_fakes or ():
-        constraints = getattr(tracked.symbolic_context, "constraint_sizes", None)
-        for size, constraint in zip(
-            getattr(tracked.fake, "shape", ()), constraints or ()
-        ):
-            if constraint is not None and hasattr(size, "node"):
-                found |= shape_env.replace(size.node.expr).free_symbols
-    return found
-
-
-def _asked_by_python() -> bool:
-    """Whether the code that wants to know a size is Python outside torch.
-
-    Such code goes through a method of SymBool or SymInt, which are in ``torch``
-    itself; operators written in C++ ask the shape environment directly.
-    """
-    frame: FrameType | None = sys._getframe(2)
-    while frame is not None and _module(frame).startswith("torch.fx.experimental."):
-        frame = frame.f_back
-    if frame is None or _module(frame) != "torch":
-        return False
-    while frame is not None and _module(frame) == "torch":
-        frame = frame.f_back
-    return frame is not None and not _module(frame).startswith("torch.")
-
-
-def _module(frame: FrameType) -> str:
-    return frame.f_globals.get("__name__", "")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import sympy
 
 from torch._inductor.range_dispatch.sizes import bounds_of, grows_with, largest_within
+from torch._inductor.range_dispatch.trace.scratch import forget_evaluations
 from torch.utils._ordered_set import OrderedSet
 from torch.utils._sympy.value_ranges import ValueRanges
 
@@ -37,12 +38,12 @@ def known_to_be_in(
             # A range that no value of the symbol hits decides nothing.
             if bounds.lower <= known.upper and known.lower <= bounds.upper:
                 ranges[symbol] = known & bounds
-    _forget_evaluations(shape_env)
+    forget_evaluations(shape_env)
     try:
         yield
     finally:
         shape_env.var_to_range.update(before)
-        _forget_evaluations(shape_env)
+        forget_evaluations(shape_env)
 
 
 def _bounds(
@@ -64,9 +65,3 @@ def _bounds(
     if upper is None:
         return ValueRanges.unknown_int() & ValueRanges(lower, sympy.oo)
     return ValueRanges(lower, max(upper, lower))
-
-
-def _forget_evaluations(shape_env: ShapeEnv) -> None:
-    """Drop results that were derived from the ranges of symbols."""
-    shape_env._version_counter += 1
-    type(shape_env)._inner_evaluate_expr.cache_clear()

@@ -19,17 +19,19 @@ from torch._functorch._aot_autograd.functional_utils import (
     has_metadata_mutation,
     to_fun,
 )
+from torch._higher_order_ops.effects import _EffectType
 from torch._inductor import config
-from torch._inductor.range_dispatch.trace.guards import (
-    admitting_guards,
-    Guard,
-    is_guard_error,
-    NeedsGuard,
-)
+from torch._inductor.range_dispatch.binding import arrange_arguments
+from torch._inductor.range_dispatch.trace.capturing import capture, quiet
+from torch._inductor.range_dispatch.trace.guards import is_guard_error, Needs
+from torch._inductor.range_dispatch.trace.scratch import add_guard
 from torch._inductor.virtualized import V
 from torch._subclasses.functional_tensor import FunctionalTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch.fx.experimental.symbolic_shapes import statically_known_true, sym_eq
+from torch.fx.experimental.symbolic_shapes import (
+    free_unbacked_symbols,
+    statically_known_true,
+)
 from torch.utils._ordered_set import OrderedSet
 from torch.utils._sympy.symbol import symbol_is_type, SymT
 
@@ -42,25 +44,43 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_AS_PROMISED = "let it return what the op's fake implementation says"
+
 
 @dataclass(frozen=True, eq=False)
 class TracedCandidate:
     """A candidate's graph: placeholders are the operands, outputs are flat.
 
     The outputs are the op's results, then the new values of the operands that the op
-    mutates; the graph itself mutates nothing.
+    mutates; the graph itself mutates nothing. It is right where what it ``needs`` of
+    sizes holds.
     """
 
     candidate: Candidate
     graph_module: torch.fx.GraphModule
+    needs: Needs = Needs()
 
 
 class CandidateRejected(Exception):
-    """A candidate cannot stand in for the op; the message says why."""
+    """A candidate cannot stand in for the op: why, and what can be done."""
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__(f"{reason}; {remedy}" if remedy else reason)
 
 
 class AddsGuards(CandidateRejected):
-    """A candidate is valid for some sizes only: tracing it would add guards."""
+    """A candidate is valid for some sizes only, which its range does not decide."""
+
+
+def as_rejection(error: Exception) -> CandidateRejected:
+    """An error of tracing as the reason why a candidate is dropped."""
+    if isinstance(error, CandidateRejected):
+        return error
+    lines = str(error).strip().splitlines() or [""]
+    return CandidateRejected(
+        f"{type(error).__name__}: {lines[0]}",
+        "see that torch.compile(fullgraph=True, dynamic=True) takes it by itself",
+    )
 
 
 def trace_candidate(
@@ -68,34 +88,29 @@ def trace_candidate(
     call: BoundCall,
     fake_operands: Sequence[Any],
     expected: Sequence[torch.Tensor],
-    admits: Callable[[Guard], bool],
-) -> TracedCandidate:
-    """Trace one candidate.
+    with_dynamo: bool = False,
+) -> torch.fx.GraphModule:
+    """Trace one candidate; guards go to the shape environment of the operands.
 
     ``expected`` are the fake tensors that the op's own fake implementation gives,
-    then the fake operands that the op mutates. ``admits`` says which guards on sizes
-    need not stop it: they must be installed and the trace done again.
+    then the fake operands that the op mutates. ``with_dynamo`` it is traced by Dynamo
+    first, as it is when it is compiled alone.
 
     Raises:
-        NeedsGuard: tracing needs a guard that is admitted.
-        AddsGuards: tracing needs a guard that is not.
-        CandidateRejected: tracing failed, or the outputs are not what the op promises.
+        CandidateRejected: the outputs are not what the op promises, or Dynamo has
+            nothing to trace.
+        Exception: whatever the implementation raises, or what traces it.
     """
+    function = _callable(candidate, call, fake_operands, with_dynamo)
 
     def flat(*operands: Any) -> list[torch.Tensor]:
-        outputs = _call_functionally(candidate, call, operands)
+        outputs = _call_functionally(function, call, operands)
         return _own_outputs(outputs, operands)
 
-    try:
-        graph_module = _trace(flat, fake_operands, admits)
-    except (CandidateRejected, NeedsGuard):
-        raise
-    except Exception as error:
-        if is_guard_error(error):
-            raise AddsGuards(f"it adds guards: {error}") from error
-        raise CandidateRejected(f"{type(error).__name__}: {error}") from error
+    with quiet():
+        graph_module = _trace(flat, fake_operands)
     _check_outputs(output_values(graph_module), expected)
-    return TracedCandidate(candidate, graph_module)
+    return graph_module
 
 
 def output_values(graph_module: torch.fx.GraphModule) -> list[torch.Tensor]:
@@ -104,25 +119,57 @@ def output_values(graph_module: torch.fx.GraphModule) -> list[torch.Tensor]:
     return [node.meta["val"] for node in returned]
 
 
-def _trace(
-    function: Callable[..., Any],
+def _callable(
+    candidate: Candidate,
+    call: BoundCall,
     fake_operands: Sequence[Any],
-    admits: Callable[[Guard], bool],
+    with_dynamo: bool,
+) -> Callable[[Sequence[Any]], Any]:
+    """What computes the candidate's results from operands."""
+    function = _not_compiled(candidate.function)
+
+    def arranged(operands: Sequence[Any]) -> Any:
+        return arrange_arguments(
+            function, call.op, call.arguments(operands), candidate.params
+        )
+
+    traced = function
+    if with_dynamo:
+        shape_env = V.fake_mode.shape_env
+        captured = capture(function, *arranged(fake_operands), shape_env)
+        if captured is None:
+            raise CandidateRejected("Dynamo has nothing to trace", "")
+        for condition in captured.conditions:
+            add_guard(shape_env, condition)
+        traced = captured.function
+
+    def compute(operands: Sequence[Any]) -> Any:
+        args, kwargs = arranged(operands)
+        return traced(*args, **kwargs)
+
+    return compute
+
+
+def _trace(
+    function: Callable[..., Any], fake_operands: Sequence[Any]
 ) -> torch.fx.GraphModule:
     from torch._inductor.decomposition import select_decomp_table
 
-    with (
-        V.fake_mode,
-        torch.no_grad(),
-        _real_tensors_as_constants(),
-        admitting_guards(V.fake_mode.shape_env, admits),
-    ):
+    with V.fake_mode, torch.no_grad(), _real_tensors_as_constants():
         graph_module = make_fx(
             function,
             decomposition_table=select_decomp_table(),
             tracing_mode="symbolic",
         )(*fake_operands)
-    return _as_inductor_expects(graph_module)
+    for token in graph_module.graph.find_nodes(
+        op="call_function", target=torch.ops.prims._make_token.default
+    ):
+        if not token.users:
+            graph_module.graph.erase_node(token)
+    graph_module = _as_inductor_expects(graph_module)
+    _start_where_memory_does(graph_module.graph)
+    graph_module.recompile()
+    return graph_module
 
 
 @contextlib.contextmanager
@@ -137,14 +184,14 @@ def _real_tensors_as_constants() -> Iterator[None]:
 
 
 def _call_functionally(
-    candidate: Candidate, call: BoundCall, operands: Sequence[Any]
+    function: Callable[[Sequence[Any]], Any], call: BoundCall, operands: Sequence[Any]
 ) -> list[Any]:
     """Results, then new values of mutated operands; nothing is written in place."""
     exclude = torch._C.DispatchKeySet(torch._C.DispatchKey.Functionalize)
-    with torch._C._ExcludeDispatchKeyGuard(exclude), FunctionalTensorMode():
+    mode = FunctionalTensorMode()
+    with torch._C._ExcludeDispatchKeyGuard(exclude), mode, _effects_in_order(mode):
         wrapped = [to_fun(x) if isinstance(x, torch.Tensor) else x for x in operands]
-        function = _not_compiled(candidate.function)
-        result = call.invoke(function, candidate.params, wrapped)
+        result = function(wrapped)
         leaves = [x for x in pytree.tree_leaves(result) if x is not None]
         for index, tensor in enumerate(wrapped[: len(call.nodes)]):
             if index in call.mutated:
@@ -154,9 +201,27 @@ def _call_functionally(
             ):
                 raise CandidateRejected(
                     f"it mutates its input {call.name_of(index)!r}, which the schema "
-                    "does not allow"
+                    "does not allow",
+                    "let it work on a copy, or declare the mutation (mutates_args)",
                 )
         return [from_fun(x) if isinstance(x, torch.Tensor) else x for x in leaves]
+
+
+@contextlib.contextmanager
+def _effects_in_order(mode: FunctionalTensorMode) -> Iterator[None]:
+    """Chain operators that have effects (checks, prints) by tokens, as AOTAutograd does
+    for the graph that is compiled."""
+    make_token = torch.ops.prims._make_token.default
+    before = {effect: make_token() for effect in _EffectType}
+    mode._tokens.update(before)
+    yield
+    last = [
+        from_fun(token)
+        for effect, token in mode._tokens.items()
+        if token is not before[effect]
+    ]
+    if last:
+        torch.ops.prims._sink_tokens.default(last)
 
 
 def _not_compiled(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -178,7 +243,8 @@ def _own_outputs(outputs: Sequence[Any], operands: Sequence[Any]) -> list[torch.
     for output in outputs:
         if not isinstance(output, torch.Tensor):
             raise CandidateRejected(
-                f"it returns {type(output).__name__} where a tensor is due"
+                f"it returns {type(output).__name__} where a tensor is due",
+                _AS_PROMISED,
             )
         if output.untyped_storage()._cdata in taken:
             output = output.clone()
@@ -210,6 +276,21 @@ def _as_inductor_expects(graph_module: torch.fx.GraphModule) -> torch.fx.GraphMo
     return graph_module
 
 
+def _start_where_memory_does(graph: torch.fx.Graph) -> None:
+    """Copy outputs that are a later part of a tensor: a branch's may not be."""
+    output = graph.output_node()
+    outputs: Any = output.args[0]
+    owned = []
+    for node in outputs:
+        value = node.meta["val"]
+        if not statically_known_true(value.storage_offset() == 0):
+            with graph.inserting_before(output), V.fake_mode:
+                node = graph.call_function(torch.ops.aten.clone.default, (node,))
+                node.meta["val"] = value.clone()
+        owned.append(node)
+    output.args = (owned,)
+
+
 def _after_joint_passes(graph_module: torch.fx.GraphModule) -> torch.fx.GraphModule:
     """Run the passes over joint graphs, as far as they add no guards.
 
@@ -233,24 +314,43 @@ def _after_joint_passes(graph_module: torch.fx.GraphModule) -> torch.fx.GraphMod
 def _check_outputs(
     actual: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]
 ) -> None:
+    """Compare with what the op promises; sizes that are equal in fact are guarded on.
+
+    Raises:
+        CandidateRejected: an output is another one.
+    """
     if len(actual) != len(expected):
         raise CandidateRejected(
-            f"it returns {len(actual)} tensors, the op returns {len(expected)}"
+            f"it returns {len(actual)} tensors, the op returns {len(expected)}",
+            _AS_PROMISED,
         )
     for index, (own, due) in enumerate(zip(actual, expected)):
         for what in ("dtype", "device"):
             if getattr(own, what) != getattr(due, what):
                 raise CandidateRejected(
                     f"output {index} has {what} {getattr(own, what)}, "
-                    f"the op's has {getattr(due, what)}"
+                    f"the op's has {getattr(due, what)}",
+                    _AS_PROMISED,
                 )
         _identify_data_dependent_sizes(own, due)
-        same_rank = len(own.shape) == len(due.shape)
-        if not same_rank or not statically_known_true(sym_eq(own.shape, due.shape)):
+        if len(own.shape) != len(due.shape) or not all(
+            map(_same_size, own.shape, due.shape)
+        ):
             raise CandidateRejected(
                 f"output {index} has shape {tuple(own.shape)}, "
-                f"the op's has {tuple(due.shape)}"
+                f"the op's has {tuple(due.shape)}",
+                _AS_PROMISED,
             )
+
+
+def _same_size(own: int | torch.SymInt, due: int | torch.SymInt) -> bool:
+    # Not by comparing SymInts: those of the promise have the sizes seen in compiling.
+    equal = sympy.Eq(*(getattr(getattr(n, "node", n), "expr", n) for n in (own, due)))
+    shape_env = V.fake_mode.shape_env
+    known = shape_env._maybe_evaluate_static(equal) if equal.free_symbols else equal
+    if known is not None or free_unbacked_symbols(equal):
+        return known == sympy.true
+    return add_guard(shape_env, equal)
 
 
 def _identify_data_dependent_sizes(own: torch.Tensor, due: torch.Tensor) -> None:

@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import functools
-import logging
 from typing import Any, TYPE_CHECKING
 
 from torch._dynamo.utils import counters
-from torch._inductor.range_dispatch.trace.guards import (
-    constrained_symbols,
-    Guard,
-    install_guard,
-    MAX_ADMITTED,
-    NeedsGuard,
-)
-from torch._inductor.range_dispatch.trace.narrowing import known_to_be_in
+from torch._inductor.range_dispatch.trace.drops import warn_one_size
+from torch._inductor.range_dispatch.trace.guards import Needs, Promised
+from torch._inductor.range_dispatch.trace.size_names import SizeNames
 from torch._inductor.range_dispatch.trace.tracing import (
     AddsGuards,
+    as_rejection,
     CandidateRejected,
-    trace_candidate,
     TracedCandidate,
 )
+from torch._inductor.range_dispatch.trace.trial import better_of, is_seen_in, Trial
 from torch._inductor.virtualized import V
 from torch.utils._ordered_set import OrderedSet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     import sympy
 
@@ -34,9 +28,8 @@ if TYPE_CHECKING:
     from torch._inductor.range_dispatch.candidates import Candidate
     from torch._inductor.range_dispatch.ranges import Cell
     from torch._inductor.range_dispatch.sizes import RangeTask
-
-
-log = logging.getLogger(__name__)
+    from torch._inductor.range_dispatch.trace.drops import Drops
+    from torch._inductor.range_dispatch.trace.trial import Attempt
 
 
 class Variants:
@@ -44,7 +37,8 @@ class Variants:
 
     An implementation may look at the dispatched size (``if x.shape[0] <= 16``) as far
     as its range decides the answer: it is then traced for each range by itself, and
-    graphs that come out the same are one.
+    graphs that come out the same are one. What it asks of other sizes comes with its
+    graph. Nothing is guarded on before a candidate has won.
     """
 
     def __init__(
@@ -53,18 +47,25 @@ class Variants:
         expected: Sequence[torch.Tensor],
         sizes: Sequence[sympy.Expr],
         is_given: bool,
+        drops: Drops,
     ) -> None:
         """``sizes`` are the dispatched sizes if some are symbolic; ``is_given`` says
         that winners are given, so that what is traced is what will run."""
         self._call = call
         self._expected = expected
-        self._dispatched = OrderedSet(s for size in sizes for s in size.free_symbols)
+        self._sizes = sizes
         self._is_given = is_given
-        self._constrained = constrained_symbols(V.graph.sizevars.shape_env)
+        self._drops = drops
+        self._promised = Promised.of(V.graph.sizevars.shape_env)
+        self._names = SizeNames(call)
         self.fake_operands = self._fresh_operands()
+        # Given winners that make a graph for each size, and so leave their ranges to
+        # graphs of their own.
+        self.left_out: OrderedSet[Cell] = OrderedSet()
         self._for_all: dict[Candidate, TracedCandidate | CandidateRejected] = {}
         self._by_range: dict[tuple[Candidate, Cell], TracedCandidate | None] = {}
-        self._by_text: dict[tuple[Candidate, str], TracedCandidate] = {}
+        self._by_text: dict[tuple[Candidate, str, Needs], TracedCandidate] = {}
+        self._equalities: dict[Candidate, Sequence[sympy.Basic]] = {}
 
     def graph_for(
         self, candidate: Candidate, task: RangeTask
@@ -80,8 +81,6 @@ class Variants:
             self._by_range[key] = None
             if isinstance(traced, AddsGuards) and task.sizes:
                 self._by_range[key] = self._trace_for_range(candidate, task)
-            elif isinstance(traced, AddsGuards):
-                self._drop(candidate, f"for range {task.cell}", traced)
         return self._by_range[key]
 
     def _trace_for_all(
@@ -89,10 +88,9 @@ class Variants:
     ) -> TracedCandidate | CandidateRejected:
         try:
             return self._trace(candidate, None)
-        except AddsGuards as reason:
-            return reason
         except CandidateRejected as reason:
-            self._drop(candidate, "for all ranges", reason)
+            if not isinstance(reason, AddsGuards) or not self._sizes:
+                self._drop(candidate, None, reason)
             return reason
 
     def _trace_for_range(
@@ -101,72 +99,120 @@ class Variants:
         try:
             traced = self._trace(candidate, task)
         except CandidateRejected as reason:
-            self._drop(candidate, f"for range {task.cell}", reason)
+            if task.cell not in self.left_out:
+                self._drop(candidate, task.cell, reason)
             return None
         text = traced.graph_module.print_readable(print_output=False)
-        return self._by_text.setdefault((candidate, text), traced)
+        return self._by_text.setdefault((candidate, text, traced.needs), traced)
 
     def _trace(self, candidate: Candidate, task: RangeTask | None) -> TracedCandidate:
-        """Trace for a range, or for all; install the guards that are admitted."""
-        shape_env = V.graph.sizevars.shape_env
-        for _ in range(MAX_ADMITTED):
-            try:
-                if task is None or not task.sizes:
-                    return self._trace_once(candidate, self._admits_for_all)
-                with known_to_be_in(task.sizes, task.cell, shape_env):
-                    return self._trace_once(candidate, self._admits)
-            except NeedsGuard as needed:
-                # Out here, where no more is known than holds for the whole graph.
-                install_guard(shape_env, needed.guard)
-        raise CandidateRejected(f"it needs more than {MAX_ADMITTED} guards")
+        """Trace for a range, or for all.
 
-    def _trace_once(
-        self, candidate: Candidate, admits: Callable[[Guard], bool]
-    ) -> TracedCandidate:
-        # Fake tensors keep what was found out about their sizes, and the symbols that
-        # stand for their values: each trace gets its own.
-        operands = self._fresh_operands()
-        return trace_candidate(candidate, self._call, operands, self._expected, admits)
-
-    def _admits_for_all(self, guard: Guard) -> bool:
-        """As for a range, but leaves to the range what it may decide."""
-        undecided = guard.equates_sizes or not self._is_on_dispatched_size(guard)
-        return undecided and self._admits(guard)
-
-    def _admits(self, guard: Guard) -> bool:
-        """Equal sizes; of a candidate chosen to run, all that its operators ask for.
-
-        A candidate that is yet to be timed may lose, and must not restrict the graph.
+        Where sizes matter to it, or it cannot be traced, Dynamo traces it first, as
+        it does when it is compiled alone.
         """
-        if guard.equates_sizes:
-            return True
-        if guard.from_python or guard.expr.free_symbols & self._constrained:
-            return False
-        fits_a_constant = guard.equates and not self._is_on_dispatched_size(guard)
-        return bool(fits_a_constant) or self._is_given
+        trial = Trial(
+            candidate,
+            self._call,
+            self._expected,
+            self._sizes,
+            task,
+            self._equalities.get(candidate, ()),
+        )
+        attempt = trial.run()
+        if attempt.needs or attempt.error:
+            if not candidate.is_fallback:
+                attempt = better_of(trial.run(with_dynamo=True), attempt)
+            if task is None:
+                self._equalities[candidate] = attempt.equalities
+        needs = self._needs(attempt, task)
+        if attempt.graph_module is None:
+            raise AssertionError("neither traced nor failed")
+        return TracedCandidate(candidate, attempt.graph_module, needs)
 
-    def _is_on_dispatched_size(self, guard: Guard) -> bool:
-        return bool(guard.expr.free_symbols & self._dispatched)
+    def _needs(self, attempt: Attempt, task: RangeTask | None) -> Needs:
+        """What is to be guarded on if the candidate wins.
+
+        Raises:
+            CandidateRejected: it failed, or may not have what it needs.
+        """
+        is_for_all = task is None and bool(self._sizes)
+        if attempt.error is not None:
+            if is_for_all and attempt.looks_at_dispatched:
+                raise AddsGuards("it fails for some sizes", "")
+            raise as_rejection(attempt.error) from attempt.error
+        self._check_promised(attempt)
+        needs = attempt.needs
+        if not needs.of_range:
+            return needs
+        if is_for_all or not self._is_given:
+            raise self._undecided(attempt)
+        if attempt.fixes_dispatched and task is not None:
+            return self._needs_one_size(attempt, task)
+        return needs
+
+    def _check_promised(self, attempt: Attempt) -> None:
+        """Keep what users were promised of dimensions that they marked.
+
+        Raises:
+            CandidateRejected: it cannot be kept.
+        """
+        broken = [s for s in attempt.constants if s in self._promised.marked]
+        conditions = [*attempt.needs.always, *attempt.needs.of_range]
+        if broken:
+            size = self._names.text(broken[0])
+            raise AddsGuards(
+                f"it holds for {size} == {attempt.constants[broken[0]]} only, and that "
+                "dimension is marked dynamic",
+                f"let it compute with {size} in torch (no loop, shape or Python number "
+                "made of it), or leave the dimension unmarked",
+            )
+        for one in conditions:
+            if one.free_symbols and one.free_symbols <= self._promised.bounded:
+                raise AddsGuards(
+                    f"it needs {self._names.text(one)}, and that dimension is marked "
+                    "dynamic with bounds",
+                    "mark it without min= and max=, or let it do for all sizes",
+                )
+        if conditions and V.graph.sizevars.shape_env.frozen:
+            raise AddsGuards(
+                f"it needs {self._names.text(conditions[0])}, and the guards of a "
+                "backward graph are settled before it is compiled",
+                "let it do for all sizes",
+            )
+
+    def _undecided(self, attempt: Attempt) -> AddsGuards:
+        condition = self._names.text(attempt.needs.of_range[0])
+        if attempt.fixes_dispatched:
+            return AddsGuards(
+                f"it needs {condition}, one size of those dispatched on",
+                "let it do for all sizes, or give it with winners= and have a graph "
+                "for each size",
+            )
+        return AddsGuards(
+            f"it needs {condition}, which the range does not decide",
+            "split the range where that changes, or give it with winners=",
+        )
+
+    def _needs_one_size(self, attempt: Attempt, task: RangeTask) -> Needs:
+        """A given winner that makes a graph for each size in its range.
+
+        Raises:
+            AddsGuards: this graph is for sizes of other ranges.
+        """
+        warn_one_size(self._call, self._names.text(attempt.needs.of_range[0]), task)
+        if not is_seen_in(task):
+            self.left_out.add(task.cell)
+            raise AddsGuards("it makes a graph for each size", "")
+        return Needs((*attempt.needs.always, *attempt.needs.of_range))
+
+    def _drop(
+        self, candidate: Candidate, cell: Cell | None, reason: CandidateRejected
+    ) -> None:
+        if isinstance(reason, AddsGuards):
+            counters["inductor"]["custom_op_decomp_guard_skips"] += 1
+        self._drops.add(candidate, cell, reason)
 
     def _fresh_operands(self) -> list[Any]:
         with V.fake_mode:
             return self._call.fake_operands()
-
-    def _drop(
-        self, candidate: Candidate, where: str, reason: CandidateRejected
-    ) -> None:
-        if isinstance(reason, AddsGuards):
-            counters["inductor"]["custom_op_decomp_guard_skips"] += 1
-        warn_dropped(self._call, candidate, where, reason)
-
-
-def warn_dropped(
-    call: BoundCall, candidate: Candidate, where: str, reason: Exception
-) -> None:
-    """Say once for each distinct case that a candidate was dropped, and why."""
-    _warn_once(str(call.op), candidate.name, where, str(reason) or repr(reason))
-
-
-@functools.cache
-def _warn_once(op: str, candidate: str, where: str, reason: str) -> None:
-    log.warning("%s: dropped candidate %s %s: %s", op, candidate, where, reason)

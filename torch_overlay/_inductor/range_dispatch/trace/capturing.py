@@ -1,0 +1,154 @@
+"""Lets Dynamo trace an implementation, as it does when that is compiled alone.
+
+Dynamo keeps Python's arithmetic on sizes symbolic, sees through cached helpers and
+turns a size that is used as an index into an operator. What it decides by a size
+becomes a condition, in the symbols of the operands that it is given.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import warnings
+from dataclasses import dataclass
+from typing import Any, TYPE_CHECKING
+
+import sympy
+
+import torch
+import torch.utils._pytree as pytree
+from torch._dynamo import config as dynamo_config
+from torch._dynamo.convert_frame import CaptureOutput, fullgraph_capture
+from torch._dynamo.utils import counters, get_metrics_context
+from torch.fx.experimental import _config as symbolic_config
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
+from torch.utils._python_dispatch import _disable_current_modes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+
+_LOGGERS = (
+    "torch._dynamo",
+    "torch._subclasses.fake_tensor",
+    "torch.fx.experimental.symbolic_shapes",
+)
+
+# Below it Dynamo takes a size for a constant, and from it on for a symbol.
+_LEAST_SYMBOLIC = 2
+
+
+@dataclass(frozen=True)
+class Captured:
+    """``function`` computes what the implementation does, if ``conditions`` hold."""
+
+    function: Callable[..., Any]
+    conditions: Sequence[sympy.Basic]
+
+
+def capture(
+    function: Callable[..., Any],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    shape_env: ShapeEnv,
+) -> Captured | None:
+    """Trace a call whose tensors are fake, with symbols of ``shape_env``.
+
+    None if there is nothing that Dynamo would compile.
+
+    Raises:
+        Exception: whatever Dynamo cannot trace, or the implementation raises.
+    """
+
+    def implementation(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    with _as_compiled_alone(), _disable_current_modes(), get_metrics_context():
+        # Sizes that may be 0 or 1 must not be taken for larger ones.
+        oblivious = symbolic_config.backed_size_oblivious or _may_be_small(
+            [*args, *kwargs.values()], shape_env
+        )
+        with symbolic_config.patch(backed_size_oblivious=oblivious):
+            output = fullgraph_capture(implementation, tuple(args), dict(kwargs))
+    if output.backend_input is None:
+        return None
+    scope = {"L": {"args": tuple(args), "kwargs": dict(kwargs)}}
+    return Captured(
+        output.forward_callable(extra_globals=implementation.__globals__),
+        _conditions(output, scope),
+    )
+
+
+@contextlib.contextmanager
+def _as_compiled_alone() -> Iterator[None]:
+    """Closed-over numbers and sizes are constants, and nothing that is counted or
+    logged tells of the trace."""
+    before = {name: counter.copy() for name, counter in counters.items()}
+    try:
+        with (
+            dynamo_config.patch(
+                assume_static_by_default=True,
+                automatic_dynamic_shapes=False,
+                specialize_float=True,
+                specialize_int=False,
+            ),
+            quiet(),
+        ):
+            yield
+    finally:
+        for name, counter in counters.items():
+            counter.clear()
+            counter.update(before.get(name, {}))
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep to ourselves what the base says of a trace whose failure is reported.
+
+    Who asked for these logs gets them.
+    """
+    loggers = map(logging.getLogger, _LOGGERS)
+    levels = {one: one.level for one in loggers if not one.isEnabledFor(logging.INFO)}
+    try:
+        for logger in levels:
+            logger.setLevel(logging.CRITICAL + 1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in levels.items():
+            logger.setLevel(level)
+
+
+def _may_be_small(leaves: Sequence[Any], shape_env: ShapeEnv) -> bool:
+    sizes = [
+        size
+        for leaf in pytree.tree_leaves(leaves)
+        for size in getattr(leaf, "shape", ())
+        if isinstance(size, torch.SymInt)
+    ]
+    lowest = [shape_env.bound_sympy(size.node.expr).lower for size in sizes]
+    return any(bound < _LEAST_SYMBOLIC for bound in lowest)
+
+
+def _conditions(output: CaptureOutput, scope: dict[str, Any]) -> Sequence[sympy.Basic]:
+    """What Dynamo assumed of sizes, in terms of the operands' symbols."""
+    backend_input = output.backend_input
+    if backend_input is None:
+        raise AssertionError("no graph was captured")
+    inner = backend_input.fake_mode.shape_env
+    sizes: dict[sympy.Basic, sympy.Basic] = {}
+    for symbol, sources in inner.var_to_sources.items():
+        sizes[symbol] = inner.backed_var_to_val.get(symbol, symbol)
+        for source in sources:
+            # One that is no operand's is closed over, and so a constant.
+            with contextlib.suppress(Exception):
+                sizes[symbol] = _expr(source.get_value({}, scope, {}))
+    found = [guard.expr.xreplace(sizes) for guard in inner.guards]
+    return [one for one in found if not free_unbacked_symbols(one)]
+
+
+def _expr(size: Any) -> sympy.Basic:
+    return size.node.expr if isinstance(size, torch.SymInt) else sympy.sympify(size)

@@ -1,0 +1,89 @@
+"""Candidates that a call cannot use: which, for which sizes, why, and what to do."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch._inductor.range_dispatch.binding import BoundCall
+    from torch._inductor.range_dispatch.candidates import Candidate
+    from torch._inductor.range_dispatch.ranges import Cell
+    from torch._inductor.range_dispatch.sizes import RangeTask
+
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """A candidate that cannot be used for ``ranges``, all of them if there are none.
+
+    ``reason`` tells why and what can be done.
+    """
+
+    candidate: str
+    ranges: tuple[str, ...]
+    reason: str
+
+    @property
+    def where(self) -> str:
+        """The sizes for people."""
+        return ", ".join(self.ranges) if self.ranges else "all sizes"
+
+
+class Drops:
+    """Collects what is dropped while the winners of one call are chosen."""
+
+    def __init__(self, call: BoundCall) -> None:
+        self._call = call
+        self._ranges: dict[tuple[Candidate, str], list[Cell]] = {}
+
+    def add(self, candidate: Candidate, cell: Cell | None, reason: Exception) -> None:
+        """Without a cell it is dropped for all."""
+        text = " ".join((str(reason) or repr(reason)).split())
+        cells = self._ranges.setdefault((candidate, text), [])
+        if cell is not None and cell not in cells:
+            cells.append(cell)
+
+    def of(self, candidate: Candidate) -> list[Dropped]:
+        """Why a candidate cannot be used, if it cannot."""
+        return [
+            Dropped(one.name, tuple(map(str, cells)), reason)
+            for (one, reason), cells in self._ranges.items()
+            if one is candidate
+        ]
+
+    def listed(self) -> tuple[Dropped, ...]:
+        """All of them, candidate by candidate."""
+        candidates = dict.fromkeys(candidate for candidate, _ in self._ranges)
+        return tuple(one for candidate in candidates for one in self.of(candidate))
+
+    def warn(self) -> None:
+        """One warning a candidate, once for each distinct case."""
+        for candidate in dict.fromkeys(candidate for candidate, _ in self._ranges):
+            cases = [f"{one.where}: {one.reason}" for one in self.of(candidate)]
+            _warn_once(str(self._call.op), candidate.name, ". For ".join(cases))
+
+
+@functools.cache
+def _warn_once(op: str, candidate: str, cases: str) -> None:
+    log.warning("%s: dropped candidate %s for %s", op, candidate, cases)
+
+
+def warn_one_size(call: BoundCall, condition: str, task: RangeTask) -> None:
+    """Say that a given winner ends the promise of one graph for all sizes."""
+    _warn_of_sizes(str(call.op), condition, str(task.cell))
+
+
+@functools.cache
+def _warn_of_sizes(op: str, condition: str, cell: str) -> None:
+    log.warning(
+        "%s: the winner given for range %s needs %s: each size of that range has a "
+        "graph of its own; an implementation that does for all sizes keeps it at one",
+        op,
+        cell,
+        condition,
+    )

@@ -1,0 +1,102 @@
+"""Lets what candidates need of sizes hold: for a while, or in the compiled graph."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+import sympy
+
+import torch
+from torch._inductor.range_dispatch.sizes import hint_values, Sample, settled
+from torch._inductor.range_dispatch.trace.guards import equates_sizes, within
+from torch._inductor.range_dispatch.trace.scratch import add_guard, scratch
+from torch._inductor.virtualized import V
+from torch.utils._ordered_set import OrderedSet
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from torch._inductor.range_dispatch.ranges import Cell
+    from torch._inductor.range_dispatch.sizes import SymbolValues
+    from torch._inductor.range_dispatch.trace.guards import Needs
+    from torch._inductor.range_dispatch.trace.tracing import TracedCandidate
+
+
+@contextlib.contextmanager
+def assumed(needs: Sequence[Needs]) -> Iterator[None]:
+    """Let what graphs need hold inside, and nothing be guarded on afterwards."""
+    conditions = [condition for one in needs for condition in one.always]
+    if not conditions:
+        yield
+        return
+    shape_env = V.graph.sizevars.shape_env
+    with scratch(shape_env):
+        for condition in conditions:
+            add_guard(shape_env, condition)
+        yield
+
+
+def sample_for(
+    candidates: Sequence[TracedCandidate], sample: Sample, sizes: Sequence[sympy.Expr]
+) -> Sample:
+    """The sample, with sizes equal that all these candidates together need equal."""
+    with assumed([one.needs for one in candidates]):
+        sample = settled(sample, sizes)
+        values = dict(sample.values)
+        for symbol in sample.values:
+            now = V.graph.sizevars.shape_env.replace(symbol)
+            if now != symbol and now.free_symbols <= values.keys():
+                values[symbol] = int(now.xreplace(values))
+    return Sample(values, sample.weight)
+
+
+def suits(needs: Needs, values: SymbolValues) -> bool:
+    """Whether what a graph needs holds at these sizes."""
+
+    def holds(condition: sympy.Basic) -> bool:
+        unknown = OrderedSet(s for s in condition.free_symbols if s not in values)
+        known = {**hint_values(unknown), **values}
+        return condition.xreplace(known) != sympy.false
+
+    return all(map(holds, needs.always))
+
+
+def hold_where_it_wins(
+    needs: Needs,
+    cells: Sequence[Cell],
+    others: Sequence[Cell],
+    sizes: Sequence[sympy.Expr],
+) -> None:
+    """Guard on what a winner needs, in the cells that it wins if it is about them.
+
+    ``others`` are the cells that other candidates win.
+    """
+    dispatched = OrderedSet(symbol for size in sizes for symbol in size.free_symbols)
+    elsewhere = sympy.Not(within(cells, sizes)) if others else sympy.false
+    for condition in needs.always:
+        is_general = equates_sizes(condition) or condition.free_symbols <= dispatched
+        if is_general or not condition.free_symbols & dispatched:
+            hold(condition)
+        else:
+            hold(sympy.Or(elsewhere, condition))
+    for condition in needs.of_range:
+        hold(sympy.Or(elsewhere, condition))
+
+
+def hold(condition: sympy.Basic) -> None:
+    """Let a condition on sizes hold for the graph that is compiled.
+
+    It is a guard, but for packages, which have none and raise where it does not hold.
+    """
+    from torch._inductor.lowering import lowerings
+
+    shape_env = V.graph.sizevars.shape_env
+    known = shape_env._maybe_evaluate_static(condition)
+    if known == sympy.true:
+        return
+    if not add_guard(shape_env, condition):
+        raise AssertionError(f"{condition} does not hold for the sizes compiled with")
+    if V.graph.aot_mode:
+        text = f"a dispatched implementation was compiled for {condition}"
+        lowerings[torch.ops.aten._assert_scalar.default](condition, text)
