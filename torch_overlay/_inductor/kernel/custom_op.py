@@ -339,7 +339,8 @@ def _lower_winners(chosen: ChosenCall, region: Region | None = None) -> Any:
         plan = _plan(chosen.winners, chosen.cells, operands, axes)
     if isinstance(plan.tree, Leaf):
         region = None  # Inductor fuses by itself
-    record = publish_choices(registration, call, axes, choices, plan, region)
+    dropped = chosen.selection.dropped
+    record = publish_choices(registration, call, axes, choices, plan, dropped, region)
     graph_module = plan.branches[0]
     if len(choices) > 1:
         graph_module = _build_torch_cond_dispatch(
@@ -385,7 +386,13 @@ def _lower_fused(joint: Joint) -> Any:
         own = DispatchPlan([row[index] for row in plan.branches], plan.tree)
         records.append(
             publish_choices(
-                one.registration, one.call, one.axes, one.choices, own, region
+                one.registration,
+                one.call,
+                one.axes,
+                one.choices,
+                own,
+                one.selection.dropped,
+                region,
             )
         )
         name += one.registration.name

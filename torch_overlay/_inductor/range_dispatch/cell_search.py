@@ -11,6 +11,7 @@ from torch._inductor.range_dispatch.choosing import combined, fastest
 from torch._inductor.range_dispatch.grid_search import Place, search_grid
 from torch._inductor.range_dispatch.progress import TuningProgress
 from torch._inductor.range_dispatch.sizes import input_bytes
+from torch._inductor.range_dispatch.trace.holding import sample_for
 from torch._inductor.range_dispatch.tuning import Bench, Contest, Measured
 
 if TYPE_CHECKING:

@@ -49,7 +49,8 @@ class ExplainedCall:
     the winner won there; all are None for unknown sizes. ``is_backward`` and
     ``is_conditional`` tell of calls in a backward graph, and in a branch of a cond,
     which run only if the branch does. ``fusion`` says what branches compute besides
-    the op, and why not more. ``counts`` has what was counted so far.
+    the op, and why not more. ``dropped`` are the candidates that could not be used,
+    for which ranges and why. ``counts`` has what was counted so far.
     """
 
     op: str
@@ -65,6 +66,7 @@ class ExplainedCall:
     is_backward: bool = False
     is_conditional: bool = False
     fusion: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
     counts: tuple[LiveCount, ...] = field(default=(), compare=False)
 
     def __str__(self) -> str:
@@ -86,6 +88,7 @@ class ExplainedCall:
         if self.reason is not None:
             lines.append(f"   {self.reason}")
         lines += self.fusion
+        lines += [f"dropped: {one}" for one in self.dropped]
         lines += [f"counted so far: {count}" for count in self.counts]
         return "\n  ".join(lines)
 
@@ -209,6 +212,7 @@ def _explained(
         is_backward=is_backward,
         is_conditional=call.is_conditional,
         fusion=tuple(map(str.strip, fusion_texts(record))),
+        dropped=record.dropped,
         counts=counts,
     )
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from torch._inductor.range_dispatch.regions import Region
     from torch._inductor.range_dispatch.selection import RangeChoice
     from torch._inductor.range_dispatch.spec import Registration
+    from torch._inductor.range_dispatch.trace.drops import Dropped
     from torch.fx import GraphModule
 
 
@@ -39,11 +40,13 @@ def publish_choices(
     axes: Sequence[Axis],
     choices: Sequence[RangeChoice],
     plan: DispatchPlan[GraphModule],
+    dropped: Sequence[Dropped],
     region: Region | None = None,
 ) -> DispatchRecord:
     """Make known what was chosen for a call, and how its graph picks among it.
 
-    The ``region`` is what its branches take in from around the op.
+    ``dropped`` are the candidates that could not be used. The ``region`` is what its
+    branches take in from around the op.
     """
     names = {c.winner.graph_module: c.winner.candidate.name for c in choices}
     record = DispatchRecord(
@@ -58,11 +61,12 @@ def publish_choices(
         fused=() if region is None else region.absorbed,
         not_fused=tuple((n.name, why) for n, why in region.refused) if region else (),
         together=tuple(op.name for op in region.ops) if region else (),
+        dropped=tuple(map(str, dropped)),
     )
     for row in record.ranges:
         log.info("%s range %s -> %s", registration.name, row.cell, row.winner)
     publish(record)
-    note_call(record, reasons_of(registration, choices), axes)
+    note_call(record, reasons_of(registration, choices, dropped), axes)
     table_store.note_choice(_choice(registration, call, record))
     return record
 
@@ -110,4 +114,5 @@ def _choice(
         split_points=split_points,
         winners=tuple(None if row is None else row.number for row in rows),
         names=tuple(None if row is None else row.winner for row in rows),
+        dropped=record.dropped,
     )

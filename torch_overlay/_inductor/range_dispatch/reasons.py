@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from torch._inductor import config
 from torch._inductor.range_dispatch.ranks import find_peers
 from torch._inductor.range_dispatch.sizes import evaluate
+from torch.utils._ordered_set import OrderedSet
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,25 +16,46 @@ if TYPE_CHECKING:
     from torch._inductor.range_dispatch.selection import RangeChoice
     from torch._inductor.range_dispatch.spec import Registration
     from torch._inductor.range_dispatch.timing import Timings
+    from torch._inductor.range_dispatch.trace.drops import Dropped
 
 # So many sizes are listed; of more only the first and the last.
 _MAX_LISTED = 5
 
 
-def reasons_of(registration: Registration, choices: Sequence[RangeChoice]) -> list[str]:
+def reasons_of(
+    registration: Registration,
+    choices: Sequence[RangeChoice],
+    dropped: Sequence[Dropped],
+) -> list[str]:
     """Why the winners of a call's choices won, to be asked while it is compiled."""
     is_timed = any(choice.timings for choice in choices)
-    return [_reason(registration, choice, is_timed) for choice in choices]
+    return [
+        _reason(
+            registration,
+            choice,
+            is_timed,
+            [one for one in dropped if one.concerns(choice.task.cell)],
+        )
+        for choice in choices
+    ]
 
 
-def _reason(registration: Registration, choice: RangeChoice, is_timed: bool) -> str:
-    """``is_timed`` tells whether any range of the call was timed."""
+def _reason(
+    registration: Registration,
+    choice: RangeChoice,
+    is_timed: bool,
+    dropped: Sequence[Dropped],
+) -> str:
+    """``is_timed`` tells whether any range of the call was timed, and ``dropped`` are
+    the candidates that could not be used for this one."""
     if registration.winners is not None:
+        if registration.winners[choice.task.index] != choice.number:
+            return f"in place of the winner that was given; dropped: {_list(dropped)}"
         return "given by winners="
     if not choice.timings:
         if is_timed and len(choice.task.axes) > 1 and not choice.measured:
             return "not timed: the winner of the nearest ranges that were"
-        return _untimed_reason(registration, choice)
+        return _untimed_reason(registration, choice, dropped)
     winner, timings = choice.winner.candidate, choice.timings
     times = _times(choice, winner)
     if winner not in timings:
@@ -41,11 +63,19 @@ def _reason(registration: Registration, choice: RangeChoice, is_timed: bool) -> 
     fastest = min(timings, key=lambda one: timings[one].milliseconds)
     if fastest is winner:
         how_many = f"fastest of {len(timings)}" if len(timings) > 1 else "the only one"
+        if dropped:
+            how_many += f", {len(OrderedSet(one.candidate for one in dropped))} dropped,"
         return f"{how_many} {times}"
     return f"{_why_not_fastest(registration, timings, winner, fastest)} {times}"
 
 
-def _untimed_reason(registration: Registration, choice: RangeChoice) -> str:
+def _list(dropped: Sequence[Dropped]) -> str:
+    return "; ".join(f"{one.candidate}: {one.reason}" for one in dropped)
+
+
+def _untimed_reason(
+    registration: Registration, choice: RangeChoice, dropped: Sequence[Dropped]
+) -> str:
     if choice.measured:
         return "no candidate could be run, which leaves the op itself"
     forced = config.test_configs.force_custom_op_decomposition
@@ -55,6 +85,8 @@ def _untimed_reason(registration: Registration, choice: RangeChoice) -> str:
         return "nothing is timed where results must not depend on it (deterministic)"
     if config.range_dispatch.agree_on_winners and find_peers() is not None:
         return "the only candidate, or agreed by the ranks of the job before"
+    if dropped:
+        return f"the only candidate left; dropped: {_list(dropped)}"
     return "the only candidate"
 
 

@@ -36,6 +36,7 @@ def record_parts(record: DispatchRecord) -> list[Part]:
         f"  dispatched on {dispatched}" if dispatched else "  one choice for all sizes",
         f"  {how}: {', '.join(record.branch_winners)}",
         *fusion_texts(record),
+        *(f"  dropped: {one}" for one in record.dropped),
         record_table(record),
     ]
 

@@ -76,6 +76,7 @@ class DispatchRecord:
     ``fused`` are the nodes of the graph that every branch computes as well, and
     ``not_fused`` those next to them that it does not, each with the reason.
     ``together`` are the dispatched calls, this one too, that the branches hold.
+    ``dropped`` are the candidates that could not be used, for which ranges and why.
     """
 
     op: str
@@ -89,6 +90,7 @@ class DispatchRecord:
     fused: tuple[str, ...] = ()
     not_fused: tuple[tuple[str, str], ...] = ()
     together: tuple[str, ...] = ()
+    dropped: tuple[str, ...] = ()
 
     @property
     def branches(self) -> int:

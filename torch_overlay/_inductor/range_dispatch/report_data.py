@@ -90,7 +90,8 @@ class CallReport:
 
     ``names`` are those of all candidates. There are no ``rows`` and no ``tree`` if no
     choice was kept. The leaves of ``tree`` are indices of ``branches``, of which each
-    has the number of a candidate as its winner.
+    has the number of a candidate as its winner. ``dropped`` are candidates that could
+    not be used, for which ranges and why.
     """
 
     op: str
@@ -104,6 +105,7 @@ class CallReport:
     rows: tuple[Row, ...]
     branches: tuple[Branch, ...]
     tree: DecisionTree | None
+    dropped: tuple[str, ...] = ()
 
     @property
     def winners(self) -> tuple[int, ...]:
@@ -249,6 +251,7 @@ def _report(entries: Sequence[Entry], choice: Choice | None) -> CallReport:
         rows=rows,
         branches=branches,
         tree=plan_decisions(branches) if branches else None,
+        dropped=() if choice is None else choice.dropped,
     )
 
 

@@ -134,6 +134,7 @@ def _section(
         ("dispatched on", ", ".join(call.axes) or "nothing: one winner for all sizes"),
         ("schema", call.schema),
         ("environment", _environment(call)),
+        *(("dropped", one) for one in call.dropped),
     ]
     lines = "".join(f"<dt>{name}</dt><dd>{_text(fact)}</dd>" for name, fact in facts)
     return "\n".join(

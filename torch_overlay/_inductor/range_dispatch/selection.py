@@ -450,11 +450,8 @@ class _Selector:
             )
         if self._registration.winners is None or on_unusable == "fallback":
             return
-        reasons = [
-            one.reason
-            for one in self.drops.of(winner)
-            if not one.ranges or str(task.cell) in one.ranges
-        ]
+        dropped = self.drops.of(winner)
+        reasons = [one.reason for one in dropped if one.concerns(task.cell)]
         raise UnusableWinner(
             f"winners[{task.index}] of {self._call.op}, {winner}, cannot be used for "
             f"range {task.cell}: {'; '.join(reasons)}. To run the op itself there: "

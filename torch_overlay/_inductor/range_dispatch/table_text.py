@@ -34,6 +34,7 @@ def table_parts(table: TuningTable) -> list[Part]:
         if call.choice is None:
             parts.append("  nothing is known of what was chosen")
         else:
+            parts += [f"  dropped: {one}" for one in call.choice.dropped]
             parts += ["", choice_table(call.choice)]
         for entries in _alike(call):
             parts += ["", _times(call, entries)]

@@ -82,6 +82,8 @@ class Choice:
 
     The last axis changes fastest. ``winners`` are as registered, -1 for the op itself,
     None for a cell that cannot occur, and ``names`` those of the candidates.
+    ``dropped`` says in words which candidates could not be used, where and why; tables
+    that were written before there was this have nothing.
     """
 
     op: str
@@ -92,6 +94,7 @@ class Choice:
     split_points: tuple[tuple[int, ...], ...]
     winners: tuple[int | None, ...]
     names: tuple[str | None, ...]
+    dropped: tuple[str, ...] = ()
 
     @property
     def key(self) -> str:
@@ -183,6 +186,7 @@ def _choice(raw: Any) -> Choice:
         split_points=tuple(_list_of(p, int, "split_points") for p in split_points),
         winners=_list_of(raw["winners"], (int, type(None)), "winners"),
         names=_list_of(raw["names"], (str, type(None)), "names"),
+        dropped=_list_of(raw.get("dropped", []), str, "dropped"),
     )
     cells = math.prod(len(points) + 1 for points in found.split_points)
     if not cells == len(found.winners) == len(found.names):

@@ -33,6 +33,13 @@ class Dropped:
         """The sizes for people."""
         return ", ".join(self.ranges) if self.ranges else "all sizes"
 
+    def concerns(self, cell: Cell) -> bool:
+        """Whether it cannot be used for a cell."""
+        return not self.ranges or str(cell) in self.ranges
+
+    def __str__(self) -> str:
+        return f"{self.candidate} for {self.where}: {self.reason}"
+
 
 class Drops:
     """Collects what is dropped while the winners of one call are chosen."""
