@@ -16,6 +16,7 @@ import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._dynamo.utils import counters
 from torch._inductor import config
+from torch._inductor.exc import InductorError
 from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
 from torch._inductor.range_dispatch import timing, tuning
 from torch._inductor.range_dispatch.binding import arrange_arguments, bind_to_schema
@@ -1138,8 +1139,13 @@ class ImplementationsTest(CallShapesTestCase):
         self.assertEqual(counters["inductor"]["custom_op_candidates_compiled"], 5)
 
     def check_is_dropped(self, implementation, reason):
-        """It alone, for its range; the op itself takes its place."""
-        with self.assertLogs("torch._inductor.range_dispatch", "WARNING") as logs:
+        """It alone, for its range; the op itself takes its place if it may."""
+        with self.assertRaisesRegex(InductorError, "cannot be used for range"):
+            self.check_impls(implementation, lambda x: x + 2.0)
+        with (
+            config.patch("range_dispatch.on_unusable_winner", "fallback"),
+            self.assertLogs("torch._inductor.range_dispatch", "WARNING") as logs,
+        ):
             self.check_impls(
                 implementation,
                 lambda x: x + 2.0,
@@ -1154,11 +1160,10 @@ class ImplementationsTest(CallShapesTestCase):
         self.check_is_dropped(mutates, "mutates its input 'x'")
 
     def test_guards_on_data_are_dropped(self):
-        def guards(x):
-            first = (x > 100).sum().item()
-            return x[first : first + 1] + x
+        def decides_by_data(x):
+            return x + (1.0 if (x > 100).any() else 3.0)
 
-        self.check_is_dropped(guards, "dropped candidate guards")
+        self.check_is_dropped(decides_by_data, "dropped candidate decides_by_data")
 
     def test_range_decides_a_branch(self):
         def asserts(x):
@@ -1190,16 +1195,18 @@ class ImplementationsTest(CallShapesTestCase):
         )
 
     def test_range_decides_no_more_than_it_may(self):
-        """A size that a range leaves open must not be decided by it."""
+        """A size that a range leaves open must not be decided by it: the graph is for
+        the sizes that the winner is for, and others have another graph."""
 
         def looks(x):
             return x + (1.0 if x.shape[0] <= 60 else 2.0)
 
         eighths = lambda op, x: op(x[: x.shape[0] // 8])  # noqa: E731
         left = lambda op, x: op(torch.ones(200, 5)[x.shape[0] :])  # noqa: E731
-        for model, size_of in (
-            (eighths, lambda n: n // 8),
-            (left, lambda n: 200 - n),
+        # Sizes of 20, 2, 23 and 16, then of 40, 180, 10 and 70.
+        for model, size_of, graphs in (
+            (eighths, lambda n: n // 8, 1),
+            (left, lambda n: 200 - n, 2),
         ):
             torch._dynamo.reset()
             self.check(
@@ -1208,8 +1215,7 @@ class ImplementationsTest(CallShapesTestCase):
                 [(size_of(n), (torch.randn(n, 5),), {}) for n in (160, 20, 190, 130)],
                 split_points=(100,),
                 model=model,
-                # The range leaves the answer open, so the op itself runs.
-                expected={0: lambda x: x + 100.0, 1: lambda x: x + 3.0},
+                graphs=graphs,
             )
 
     def test_same_graph_in_all_ranges_is_compiled_once(self):

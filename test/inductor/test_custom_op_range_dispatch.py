@@ -635,9 +635,9 @@ class TuningTest(RangeDispatchTestCase):
             ran, _, _ = self.run_shift([8, 9])
         self.assertEqual(ran, {8: 3.0, 9: 3.0})
         self.assertEqual(counters["inductor"]["custom_op_decomp_guard_skips"], 2)
-        for line, size_range in zip(logs.output, ("[0, 8]", "[9, inf]"), strict=True):
-            for part in ("shift", "guarded", size_range, "adds guards"):
-                self.assertIn(part, line)
+        (line,) = logs.output
+        for part in ("shift", "guarded", "[0, 8]", "[9, inf]", "Mod(x.shape[1], 2)"):
+            self.assertIn(part, line)
 
     def test_candidates_that_break_their_promise_are_dropped_alone(self):
         def raises(x, weight):
@@ -706,7 +706,8 @@ class TuningTest(RangeDispatchTestCase):
             raise RuntimeError("never")
 
         self.register([CustomOpConfig(raises)], split_points=[8], winners=[0, 0])
-        ran, _, _ = self.run_shift([8, 9])
+        with config.patch("range_dispatch.on_unusable_winner", "fallback"):
+            ran, _, _ = self.run_shift([8, 9])
         self.assertEqual(ran, {8: FALLBACK_SHIFT, 9: FALLBACK_SHIFT})
 
 

@@ -64,7 +64,9 @@ def _reason(
     if fastest is winner:
         how_many = f"fastest of {len(timings)}" if len(timings) > 1 else "the only one"
         if dropped:
-            how_many += f", {len(OrderedSet(one.candidate for one in dropped))} dropped,"
+            how_many += (
+                f", {len(OrderedSet(one.candidate for one in dropped))} dropped,"
+            )
         return f"{how_many} {times}"
     return f"{_why_not_fastest(registration, timings, winner, fastest)} {times}"
 

@@ -69,7 +69,9 @@ def forget_evaluations(shape_env: ShapeEnv) -> None:
     shape_env._version_counter += 1
     shape_env._replacements_version_counter += 1
     shape_env._resimplify_floor_div_axioms = True
-    type(shape_env)._inner_evaluate_expr.cache_clear()
+    for method in vars(type(shape_env)).values():
+        if hasattr(method, "cache_clear"):
+            method.cache_clear()  # not all look at the version
 
 
 def _copied(container: Any) -> Any:
