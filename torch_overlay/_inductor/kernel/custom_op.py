@@ -49,6 +49,7 @@ from torch._inductor.range_dispatch.fusion import Fusion
 from torch._inductor.range_dispatch.inlining import (
     ConfigPatches,
     inline_graph,
+    lower_for_ranges,
     not_dispatched,
     subgraph_prefix,
 )
@@ -337,6 +338,7 @@ def _lower_winners(chosen: ChosenCall, region: Region | None = None) -> Any:
     operands = chosen.selection.fake_operands
     if len(choices) > 1:
         plan = _plan(chosen.winners, chosen.cells, operands, axes)
+        lower_for_ranges(chosen.winners, chosen.cells, [axis.size for axis in axes])
     if isinstance(plan.tree, Leaf):
         region = None  # Inductor fuses by itself
     dropped = chosen.selection.dropped
@@ -398,6 +400,8 @@ def _lower_fused(joint: Joint) -> Any:
         name += one.registration.name
         name = subgraph_prefix(name, one.selection.number) + "_"
     composed = {row: fused.compose(row) for row in plan.branches}
+    sizes = [axis.size for axis in first.axes]
+    lower_for_ranges([composed[row] for row in joint.rows()], first.cells, sizes)
     graph_module = _build_torch_cond_dispatch(
         f"{name}{fused.digest}",
         [composed[row] for row in plan.branches],

@@ -42,6 +42,16 @@ class Cell:
         return " x ".join(map(str, self.ranges)) or "[0, inf]"
 
 
+def hull_of(cells: Sequence[Cell]) -> Cell:
+    """The smallest cell that holds all of these."""
+    ranges = []
+    for own in zip(*(cell.ranges for cell in cells)):
+        ends = [one.end for one in own]
+        last = None if None in ends else max(end for end in ends if end is not None)
+        ranges.append(SizeRange(min(one.start for one in own), last))
+    return Cell(tuple(ranges))
+
+
 def ranges_from_split_points(split_points: Sequence[int]) -> tuple[SizeRange, ...]:
     """Cut all sizes at the split points, each the last size of its range.
 

@@ -76,6 +76,18 @@ def equates_sizes(condition: sympy.Basic) -> bool:
     )
 
 
+def joined(
+    symbols: OrderedSet[sympy.Symbol], equalities: Sequence[sympy.Basic]
+) -> OrderedSet[sympy.Symbol]:
+    """Symbols, and those that equalities make depend on them."""
+    found = OrderedSet([*symbols])
+    for _ in equalities:
+        for one in equalities:
+            if one.free_symbols & found:
+                found |= one.free_symbols
+    return found
+
+
 def _is_known(condition: sympy.Basic, bounds: Bounds) -> bool:
     symbols = [*condition.free_symbols]
     if not symbols:

@@ -6,7 +6,12 @@ from typing import Any, TYPE_CHECKING
 
 from torch._dynamo.utils import counters
 from torch._inductor.range_dispatch.trace.drops import warn_one_size
-from torch._inductor.range_dispatch.trace.guards import Needs, Promised
+from torch._inductor.range_dispatch.trace.guards import (
+    equates_sizes,
+    joined,
+    Needs,
+    Promised,
+)
 from torch._inductor.range_dispatch.trace.size_names import SizeNames
 from torch._inductor.range_dispatch.trace.tracing import (
     AddsGuards,
@@ -167,14 +172,17 @@ class Variants:
                 f"let it compute with {size} in torch (no loop, shape or Python number "
                 "made of it), or leave the dimension unmarked",
             )
+        bounded = joined(self._promised.bounded, attempt.equalities)
         for one in conditions:
-            if one.free_symbols and one.free_symbols <= self._promised.bounded:
+            if one.free_symbols <= bounded and not equates_sizes(one):
                 raise AddsGuards(
                     f"it needs {self._names.text(one)}, and that dimension is marked "
                     "dynamic with bounds",
                     "mark it without min= and max=, or let it do for all sizes",
                 )
-        if conditions and V.graph.sizevars.shape_env.frozen:
+        # Packages check when they run.
+        is_settled = V.graph.sizevars.shape_env.frozen and not V.graph.aot_mode
+        if conditions and is_settled:
             raise AddsGuards(
                 f"it needs {self._names.text(conditions[0])}, and the guards of a "
                 "backward graph are settled before it is compiled",
