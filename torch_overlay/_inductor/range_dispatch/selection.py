@@ -188,13 +188,13 @@ class _Selector:
         """Let the graph that is compiled hold for the sizes that its winners need."""
         left_out = [*self._variants.left_out]
         if left_out and choices:
-            hold(sympy.Not(within(left_out, self._sizes)))
+            hold(sympy.Not(within(left_out, self._sizes)), str(self._call.op))
         for winner in dict.fromkeys(choice.winner for choice in choices):
             if winner.needs:
                 own = [c.task.cell for c in choices if c.winner is winner]
                 others = [c.task.cell for c in choices if c.winner is not winner]
                 others += left_out
-                hold_where_it_wins(winner.needs, own, others, self._sizes)
+                hold_where_it_wins(winner, own, others, self._sizes)
 
     def choose(self, tasks: Sequence[RangeTask]) -> list[RangeChoice] | None:
         able_by_task = [(task, self._usable(task)) for task in tasks]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import sympy
 
-import torch
+from torch._inductor import ir
 from torch._inductor.range_dispatch.sizes import hint_values, Sample, settled
 from torch._inductor.range_dispatch.trace.guards import equates_sizes, within
 from torch._inductor.range_dispatch.trace.scratch import add_guard, scratch
@@ -63,34 +63,33 @@ def suits(needs: Needs, values: SymbolValues) -> bool:
 
 
 def hold_where_it_wins(
-    needs: Needs,
+    winner: TracedCandidate,
     cells: Sequence[Cell],
     others: Sequence[Cell],
     sizes: Sequence[sympy.Expr],
 ) -> None:
-    """Guard on what a winner needs, in the cells that it wins if it is about them.
+    """Guard on what a winner needs of sizes, in the cells that it wins if it is about them.
 
     ``others`` are the cells that other candidates win.
     """
     dispatched = OrderedSet(symbol for size in sizes for symbol in size.free_symbols)
     elsewhere = sympy.Not(within(cells, sizes)) if others else sympy.false
+    needs, what = winner.needs, winner.candidate.name
     for condition in needs.always:
         is_general = equates_sizes(condition) or condition.free_symbols <= dispatched
         if is_general or not condition.free_symbols & dispatched:
-            hold(condition)
+            hold(condition, what)
         else:
-            hold(sympy.Or(elsewhere, condition))
+            hold(sympy.Or(elsewhere, condition), what)
     for condition in needs.of_range:
-        hold(sympy.Or(elsewhere, condition))
+        hold(sympy.Or(elsewhere, condition), what)
 
 
-def hold(condition: sympy.Basic) -> None:
-    """Let a condition on sizes hold for the graph that is compiled.
+def hold(condition: sympy.Basic, what: str) -> None:
+    """Let a condition on sizes, which ``what`` needs, hold for the compiled graph.
 
     It is a guard, but for packages, which have none and raise where it does not hold.
     """
-    from torch._inductor.lowering import lowerings
-
     shape_env = V.graph.sizevars.shape_env
     known = shape_env._maybe_evaluate_static(condition)
     if known == sympy.true:
@@ -98,5 +97,6 @@ def hold(condition: sympy.Basic) -> None:
     if not add_guard(shape_env, condition):
         raise AssertionError(f"{condition} does not hold for the sizes compiled with")
     if V.graph.aot_mode:
-        text = f"a dispatched implementation was compiled for {condition}"
-        lowerings[torch.ops.aten._assert_scalar.default](condition, text)
+        check = ir.AssertScalar(condition, f"{what} was compiled for {condition}")
+        V.graph.register_buffer(check, set_name=True)
+        V.graph.register_operation(check)
