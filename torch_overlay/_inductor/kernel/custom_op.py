@@ -54,6 +54,7 @@ from torch._inductor.range_dispatch.inlining import (
     subgraph_prefix,
 )
 from torch._inductor.range_dispatch.joining import join_followers, Joint
+from torch._inductor.range_dispatch.op_itself import warn_if_packaged, warn_of_effect
 from torch._inductor.range_dispatch.promise import Promise
 from torch._inductor.range_dispatch.publishing import publish_choices
 from torch._inductor.range_dispatch.ranges import Cell, cell_of, SizeRange
@@ -103,8 +104,12 @@ class AutotunedLowering:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self.registration.dispatch is None:
-            return _standard_lowering_fn(self.registration, args, kwargs)
-        return _range_based_lowering_fn(self.registration, args, kwargs)
+            values = _standard_lowering_fn(self.registration, args, kwargs)
+        else:
+            values = _range_based_lowering_fn(self.registration, args, kwargs)
+        if values is None:
+            warn_if_packaged(self.registration.op)
+        return values
 
 
 @dataclasses.dataclass(frozen=True)
@@ -230,6 +235,7 @@ def register_custom_op_autotuning(
         size_weights=size_weights,
         tuning_seconds=tuning_seconds,
     )
+    warn_of_effect(registration.op)
     if registration.op in user_lowerings:
         log.info("%s: replacing the lowering registered before", registration.op)
     user_lowerings[registration.op] = AutotunedLowering(registration)

@@ -19,6 +19,10 @@ import sympy
 import torch
 import torch.utils._pytree as pytree
 from torch._inductor import ir
+from torch._inductor.range_dispatch.call.aliasing import (
+    is_same_memory,
+    shared_with_written,
+)
 from torch._inductor.range_dispatch.configs import callable_name, structure_of
 from torch._inductor.utils import convert_to_symint
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
@@ -237,10 +241,12 @@ def bind_call(
     """Bind a lowering's arguments to the schema and realize its tensors.
 
     Arguments that the caller left out take the *op's* defaults. ``stand_ins`` are taken
-    for the leaves of the arguments with these numbers, which are not realized.
+    for the leaves of the arguments with these numbers, which are not realized. Of an op
+    that writes to its arguments, those that are the same memory are one operand.
 
     Raises:
-        UnsupportedArgument: an argument is neither tensor, symbolic nor plain.
+        UnsupportedArgument: an argument is neither tensor, symbolic nor plain, or one
+            that is written to may share memory with another.
     """
     leaves, spec = pytree.tree_flatten(bind_to_schema(op, args, kwargs))
     nodes: dict[int, ir.IRNode] = {}
@@ -258,15 +264,42 @@ def bind_call(
         if isinstance(leaf, ir.NonTensorObj):
             raise UnsupportedArgument(f"{type(leaf).__name__} argument")
         if id(leaf) not in positions:
-            positions[id(leaf)] = len(nodes)
-            stand_in = (stand_ins or {}).get(number)
-            nodes[len(nodes)] = stand_in or realize_operand(leaf)
+            node = (stand_ins or {}).get(number) or realize_operand(leaf)
+            known = nodes.items() if op._schema.is_mutable else ()
+            same = [i for i, other in known if is_same_memory(node, other)]
+            positions[id(leaf)] = same[0] if same else len(nodes)
+            nodes.setdefault(positions[id(leaf)], node)
         return _TensorSlot(positions[id(leaf)])
 
     slots = tuple(slot(number, leaf) for number, leaf in enumerate(leaves))
     realized = tuple(nodes.values())
     scalars = [s.expr for s in slots if isinstance(s, _SymbolicSlot)]
-    return BoundCall(op, realized, symbol_operands(realized, scalars), slots, spec)
+    symbols = symbol_operands(realized, scalars)
+    return _not_sharing(BoundCall(op, realized, symbols, slots, spec))
+
+
+def _not_sharing(call: BoundCall) -> BoundCall:
+    """The call, if what it writes to shares no memory with its other operands.
+
+    Raises:
+        UnsupportedArgument: it may; the message says what can be done.
+    """
+    shared = shared_with_written(call.nodes, call.mutated)
+    if shared is None:
+        return call
+    written, other = (f"{call.name_of(index)!r}" for index in shared)
+    if written == other and shared[0] == shared[1]:
+        raise UnsupportedArgument(
+            f"it writes to {written}, where one element is at several places; pass a "
+            "copy of it, .clone(), to have the call dispatched"
+        )
+    if written == other:
+        written, other = f"a tensor of {written}", "another one of them"
+    raise UnsupportedArgument(
+        f"it writes to {written}, which may share memory with {other}; the op itself "
+        "runs. Pass a copy of one, .clone(), or views that lie apart for every size, "
+        "to have the call dispatched"
+    )
 
 
 def bind_to_schema(

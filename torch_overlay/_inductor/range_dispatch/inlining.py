@@ -12,6 +12,7 @@ from typing import Any, TYPE_CHECKING, TypeAlias
 import torch
 from torch._inductor import config
 from torch._inductor.codegen.subgraph import inline_subgraph_to_ir_nodes
+from torch._inductor.range_dispatch.op_itself import warn_of_packaged_calls
 from torch._inductor.range_dispatch.ranges import Cell, hull_of
 from torch._inductor.range_dispatch.trace.narrowing import known_to_be_in
 from torch._inductor.utils import get_first_incompatible_cudagraph_node, get_op_names
@@ -54,6 +55,7 @@ def inline_graph(
     they are in force while it is lowered and while its kernels are generated, as they
     were when it was timed.
     """
+    warn_of_packaged_calls(graph_module)
     first_new = len(V.graph.operations)
     for branch, of_branch in patches.items():
         branch.meta["inductor_config_patches"] = of_branch

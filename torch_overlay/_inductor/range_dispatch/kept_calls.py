@@ -13,6 +13,7 @@ from typing import Any, TYPE_CHECKING, TypeAlias
 
 import sympy
 
+from torch._inductor import ir
 from torch._inductor.virtualized import V
 
 if TYPE_CHECKING:
@@ -91,10 +92,8 @@ def _symbol_sources(graph: Any) -> dict[sympy.Symbol, SymbolSource]:
             found.setdefault(shape_env.replace(value), (index, "value", 0))
     for kind in ("size", "stride"):
         for index, value in enumerate(inputs):
-            if value is None or isinstance(value, sympy.Expr):
-                continue
-            if not hasattr(value, "get_size"):
-                continue  # a script object or a generator
+            if not isinstance(value, ir.TensorBox):
+                continue  # a number, None, a generator, a script or opaque object
             exprs = value.get_size() if kind == "size" else value.maybe_get_stride()
             for dim, expr in enumerate(exprs or ()):
                 if isinstance(expr, sympy.Expr):

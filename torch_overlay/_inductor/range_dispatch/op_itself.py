@@ -1,0 +1,75 @@
+"""Says so where an op runs itself, or has to be there, and nobody may expect it."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import weakref
+from typing import Any
+
+import torch
+from torch._inductor.lowering import user_lowerings
+from torch._inductor.virtualized import V
+from torch.utils._ordered_set import OrderedSet
+
+
+log = logging.getLogger(__name__)
+
+# The ops that were warned of, by graph that is compiled ahead of time.
+_packaged: weakref.WeakKeyDictionary[Any, OrderedSet[Any]] = weakref.WeakKeyDictionary()
+
+
+def warn_of_effect(op: torch._ops.OpOverload) -> None:
+    """Say once that an op with a registered effect is never dispatched.
+
+    It is called by ``with_effects``, in its place among others, and what it does
+    besides returning tensors cannot be told from an implementation's graph.
+    """
+    from torch._higher_order_ops.effects import _get_effect, has_effects
+
+    if has_effects(op):
+        _warn_once(op, str(_get_effect(op)))
+
+
+@functools.cache
+def _warn_once(op: torch._ops.OpOverload, effect: str) -> None:
+    log.warning(
+        "%s is never autotuned: it has the registered effect %s, so that torch.compile "
+        "calls the op itself, in order; register the effect None for it, or give an op "
+        "without effects these implementations",
+        op,
+        effect,
+    )
+
+
+def warn_if_packaged(op: torch._ops.OpOverload) -> None:
+    """Say once a package that it needs an op, as the op itself is called in it."""
+    if not V.graph.aot_mode or torch._library.utils.is_builtin(op):
+        return
+    graph = V.graph
+    while (parent := getattr(graph, "parent", None)) is not None:
+        graph = parent
+    warned = _packaged.setdefault(graph, OrderedSet())
+    if op not in warned:
+        warned.add(op)
+        log.warning(
+            "%s itself runs for some sizes in the package that is compiled, which can be "
+            "loaded only where that op is registered; winners without -1, or "
+            "include_fallback=False, leave it out",
+            op,
+        )
+
+
+def warn_of_packaged_calls(graph_module: torch.fx.GraphModule) -> None:
+    """The same for the ops that a graph to be inlined calls and that are not asked
+    for another implementation."""
+    if not V.graph.aot_mode:
+        return
+    for module in graph_module.modules():
+        if isinstance(module, torch.fx.GraphModule):
+            for node in module.graph.nodes:
+                if (
+                    node.target in user_lowerings
+                    and node.target in V.active_user_lowering_ops
+                ):
+                    warn_if_packaged(node.target)
