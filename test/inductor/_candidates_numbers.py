@@ -230,7 +230,9 @@ def fft_over_kernel_length(x):
     Kind.OPERATOR,
     lambda n: (randn(n, 1),),
     fake=lambda x: x.new_empty(SIGNAL.shape[0] - x.shape[0] + 1),
-    graphs_alone={"all": 2, "marked": 2},
+    alone_with="inductor",
+    graphs_alone={"all": 4},
+    fails_alone={"marked": "specialized it"},
 )
 def direct_over_kernel_length(x):
     return F.conv1d(SIGNAL.view(1, 1, -1), x.view(1, 1, -1)).view(-1)
