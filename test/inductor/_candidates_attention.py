@@ -34,7 +34,7 @@ def naive_attention(x, k, v):
     return torch.softmax(scores, dim=-1) @ v
 
 
-@ATTENTION.add(Kind.NUMBER, query_keys_values, fast=True)
+@ATTENTION.add(Kind.NUMBER, query_keys_values)
 def online_softmax(x, k, v):
     scale = x.shape[-1] ** -0.5
     highest = x.new_full((x.shape[0], 1), float("-inf"))
@@ -89,7 +89,7 @@ def sliding_window_attention(x, k, v):
     return torch.einsum("ij,jd->id", F.softmax(scores + bias, -1), v)
 
 
-@ATTENTION.add(Kind.AGREEMENT, grouped, fast=True, wrappers=True)
+@ATTENTION.add(Kind.AGREEMENT, grouped, wrappers=True)
 def grouped_queries_expanded(x, k, v):
     tokens, heads, width = x.shape
     groups = heads // k.shape[1]
@@ -159,9 +159,7 @@ def attention_with_linear_biases(x, k):
     return torch.einsum("hij,jhd->ihd", scores.softmax(-1), k)
 
 
-@ATTENTION.add(
-    Kind.CONDITION, lambda n: (randn(n, 12), randn(12, 12), randn(12, 12)), fast=True
-)
+@ATTENTION.add(Kind.CONDITION, lambda n: (randn(n, 12), randn(12, 12), randn(12, 12)))
 def multi_head_attention(x, wq, wo):
     n, width = x.shape
     heads = 3

@@ -111,7 +111,7 @@ def sinusoidal_positions(x):
     return x + torch.stack((angles.sin(), angles.cos()), dim=2).view(n, width)
 
 
-@NORMS.add(Kind.FORM, lambda n: (randn(n, 6),), fast=True)
+@NORMS.add(Kind.FORM, lambda n: (randn(n, 6),))
 def pairs_normalised(x):
     pairs = x.reshape(x.shape[0], x.shape[1] // 2, 2)
     return (pairs / (pairs.norm(dim=-1, keepdim=True) + 1e-3)).flatten(1)

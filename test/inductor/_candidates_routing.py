@@ -127,7 +127,7 @@ def top_k_logits(x):
     return torch.where(x < least, -100.0, x)
 
 
-@ROUTING.add(Kind.NOTHING, scores, fast=True)
+@ROUTING.add(Kind.NOTHING, scores)
 def top_p_logits(x):
     ordered, order = torch.sort(x, descending=True)
     cumulative = F.softmax(ordered, dim=-1).cumsum(dim=-1)
