@@ -140,10 +140,10 @@ def _tensors(arguments: tuple[Any, ...]) -> list[torch.Tensor]:
 
 def _schema(function: Callable[..., Any], returns: str) -> str:
     """Parameters are tensors unless annotated."""
-    types = {"int": "SymInt", "float": "float", "bool": "bool", "list": "Tensor[]"}
+    types = {int: "SymInt", float: "float", list: "Tensor[]"}
     parameters = inspect.signature(function).parameters.values()
     arguments = [
-        f"{types.get(str(p.annotation), 'Tensor')} {p.name}"
+        f"{types.get(p.annotation, 'Tensor')} {p.name}"
         for p in parameters
         if p.kind is not inspect.Parameter.KEYWORD_ONLY
     ]
