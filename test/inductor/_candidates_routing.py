@@ -104,7 +104,7 @@ def drop_over_capacity(x):
 @ROUTING.add(
     Kind.ARITHMETIC,
     lambda n: (randn(n, 6),),
-    fake=lambda x: x.new_empty(int(x.shape[0] * 0.25), x.shape[1]),
+    fake=lambda x: x.new_empty(x.shape[0] // 4, x.shape[1]),
     sizes=(16, 17, 9, 40),
     fast=True,
 )
