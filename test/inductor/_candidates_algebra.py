@@ -33,7 +33,9 @@ def as_many_columns(x, w, *_):
 # Linear algebra.
 
 
-@ALGEBRA.add(Kind.EFFECT, rows_and_matrix, fast=True, trains=True, wrappers=True)
+@ALGEBRA.add(
+    Kind.EFFECT, rows_and_matrix, fast=True, trains=True, wrappers=True, tuned=True
+)
 def solved(x, a):
     return torch.linalg.solve(a, x.T).T.contiguous()
 
@@ -94,7 +96,7 @@ def distances_by_width(x, y):
 # Splits.
 
 
-@ALGEBRA.add(Kind.OPERATOR, lambda n: (randn(n, 6),), fast=True, tuned=True)
+@ALGEBRA.add(Kind.OPERATOR, lambda n: (randn(n, 6),), fast=True)
 def halves_exchanged(x):
     n = x.shape[0]
     first, second = torch.split(x, [n // 2, n - n // 2])

@@ -85,6 +85,7 @@ def rotary_of_a_part(x, angles):
     sizes=(16, 17, 5, 128),
     fast=True,
     trains=True,
+    wrappers=True,
 )
 def learned_positions(x):
     return x + POSITIONS[: x.shape[0]]

@@ -86,7 +86,6 @@ def first_and_last_two(x):
     lambda n: (randn(n, 4),),
     fake=lambda x: x.new_empty(x.shape[1], math.ceil(1.25 * x.shape[0] / 4)),
     fast=True,
-    wrappers=True,
 )
 def experts_choose_up_to_capacity(x):
     capacity = math.ceil(1.25 * x.shape[0] / 4)
@@ -177,7 +176,7 @@ def quantile_by_kthvalue(x):
     return x.kthvalue(k, 0).values
 
 
-@ROUTING.add(Kind.INDEX, scores, fake=one_row, fast=True, wrappers=True)
+@ROUTING.add(Kind.INDEX, scores, fake=one_row, fast=True, wrappers=True, tuned=True)
 def middle_row(x):
     return x[x.shape[0] // 2] * 2
 
@@ -265,7 +264,6 @@ def positions_within_segments(x, starts):
     Kind.AGREEMENT,
     lambda n: (randn(n, 6), randint(0, 3, (n,)), rand(n)),
     fake=lambda x, *_: x.new_empty(3, x.shape[1]),
-    trains=True,
 )
 def weighted_sums_of_groups(x, group, weight):
     one_hot = F.one_hot(group, 3).to(x.dtype)
