@@ -49,7 +49,6 @@ from torch._inductor.range_dispatch.fusion import Fusion
 from torch._inductor.range_dispatch.inlining import (
     ConfigPatches,
     inline_graph,
-    lower_for_ranges,
     not_dispatched,
     subgraph_prefix,
 )
@@ -68,6 +67,7 @@ from torch._inductor.range_dispatch.spec import (
     resolve_op,
     SizeWeights,
 )
+from torch._inductor.range_dispatch.trace.branch_lowering import lower_for_ranges
 from torch._inductor.range_dispatch.trace.tracing import output_values, TracedCandidate
 from torch._inductor.select_algorithm import ExternKernelChoice
 from torch.fx.experimental.symbolic_shapes import is_symbolic
@@ -344,7 +344,7 @@ def _lower_winners(chosen: ChosenCall, region: Region | None = None) -> Any:
     operands = chosen.selection.fake_operands
     if len(choices) > 1:
         plan = _plan(chosen.winners, chosen.cells, operands, axes)
-        lower_for_ranges(chosen.winners, chosen.cells, [axis.size for axis in axes])
+        lower_for_ranges(chosen.winners, [(one,) for one in choices], call)
     if isinstance(plan.tree, Leaf):
         region = None  # Inductor fuses by itself
     dropped = chosen.selection.dropped
@@ -406,8 +406,8 @@ def _lower_fused(joint: Joint) -> Any:
         name += one.registration.name
         name = subgraph_prefix(name, one.selection.number) + "_"
     composed = {row: fused.compose(row) for row in plan.branches}
-    sizes = [axis.size for axis in first.axes]
-    lower_for_ranges([composed[row] for row in joint.rows()], first.cells, sizes)
+    rows = [*zip(*(one.choices for one in members.values()), strict=True)]
+    lower_for_ranges([composed[row] for row in joint.rows()], rows, first.call)
     graph_module = _build_torch_cond_dispatch(
         f"{name}{fused.digest}",
         [composed[row] for row in plan.branches],

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, TYPE_CHECKING, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch._inductor import config
 from torch._inductor.codegen.subgraph import inline_subgraph_to_ir_nodes
 from torch._inductor.range_dispatch.op_itself import warn_of_packaged_calls
-from torch._inductor.range_dispatch.ranges import Cell, hull_of
-from torch._inductor.range_dispatch.trace.narrowing import known_to_be_in
 from torch._inductor.utils import get_first_incompatible_cudagraph_node, get_op_names
 from torch._inductor.virtualized import V
-
-if TYPE_CHECKING:
-    import sympy
 
 ConfigPatches: TypeAlias = Mapping[torch.fx.GraphModule, dict[str, Any]]
 
@@ -72,23 +66,6 @@ def inline_graph(
     _forbid_unsafe_capture(name, graph_module)
     _apply_config_patches(V.graph.operations[first_new:], own, patches)
     return results
-
-
-def lower_for_ranges(
-    winners: Sequence[torch.fx.GraphModule],
-    cells: Sequence[Cell],
-    sizes: Sequence[sympy.Expr],
-) -> None:
-    """Let a branch be lowered with the knowledge that it runs in its cells only.
-
-    Else lowering guards on what was decided by the range when it was traced.
-    """
-    shape_env = V.graph.sizevars.shape_env
-    for winner in dict.fromkeys(winners):
-        own = [cell for one, cell in zip(winners, cells, strict=True) if one is winner]
-        winner.meta["inductor_lowering_context"] = functools.partial(
-            known_to_be_in, sizes, hull_of(own), shape_env
-        )
 
 
 @contextlib.contextmanager

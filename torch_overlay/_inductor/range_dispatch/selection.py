@@ -194,7 +194,9 @@ class _Selector:
                 own = [c.task.cell for c in choices if c.winner is winner]
                 others = [c.task.cell for c in choices if c.winner is not winner]
                 others += left_out
-                hold_where_it_wins(winner, own, others, self._sizes)
+                hold_where_it_wins(
+                    winner.needs, own, others, self._sizes, winner.candidate.name
+                )
 
     def choose(self, tasks: Sequence[RangeTask]) -> list[RangeChoice] | None:
         able_by_task = [(task, self._usable(task)) for task in tasks]

@@ -63,10 +63,11 @@ def suits(needs: Needs, values: SymbolValues) -> bool:
 
 
 def hold_where_it_wins(
-    winner: TracedCandidate,
+    needs: Needs,
     cells: Sequence[Cell],
     others: Sequence[Cell],
     sizes: Sequence[sympy.Expr],
+    what: str,
 ) -> None:
     """Guard on what a winner needs of sizes, in the cells that it wins if it is about them.
 
@@ -74,7 +75,6 @@ def hold_where_it_wins(
     """
     dispatched = OrderedSet(symbol for size in sizes for symbol in size.free_symbols)
     elsewhere = sympy.Not(within(cells, sizes)) if others else sympy.false
-    needs, what = winner.needs, winner.candidate.name
     for condition in needs.always:
         is_general = equates_sizes(condition) or condition.free_symbols <= dispatched
         if is_general or not condition.free_symbols & dispatched:

@@ -53,12 +53,13 @@ class TracedCandidate:
 
     The outputs are the op's results, then the new values of the operands that the op
     mutates; the graph itself mutates nothing. It is right where what it ``needs`` of
-    sizes holds.
+    sizes holds, and if it ``is_for_range`` only for the sizes that it was traced for.
     """
 
     candidate: Candidate
     graph_module: torch.fx.GraphModule
     needs: Needs = Needs()
+    is_for_range: bool = False
 
 
 class CandidateRejected(Exception):

@@ -6,6 +6,8 @@ import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import sympy
+
 from torch._inductor.range_dispatch.sizes import (
     bounds_of,
     evaluate,
@@ -23,8 +25,6 @@ from torch.utils._ordered_set import OrderedSet
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-
-    import sympy
 
     import torch
     from torch._inductor.range_dispatch.binding import BoundCall
@@ -134,12 +134,15 @@ class Trial:
             error = raised
         asked = [guard.expr for guard in shape_env.guards[before:]]
         dispatched = self._dispatched(shape_env, symbols, bounds)
+        conditions = [*self.equalities, *asked]
+        # A bound may leave a range one size, and is still a bound.
+        equated = [one for one in conditions if isinstance(one, sympy.Eq)]
+        fixed = OrderedSet(s for one in equated for s in one.free_symbols)
         constants = {
             s: shape_env.replace(s)
             for s in of_call - known
-            if shape_env.replace(s).is_Integer
+            if s in fixed and shape_env.replace(s).is_Integer
         }
-        conditions = [*self.equalities, *asked]
         needs = sort_needs(conditions, dispatched, bounds)
         return Attempt(graph_module, error, conditions, needs, constants, dispatched)
 

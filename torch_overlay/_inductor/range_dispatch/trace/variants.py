@@ -133,7 +133,8 @@ class Variants:
         needs = self._needs(attempt, task)
         if attempt.graph_module is None:
             raise AssertionError("neither traced nor failed")
-        return TracedCandidate(candidate, attempt.graph_module, needs)
+        is_for_range = task is not None
+        return TracedCandidate(candidate, attempt.graph_module, needs, is_for_range)
 
     def _needs(self, attempt: Attempt, task: RangeTask | None) -> Needs:
         """What is to be guarded on if the candidate wins.
