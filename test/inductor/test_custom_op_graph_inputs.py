@@ -12,11 +12,7 @@ from torch._inductor import config
 from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
 from torch._inductor.range_dispatch import explain
 from torch._inductor.test_case import run_tests
-from torch._library.opaque_object import (
-    get_opaque_type_name,
-    OpaqueBase,
-    register_opaque_type,
-)
+from torch._library.opaque_object import get_opaque_type_name, register_opaque_type
 from torch.distributed.tensor import (
     distribute_tensor,
     DTensor,
@@ -39,6 +35,12 @@ def identity(x: torch.Tensor) -> torch.Tensor:
 @identity.register_fake
 def _(x):
     return torch.empty_like(x)
+
+
+try:  # what the base class of opaque types is called from v2.15 on
+    from torch._custom_class_base import CustomClassBase as OpaqueBase
+except ImportError:
+    from torch._opaque_base import OpaqueBase
 
 
 class Factor(OpaqueBase):

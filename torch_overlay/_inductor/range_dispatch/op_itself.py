@@ -53,8 +53,8 @@ def warn_if_packaged(op: torch._ops.OpOverload) -> None:
     if op not in warned:
         warned.add(op)
         log.warning(
-            "%s itself runs for some sizes in the package that is compiled, which can be "
-            "loaded only where that op is registered; winners without -1, or "
+            "%s itself runs for some sizes in the package that is compiled, which can "
+            "be loaded only where that op is registered; winners without -1, or "
             "include_fallback=False, leave it out",
             op,
         )
