@@ -88,7 +88,8 @@ def _untimed_reason(
     if config.range_dispatch.agree_on_winners and find_peers() is not None:
         return "the only candidate, or agreed by the ranks of the job before"
     if dropped:
-        return f"the only candidate left; dropped: {_list(dropped)}"
+        names = OrderedSet(one.candidate for one in dropped)
+        return f"the only candidate left; dropped: {', '.join(names)}"
     return "the only candidate"
 
 

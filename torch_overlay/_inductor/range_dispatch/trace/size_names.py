@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import sympy
 
 from torch._inductor.virtualized import V
+from torch.utils._sympy.printers import PythonPrinter
 
 if TYPE_CHECKING:
     from torch._inductor.range_dispatch.binding import BoundCall
@@ -28,22 +29,10 @@ class SizeNames:
                     self._names.setdefault(expr, name)
 
     def text(self, expr: sympy.Basic) -> str:
-        """An expression or a condition with the names in it."""
+        """An expression or a condition in Python, with the names in it."""
         names = {e: sympy.Symbol(name) for e, name in self._names.items()}
         # Compound sizes first: a symbol may be a part of them.
         compound = {e: n for e, n in names.items() if not e.is_Symbol}
         with sympy.evaluate(False):
             renamed = expr.xreplace(compound).xreplace(names)
-        if isinstance(renamed, sympy.Rel):
-            return f"{renamed.lhs} {_OPERATORS[type(renamed)]} {renamed.rhs}"
-        return str(renamed)
-
-
-_OPERATORS = {
-    sympy.Eq: "==",
-    sympy.Ne: "!=",
-    sympy.Lt: "<",
-    sympy.Le: "<=",
-    sympy.Gt: ">",
-    sympy.Ge: ">=",
-}
+        return PythonPrinter().doprint(renamed)
