@@ -291,6 +291,36 @@ class AliasingTest(AliasingTestCase):
             torch._dynamo.reset()
             self.check(WRITE_AND_READ, copied, dispatched=True, make=make)
 
+    def test_within_an_implementation(self):
+        """One that calls an op which writes to memory that it also reads."""
+        op = _define(
+            "calls_a_writer",
+            "(Tensor x, Tensor size) -> Tensor",
+            lambda x, size: x.sum() - 1.0,
+            lambda x, size: size.new_empty(()),
+        )
+
+        def calls_a_writer(x, size):
+            double = x * 2
+            return WRITE_AND_READ(double, double[:1], size)
+
+        register_custom_op_autotuning(
+            op,
+            configs=[CustomOpConfig(calls_a_writer)],
+            dispatch_on={"tensor_name": "size", "dim": 0},
+            split_points=[SPLIT],
+            winners=[0, -1],
+        )
+        self.addCleanup(unregister_custom_op_autotuning, op)
+        compiled = torch.compile(
+            lambda x, size: op(x, size), dynamic=True, fullgraph=True
+        )
+        x = torch.randn(4, 8)
+        for n in SIZES:
+            size = torch.randn(n)
+            due = calls_a_writer(x, size) if n <= SPLIT else x.sum() - 1.0
+            self.assertEqual(compiled(x, size), due)
+
     def test_inputs_that_share_memory(self):
         self.register(WRITE_AND_READ)
         for views, dispatched in (

@@ -262,6 +262,8 @@ def _as_inductor_expects(graph_module: torch.fx.GraphModule) -> torch.fx.GraphMo
     """
     from torch._inductor.constant_folding import constant_fold
     from torch._inductor.fx_passes.post_grad import decompose_auto_functionalized
+    from torch._inductor.fx_passes.reinplace import reinplace_inplaceable_ops
+    from torch._inductor.fx_utils import FakeTensorUpdater
 
     if config.freezing and V.graph.is_inference:
         constant_fold(graph_module)
@@ -272,6 +274,10 @@ def _as_inductor_expects(graph_module: torch.fx.GraphModule) -> torch.fx.GraphMo
         torch.ops.higher_order.auto_functionalized_v2,
     )
     if any(node.target in functional for node in graph_module.graph.nodes):
+        # An op that reads what it writes must get no copy of it where none is due.
+        updater = FakeTensorUpdater(graph_module)
+        with V.fake_mode:
+            reinplace_inplaceable_ops(updater, graph_module.graph)
         decompose_auto_functionalized(graph_module.graph)
         graph_module.recompile()
     return graph_module
