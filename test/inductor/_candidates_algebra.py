@@ -1,4 +1,5 @@
 # Owner(s): ["module: inductor"]
+# mypy: disallow-untyped-defs=False
 """Implementations of linear algebra, splits and embeddings, and unusual ways to write
 an implementation or to call its op."""
 

@@ -1,4 +1,5 @@
 # Owner(s): ["module: inductor"]
+# mypy: disallow-untyped-defs=False
 """Implementations of attention. The dispatched size is the number of queries."""
 
 import functools

@@ -1,4 +1,5 @@
 # Owner(s): ["module: inductor"]
+# mypy: disallow-untyped-defs=False
 """Implementations of rotary embeddings, norms and gated units. The dispatched size is
 the number of tokens."""
 

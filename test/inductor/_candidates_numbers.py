@@ -1,4 +1,5 @@
 # Owner(s): ["module: inductor"]
+# mypy: disallow-untyped-defs=False
 """Implementations of quantisation and convolution. The dispatched size is the number
 of rows or samples."""
 

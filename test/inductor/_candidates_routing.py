@@ -1,4 +1,5 @@
 # Owner(s): ["module: inductor"]
+# mypy: disallow-untyped-defs=False
 """Implementations of routing, sampling and what else looks at the data. The dispatched
 size is the number of tokens."""
 

@@ -70,7 +70,8 @@ def capture(
         oblivious = symbolic_config.backed_size_oblivious or _may_be_small(
             [*args, *kwargs.values()], shape_env
         )
-        with symbolic_config.patch(backed_size_oblivious=oblivious):
+        patch: Any = symbolic_config.patch  # type: ignore[attr-defined]
+        with patch(backed_size_oblivious=oblivious):
             output = fullgraph_capture(implementation, tuple(args), dict(kwargs))
     if output.backend_input is None:
         return None
@@ -139,6 +140,8 @@ def _conditions(output: CaptureOutput, scope: dict[str, Any]) -> Sequence[sympy.
     if backend_input is None:
         raise AssertionError("no graph was captured")
     inner = backend_input.fake_mode.shape_env
+    if inner is None:
+        raise AssertionError("Dynamo traces with a shape environment")
     sizes: dict[sympy.Basic, sympy.Basic] = {}
     for symbol, sources in inner.var_to_sources.items():
         sizes[symbol] = inner.backed_var_to_val.get(symbol, symbol)

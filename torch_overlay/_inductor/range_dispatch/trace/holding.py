@@ -69,9 +69,9 @@ def hold_where_it_wins(
     sizes: Sequence[sympy.Expr],
     what: str,
 ) -> None:
-    """Guard on what a winner needs of sizes, in the cells that it wins if it is about them.
+    """Guard on what a winner needs of sizes.
 
-    ``others`` are the cells that other candidates win.
+    Of the dispatched sizes it is needed in the cells that it wins, not in ``others``.
     """
     dispatched = OrderedSet(symbol for size in sizes for symbol in size.free_symbols)
     elsewhere = sympy.Not(within(cells, sizes)) if others else sympy.false

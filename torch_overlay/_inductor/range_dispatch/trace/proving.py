@@ -61,8 +61,9 @@ def holds_for_all(condition: sympy.Basic, lower: int, upper: int | None) -> bool
         holds = _predicate(condition, symbol)
         if not holds(lower):
             return False  # most that do not hold fail early
-        last = upper
-        if upper is None or upper - lower >= _MAX_TRIED:
+        if upper is not None and upper - lower < _MAX_TRIED:
+            last = upper
+        else:
             last = _holds_from(condition, symbol, lower) - 1
         return last - lower < _MAX_TRIED and all(map(holds, range(lower, last + 1)))
     except (_Unknown, ArithmeticError, NotImplementedError, TypeError, ValueError):

@@ -93,9 +93,9 @@ def _put_back(container: Any, before: Any, new: OrderedSet[Any]) -> None:
     if isinstance(container, dict):
         # Some are by symbol, others by a symbol's name.
         names = OrderedSet(symbol.name for symbol in new)
-        added = {k: v for k, v in container.items() if k in new or k in names}
-        added.update(before)
+        kept: Any = {k: v for k, v in container.items() if k in new or k in names}
+        kept.update(before)
     else:
-        added = [*before, *(one for one in container if one in new)]
+        kept = [*before, *(one for one in container if one in new)]
     container.clear()
-    container.update(added)
+    container.update(kept)

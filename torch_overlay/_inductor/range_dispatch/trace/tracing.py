@@ -137,7 +137,8 @@ def _callable(
     traced = function
     if with_dynamo:
         shape_env = V.fake_mode.shape_env
-        captured = capture(function, *arranged(fake_operands), shape_env)
+        args, kwargs = arranged(fake_operands)
+        captured = capture(function, args, kwargs, shape_env)
         if captured is None:
             raise CandidateRejected("Dynamo has nothing to trace", "")
         for condition in captured.conditions:

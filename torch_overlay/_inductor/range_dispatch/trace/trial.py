@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from torch._inductor.range_dispatch.binding import BoundCall
     from torch._inductor.range_dispatch.candidates import Candidate
     from torch._inductor.range_dispatch.sizes import RangeTask, SymbolValues
-    from torch._inductor.range_dispatch.trace.guards import Bounds
     from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 
@@ -147,7 +146,10 @@ class Trial:
         return Attempt(graph_module, error, conditions, needs, constants, dispatched)
 
     def _dispatched(
-        self, shape_env: ShapeEnv, symbols: OrderedSet[sympy.Symbol], bounds: Bounds
+        self,
+        shape_env: ShapeEnv,
+        symbols: OrderedSet[sympy.Symbol],
+        bounds: dict[sympy.Symbol, tuple[int, int | None]],
     ) -> OrderedSet[sympy.Symbol]:
         """The dispatched symbols and those that tracing found to be equal to them."""
         found = OrderedSet([*symbols])
