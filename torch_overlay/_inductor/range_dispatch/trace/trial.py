@@ -38,7 +38,8 @@ class Attempt:
     """A candidate's graph or the error of tracing it, and what was asked of sizes.
 
     ``constants`` are symbols that became numbers, ``dispatched`` those of the
-    dispatched sizes, with those that are equal to them.
+    dispatched sizes, with those that are equal to them. If ``fixes_size``, a dispatched
+    size as a whole became a number.
     """
 
     graph_module: torch.fx.GraphModule | None
@@ -47,6 +48,7 @@ class Attempt:
     needs: Needs
     constants: dict[sympy.Symbol, sympy.Integer]
     dispatched: OrderedSet[sympy.Symbol]
+    fixes_size: bool
 
     @property
     def looks_at_dispatched(self) -> bool:
@@ -55,7 +57,7 @@ class Attempt:
 
     @property
     def fixes_dispatched(self) -> bool:
-        """Whether it is for one of the dispatched sizes only."""
+        """Whether it is for one value of a symbol of the dispatched sizes only."""
         return any(symbol in self.dispatched for symbol in self.constants)
 
     @property
@@ -143,7 +145,13 @@ class Trial:
             if s in fixed and shape_env.replace(s).is_Integer
         }
         needs = sort_needs(conditions, dispatched, bounds)
-        return Attempt(graph_module, error, conditions, needs, constants, dispatched)
+        fixes_size = any(
+            shape_env.replace(size).is_Integer and size.free_symbols & constants.keys()
+            for size in sizes
+        )
+        return Attempt(
+            graph_module, error, conditions, needs, constants, dispatched, fixes_size
+        )
 
     def _dispatched(
         self,

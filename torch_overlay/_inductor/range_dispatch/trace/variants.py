@@ -71,6 +71,7 @@ class Variants:
         self._by_range: dict[tuple[Candidate, Cell], TracedCandidate | None] = {}
         self._by_text: dict[tuple[Candidate, str, Needs], TracedCandidate] = {}
         self._equalities: dict[Candidate, Sequence[sympy.Basic]] = {}
+        self._fixing: dict[Candidate, bool] = {}
 
     def graph_for(
         self, candidate: Candidate, task: RangeTask
@@ -104,6 +105,9 @@ class Variants:
         try:
             traced = self._trace(candidate, task)
         except CandidateRejected as reason:
+            # With what it needs for the sizes seen, others may not come at all.
+            if self._is_given and self._fixing[candidate] and not is_seen_in(task):
+                self.left_out.add(task.cell)
             if task.cell not in self.left_out:
                 self._drop(candidate, task.cell, reason)
             return None
@@ -130,6 +134,7 @@ class Variants:
                 attempt = better_of(trial.run(with_dynamo=True), attempt)
             if task is None:
                 self._equalities[candidate] = attempt.equalities
+                self._fixing[candidate] = attempt.fixes_dispatched
         needs = self._needs(attempt, task)
         if attempt.graph_module is None:
             raise AssertionError("neither traced nor failed")
@@ -153,7 +158,7 @@ class Variants:
             return needs
         if is_for_all or not self._is_given:
             raise self._undecided(attempt)
-        if attempt.fixes_dispatched and task is not None:
+        if attempt.fixes_size and task is not None:
             return self._needs_one_size(attempt, task)
         return needs
 
@@ -192,7 +197,7 @@ class Variants:
 
     def _undecided(self, attempt: Attempt) -> AddsGuards:
         condition = self._names.text(attempt.needs.of_range[0])
-        if attempt.fixes_dispatched:
+        if attempt.fixes_size:
             return AddsGuards(
                 f"it needs {condition}, one size of those dispatched on",
                 "let it do for all sizes, or give it with winners= and have a graph "
