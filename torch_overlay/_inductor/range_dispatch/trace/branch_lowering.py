@@ -73,10 +73,10 @@ def _lowered_for(
     symbols = OrderedSet(symbol for size in sizes for symbol in size.free_symbols)
     with contextlib.ExitStack() as stack:
         stack.enter_context(scratch(shape_env))
-        stack.enter_context(known_to_be_in(sizes, hull_of(cells), shape_env))
         if not any(map(is_seen_in, tasks)):
             for values in sizes_of(call, tasks[0])[:1]:
                 decide_by(shape_env, settled(Sample(values), sizes).values)
+        stack.enter_context(known_to_be_in(sizes, hull_of(cells), shape_env))
         bounds = {s: bounds_of(s, shape_env) for s in call.size_symbols() | symbols}
         for condition in needs:
             add_guard(shape_env, condition)

@@ -110,10 +110,10 @@ class Trial:
             for one in self.equalities:
                 add_guard(shape_env, one)
             sizes = [shape_env.replace(size) for size in self.sizes]
+            if values is not None:  # first: what is seen must be in its bounds
+                decide_by(shape_env, settled(Sample(values), self.sizes).values)
             if self.task is not None:
                 stack.enter_context(known_to_be_in(sizes, self.task.cell, shape_env))
-            if values is not None:
-                decide_by(shape_env, settled(Sample(values), self.sizes).values)
             return self._trace(shape_env, sizes, with_dynamo)
 
     def _trace(
