@@ -53,6 +53,7 @@ from torch._inductor.range_dispatch.inlining import (
     subgraph_prefix,
 )
 from torch._inductor.range_dispatch.joining import join_followers, Joint
+from torch._inductor.range_dispatch.lowering.branch_lowering import lower_for_ranges
 from torch._inductor.range_dispatch.op_itself import warn_if_packaged, warn_of_effect
 from torch._inductor.range_dispatch.promise import Promise
 from torch._inductor.range_dispatch.publishing import publish_choices
@@ -67,7 +68,6 @@ from torch._inductor.range_dispatch.spec import (
     resolve_op,
     SizeWeights,
 )
-from torch._inductor.range_dispatch.trace.branch_lowering import lower_for_ranges
 from torch._inductor.range_dispatch.trace.tracing import output_values, TracedCandidate
 from torch._inductor.select_algorithm import ExternKernelChoice
 from torch.fx.experimental.symbolic_shapes import is_symbolic

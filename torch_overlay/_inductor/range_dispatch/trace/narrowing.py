@@ -7,8 +7,19 @@ from typing import TYPE_CHECKING
 
 import sympy
 
-from torch._inductor.range_dispatch.sizes import bounds_of, grows_with, largest_within
-from torch._inductor.range_dispatch.trace.scratch import forget_evaluations
+from torch._inductor.range_dispatch.sizes import (
+    bounds_of,
+    grows_with,
+    largest_within,
+    Sample,
+    settled,
+)
+from torch._inductor.range_dispatch.trace.scratch import (
+    add_guard,
+    decide_by,
+    forget_evaluations,
+    scratch,
+)
 from torch.utils._ordered_set import OrderedSet
 from torch.utils._sympy.value_ranges import ValueRanges
 
@@ -16,7 +27,32 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from torch._inductor.range_dispatch.ranges import Cell, SizeRange
+    from torch._inductor.range_dispatch.sizes import SymbolValues
     from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+
+@contextlib.contextmanager
+def tried_in(
+    sizes: Sequence[sympy.Expr],
+    cell: Cell | None,
+    values: SymbolValues | None,
+    shape_env: ShapeEnv,
+    equalities: Sequence[sympy.Basic] = (),
+) -> Iterator[Sequence[sympy.Expr]]:
+    """Let guards be added for sizes of a cell, and take them back at the end.
+
+    ``values`` stand for the sizes seen at compile time, and ``equalities`` hold. Gives
+    the sizes as they are then.
+    """
+    with scratch(shape_env), contextlib.ExitStack() as stack:
+        for one in equalities:
+            add_guard(shape_env, one)
+        now = [shape_env.replace(size) for size in sizes]
+        if values is not None:  # first: what is seen must be in its bounds
+            decide_by(shape_env, settled(Sample(values), sizes).values)
+        if cell is not None:
+            stack.enter_context(known_to_be_in(now, cell, shape_env))
+        yield now
 
 
 @contextlib.contextmanager

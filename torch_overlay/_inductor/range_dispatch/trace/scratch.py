@@ -56,10 +56,18 @@ def add_guard(shape_env: ShapeEnv, guard: sympy.Basic) -> bool:
 
 
 def decide_by(shape_env: ShapeEnv, values: Mapping[sympy.Symbol, int]) -> None:
-    """Let sizes be these, not what was seen at compile time; for use in ``scratch``."""
+    """Let sizes be these, not what was seen at compile time; for use in ``scratch``.
+
+    Symbols that are known to be equal to others follow them.
+    """
+    seen = shape_env.backed_var_to_val
+    equal = {symbol: shape_env.replace(symbol) for symbol in [*shape_env.replacements]}
     for symbol, value in values.items():
-        if symbol in shape_env.backed_var_to_val:
-            shape_env.backed_var_to_val[symbol] = sympy.Integer(value)
+        if symbol in seen:
+            seen[symbol] = sympy.Integer(value)
+    for symbol, expr in equal.items():
+        if symbol in seen and expr.free_symbols <= seen.keys():
+            seen[symbol] = expr.xreplace(seen)
     forget_evaluations(shape_env)
 
 

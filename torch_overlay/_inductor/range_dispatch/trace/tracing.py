@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
-import logging
 from dataclasses import dataclass
 from typing import Any, TYPE_CHECKING
 
@@ -20,18 +18,15 @@ from torch._functorch._aot_autograd.functional_utils import (
     to_fun,
 )
 from torch._higher_order_ops.effects import _EffectType
-from torch._inductor import config
 from torch._inductor.range_dispatch.binding import arrange_arguments
 from torch._inductor.range_dispatch.trace.capturing import capture, quiet
-from torch._inductor.range_dispatch.trace.guards import is_guard_error, Needs
+from torch._inductor.range_dispatch.trace.graph_passes import ready_to_lower
+from torch._inductor.range_dispatch.trace.guards import Needs
 from torch._inductor.range_dispatch.trace.scratch import add_guard
 from torch._inductor.virtualized import V
 from torch._subclasses.functional_tensor import FunctionalTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
-from torch.fx.experimental.symbolic_shapes import (
-    free_unbacked_symbols,
-    statically_known_true,
-)
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 from torch.utils._ordered_set import OrderedSet
 from torch.utils._sympy.symbol import symbol_is_type, SymT
 
@@ -41,8 +36,6 @@ if TYPE_CHECKING:
     from torch._inductor.range_dispatch.binding import BoundCall
     from torch._inductor.range_dispatch.candidates import Candidate
 
-
-log = logging.getLogger(__name__)
 
 _AS_PROMISED = "let it return what the op's fake implementation says"
 
@@ -168,10 +161,7 @@ def _trace(
     ):
         if not token.users:
             graph_module.graph.erase_node(token)
-    graph_module = _as_inductor_expects(graph_module)
-    _start_where_memory_does(graph_module.graph)
-    graph_module.recompile()
-    return graph_module
+    return ready_to_lower(graph_module)
 
 
 @contextlib.contextmanager
@@ -253,70 +243,6 @@ def _own_outputs(outputs: Sequence[Any], operands: Sequence[Any]) -> list[torch.
         taken.add(output.untyped_storage()._cdata)
         owned.append(output)
     return owned
-
-
-def _as_inductor_expects(graph_module: torch.fx.GraphModule) -> torch.fx.GraphModule:
-    """What is done to the graphs that Inductor compiles, before they come to lowering.
-
-    Functionalized mutating ops become a copy and the op on the copy; with freezing,
-    what is computed of constants becomes a constant.
-    """
-    from torch._inductor.constant_folding import constant_fold
-    from torch._inductor.fx_passes.post_grad import decompose_auto_functionalized
-    from torch._inductor.fx_passes.reinplace import reinplace_inplaceable_ops
-    from torch._inductor.fx_utils import FakeTensorUpdater
-
-    if config.freezing and V.graph.is_inference:
-        constant_fold(graph_module)
-    # They take a copy for what it copies, so nothing may be written in place yet.
-    graph_module = _after_joint_passes(graph_module)
-    functional = (
-        torch.ops.higher_order.auto_functionalized,
-        torch.ops.higher_order.auto_functionalized_v2,
-    )
-    if any(node.target in functional for node in graph_module.graph.nodes):
-        # An op that reads what it writes must get no copy of it where none is due.
-        updater = FakeTensorUpdater(graph_module)
-        with V.fake_mode:
-            reinplace_inplaceable_ops(updater, graph_module.graph)
-        decompose_auto_functionalized(graph_module.graph)
-        graph_module.recompile()
-    return graph_module
-
-
-def _start_where_memory_does(graph: torch.fx.Graph) -> None:
-    """Copy outputs that are a later part of a tensor: a branch's may not be."""
-    output = graph.output_node()
-    outputs: Any = output.args[0]
-    owned = []
-    for node in outputs:
-        value = node.meta["val"]
-        if not statically_known_true(value.storage_offset() == 0):
-            with graph.inserting_before(output), V.fake_mode:
-                node = graph.call_function(torch.ops.aten.clone.default, (node,))
-                node.meta["val"] = value.clone()
-        owned.append(node)
-    output.args = (owned,)
-
-
-def _after_joint_passes(graph_module: torch.fx.GraphModule) -> torch.fx.GraphModule:
-    """Run the passes over joint graphs, as far as they add no guards.
-
-    They fold constants and let random numbers come from Inductor's seeds.
-    """
-    from torch._inductor.compile_fx import _recursive_joint_graph_passes
-    from torch._inductor.fx_passes.replace_random import replace_random_passes
-
-    copied = torch.fx.GraphModule(graph_module, copy.deepcopy(graph_module.graph))
-    try:
-        with V.graph.sizevars.shape_env.error_on_new_guards():
-            return _recursive_joint_graph_passes(copied)
-    except Exception as error:
-        if not is_guard_error(error):
-            raise
-        log.info("joint graph passes are left out for a candidate: %s", error)
-    replace_random_passes(graph_module)
-    return graph_module
 
 
 def _check_outputs(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,13 +11,10 @@ from torch._inductor.range_dispatch.sizes import (
     bounds_of,
     evaluate,
     hint_values,
-    Sample,
-    settled,
     values_near,
 )
 from torch._inductor.range_dispatch.trace.guards import equates_sizes, Needs, sort_needs
-from torch._inductor.range_dispatch.trace.narrowing import known_to_be_in
-from torch._inductor.range_dispatch.trace.scratch import add_guard, decide_by, scratch
+from torch._inductor.range_dispatch.trace.narrowing import tried_in
 from torch._inductor.range_dispatch.trace.tracing import trace_candidate
 from torch._inductor.virtualized import V
 from torch.utils._ordered_set import OrderedSet
@@ -105,15 +101,8 @@ class Trial:
 
     def _run(self, values: SymbolValues | None, with_dynamo: bool) -> Attempt:
         shape_env = V.graph.sizevars.shape_env
-        with contextlib.ExitStack() as stack:
-            stack.enter_context(scratch(shape_env))
-            for one in self.equalities:
-                add_guard(shape_env, one)
-            sizes = [shape_env.replace(size) for size in self.sizes]
-            if values is not None:  # first: what is seen must be in its bounds
-                decide_by(shape_env, settled(Sample(values), self.sizes).values)
-            if self.task is not None:
-                stack.enter_context(known_to_be_in(sizes, self.task.cell, shape_env))
+        cell = None if self.task is None else self.task.cell
+        with tried_in(self.sizes, cell, values, shape_env, self.equalities) as sizes:
             return self._trace(shape_env, sizes, with_dynamo)
 
     def _trace(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, TYPE_CHECKING
 
 from torch._dynamo.utils import counters
+from torch._inductor.range_dispatch.call.size_names import SizeNames
 from torch._inductor.range_dispatch.trace.drops import warn_one_size
 from torch._inductor.range_dispatch.trace.guards import (
     equates_sizes,
@@ -12,7 +13,6 @@ from torch._inductor.range_dispatch.trace.guards import (
     Needs,
     Promised,
 )
-from torch._inductor.range_dispatch.trace.size_names import SizeNames
 from torch._inductor.range_dispatch.trace.tracing import (
     AddsGuards,
     as_rejection,

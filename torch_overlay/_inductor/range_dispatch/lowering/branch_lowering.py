@@ -7,11 +7,11 @@ import functools
 from typing import TYPE_CHECKING
 
 from torch._inductor.range_dispatch.ranges import hull_of
-from torch._inductor.range_dispatch.sizes import bounds_of, Sample, settled
+from torch._inductor.range_dispatch.sizes import bounds_of
 from torch._inductor.range_dispatch.trace.guards import sort_needs
 from torch._inductor.range_dispatch.trace.holding import hold_where_it_wins
-from torch._inductor.range_dispatch.trace.narrowing import known_to_be_in
-from torch._inductor.range_dispatch.trace.scratch import add_guard, decide_by, scratch
+from torch._inductor.range_dispatch.trace.narrowing import tried_in
+from torch._inductor.range_dispatch.trace.scratch import add_guard
 from torch._inductor.range_dispatch.trace.trial import is_seen_in, sizes_of
 from torch._inductor.virtualized import V
 from torch.utils._ordered_set import OrderedSet
@@ -69,14 +69,11 @@ def _lowered_for(
     where it is not decided by them."""
     shape_env = V.graph.sizevars.shape_env
     cells = [task.cell for task in tasks]
-    sizes = [shape_env.replace(size) for size in tasks[0].sizes]
-    symbols = OrderedSet(symbol for size in sizes for symbol in size.free_symbols)
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(scratch(shape_env))
-        if not any(map(is_seen_in, tasks)):
-            for values in sizes_of(call, tasks[0])[:1]:
-                decide_by(shape_env, settled(Sample(values), sizes).values)
-        stack.enter_context(known_to_be_in(sizes, hull_of(cells), shape_env))
+    values = None
+    if not any(map(is_seen_in, tasks)):
+        values = next(iter(sizes_of(call, tasks[0])), None)
+    with tried_in(tasks[0].sizes, hull_of(cells), values, shape_env) as sizes:
+        symbols = OrderedSet(symbol for size in sizes for symbol in size.free_symbols)
         bounds = {s: bounds_of(s, shape_env) for s in call.size_symbols() | symbols}
         for condition in needs:
             add_guard(shape_env, condition)

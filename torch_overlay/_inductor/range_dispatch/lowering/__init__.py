@@ -1,0 +1,1 @@
+"""From winners to IR."""
