@@ -8,8 +8,10 @@ lie apart, or are one and the same, it is dispatched. Either way values are eage
 import contextlib
 import itertools
 import logging
+import unittest
 
 from _fresh_test_case import FreshTestCase
+from _triton_on_cpu import HAS_TRITON, SKIP_REASON, triton_kernels
 
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
@@ -263,12 +265,21 @@ class AliasingTest(AliasingTestCase):
         self.register(WRITE_AND_READ, winners=None)
         self.check(WRITE_AND_READ, [SHARED["shifted"]], dispatched=False)
 
+    @config.patch(cpp_wrapper=True)
     def test_cpp_wrapper(self):
+        self.check_first_row_and_columns()
+
+    @unittest.skipUnless(HAS_TRITON, SKIP_REASON)
+    @config.patch(fx_wrapper=True)
+    def test_fx_wrapper(self):
+        with triton_kernels():
+            self.check_first_row_and_columns()
+
+    def check_first_row_and_columns(self):
         self.register(WRITE_AND_READ)
-        with config.patch(cpp_wrapper=True):
-            self.check(WRITE_AND_READ, [SHARED["first_row"]], dispatched=False)
-            torch._dynamo.reset()
-            self.check(WRITE_AND_READ, [APART["columns"]], dispatched=True)
+        self.check(WRITE_AND_READ, [SHARED["first_row"]], dispatched=False)
+        torch._dynamo.reset()
+        self.check(WRITE_AND_READ, [APART["columns"]], dispatched=True)
 
     def test_warning_says_what_to_do(self):
         self.register(WRITE_AND_READ)
