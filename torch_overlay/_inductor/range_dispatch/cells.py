@@ -21,7 +21,7 @@ from torch._inductor.range_dispatch.sizes import (
     vary_one_symbol,
 )
 
-from torch._inductor.range_dispatch.trace.narrowing import known_to_be_in
+from torch._inductor.range_dispatch.trace.scratch import known_to_be_in
 from torch._inductor.virtualized import V
 from torch.utils._ordered_set import OrderedSet
 

@@ -13,11 +13,11 @@ from torch._dynamo.utils import counters
 from torch._inductor import config, metrics
 from torch._inductor.async_compile import get_compile_threads
 from torch._inductor.codecache import PyCodeCache
-from torch._inductor.range_dispatch.trace.holding import assumed
 from torch._inductor.virtualized import V
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
 
     from torch._inductor.range_dispatch.candidates import Candidate
     from torch._inductor.range_dispatch.trace.tracing import TracedCandidate
@@ -60,11 +60,13 @@ class GeneratedCode:
 def compile_candidates(
     candidates: Sequence[TracedCandidate],
     fake_operands: Sequence[Any],
+    lowered_as: Callable[[TracedCandidate], AbstractContextManager[Any]],
     on_failure: Callable[[Candidate, Exception], None],
 ) -> list[CompiledCandidate]:
     """Compile each graph by itself, once for all sizes, the kernels side by side.
 
-    One that fails is reported to ``on_failure`` and left out.
+    It is lowered in the context that ``lowered_as`` makes, in which nothing is guarded
+    on for good. One that fails is reported to ``on_failure`` and left out.
     """
     if not candidates:
         return []
@@ -74,7 +76,8 @@ def compile_candidates(
         started: list[tuple[TracedCandidate, Future[Callable[[list[Any]], Any]]]] = []
         for traced in candidates:
             try:
-                code = generate_code(traced, fake_operands)
+                with lowered_as(traced):
+                    code = generate_code(traced, fake_operands)
             except Exception as error:
                 on_failure(traced.candidate, error)
             else:
@@ -113,12 +116,7 @@ def generate_code(
         **traced.candidate.config_patches,
     }
     shape_env = V.graph.sizevars.shape_env
-    with (
-        _unseen_by_metrics(),
-        assumed([traced.needs]),
-        shape_env.suppress_guards(),
-        config.patch(patches),
-    ):
+    with _unseen_by_metrics(), config.patch(patches):
         graph = GraphLowering(
             gm=traced.graph_module,
             example_inputs=fake_operands,

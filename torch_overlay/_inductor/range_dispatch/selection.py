@@ -98,6 +98,10 @@ class Selection:
     dropped: tuple[Dropped, ...] = ()
 
 
+# What ``config.range_dispatch.on_unusable_winner`` says to run the op itself.
+_FALLBACK = "fallback"
+
+
 class UnusableWinner(RuntimeError):
     """A winner that was given with ``winners=`` cannot be used."""
 
@@ -427,6 +431,8 @@ class _Selector:
         distinct = dict.fromkeys(competing)
         graphs = (self._variants.graph_for(candidate, task) for candidate in distinct)
         usable = [traced for traced in graphs if traced is not None]
+        if fixed is not None and config.range_dispatch.on_unusable_winner == _FALLBACK:
+            usable = [one for one in usable if self._bench().lowers(one, task)]
         if (
             fixed is not None
             and not usable
@@ -443,14 +449,14 @@ class _Selector:
             UnusableWinner: it was given.
             ValueError: the config has another value.
         """
-        allowed = ("error", "fallback")
+        allowed = ("error", _FALLBACK)
         on_unusable = config.range_dispatch.on_unusable_winner
         if on_unusable not in allowed:
             raise ValueError(
                 "config.range_dispatch.on_unusable_winner must be one of "
                 f"{', '.join(allowed)}, got {on_unusable!r}"
             )
-        if self._registration.winners is None or on_unusable == "fallback":
+        if self._registration.winners is None or on_unusable == _FALLBACK:
             return
         dropped = self.drops.of(winner)
         reasons = [one.reason for one in dropped if one.concerns(task.cell)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import logging
 from dataclasses import dataclass
 from typing import Any, TYPE_CHECKING, TypeAlias
@@ -14,16 +16,14 @@ from torch._inductor.range_dispatch.inputs import make_inputs, operand_layouts
 from torch._inductor.range_dispatch.progress import show_range, TuningProgress
 from torch._inductor.range_dispatch.ranks import find_peers, Peers
 from torch._inductor.range_dispatch.sizes import evaluate
-from torch._inductor.range_dispatch.trace.holding import suits
-from torch._inductor.range_dispatch.trace.tracing import (
-    as_rejection,
-    CandidateRejected,
-    TracedCandidate,
-)
+from torch._inductor.range_dispatch.trace.drops import as_rejection, CandidateRejected
+from torch._inductor.range_dispatch.trace.holding import lowered_for, suits
+from torch._inductor.range_dispatch.trace.judging import Judge
+from torch._inductor.range_dispatch.trace.tracing import TracedCandidate
 from torch._inductor.range_dispatch.tuning_cache import TuningCache
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch._inductor.range_dispatch.binding import BoundCall
     from torch._inductor.range_dispatch.candidates import Candidate
@@ -126,9 +126,7 @@ class Bench:
         for one in contest.candidates:
             if one not in self._composed:
                 composed = self._fused.compose([one.graph_module])
-                self._composed[one] = TracedCandidate(
-                    one.candidate, composed, one.needs
-                )
+                self._composed[one] = dataclasses.replace(one, graph_module=composed)
         return [self._composed[one] for one in contest.candidates]
 
     def _described(self, contests: Sequence[Contest]) -> list[Described]:
@@ -142,10 +140,43 @@ class Bench:
         """Compile every graph that competes in one of the contests, side by side."""
         distinct = dict.fromkeys(one for c in contests for one in self._as_timed(c))
         new = [one for one in distinct if one not in self._compiled]
-        on_failure = _dropping(self._drops, None, "it does not compile")
-        done = modules.compile_candidates(new, self._fake_operands, on_failure)
+        tasks: dict[TracedCandidate, list[RangeTask]] = {one: [] for one in new}
+        for contest in contests:
+            for one in self._as_timed(contest):
+                if one in tasks:
+                    tasks[one].append(contest.task)
+        done = modules.compile_candidates(
+            new,
+            self._fake_operands,
+            lambda traced: self._lowered(traced, tasks[traced]),
+            _dropping(self._drops, None, "it does not compile"),
+        )
         self._compiled.update(dict.fromkeys(new))
         self._compiled.update((one.traced, one) for one in done)
+
+    @contextlib.contextmanager
+    def _lowered(
+        self,
+        traced: TracedCandidate,
+        tasks: Sequence[RangeTask],
+        is_timed: bool = True,
+    ) -> Iterator[None]:
+        with lowered_for([traced], tasks, self._call) as listener:
+            yield
+            asked = listener.asked()
+        Judge(self._call).check_lowered(asked, is_timed)
+
+    def lowers(self, traced: TracedCandidate, task: RangeTask) -> bool:
+        """Whether a candidate that is not timed can be lowered for its range."""
+        try:
+            with self._lowered(traced, [task], is_timed=False):
+                modules.generate_code(traced, self._fake_operands)
+        except Exception as error:
+            _dropping(self._drops, task.cell, "it cannot be lowered")(
+                traced.candidate, error
+            )
+            return False
+        return True
 
     def running(self, contest: Contest) -> list[modules.CompiledCandidate]:
         """The modules of the candidates that could be compiled and take its sizes."""
@@ -310,7 +341,9 @@ def _dropping(
     drops: Drops, cell: Cell | None, what: str
 ) -> Callable[[Candidate, Exception], None]:
     def drop(candidate: Candidate, error: Exception) -> None:
-        drops.add(candidate, cell, CandidateRejected(what, str(as_rejection(error))))
+        if not isinstance(error, CandidateRejected):
+            error = CandidateRejected(what, str(as_rejection(error)))
+        drops.add(candidate, cell, error)
 
     return drop
 

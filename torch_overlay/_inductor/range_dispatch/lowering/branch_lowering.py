@@ -6,26 +6,21 @@ import contextlib
 import functools
 from typing import TYPE_CHECKING
 
-from torch._inductor.range_dispatch.ranges import hull_of
-from torch._inductor.range_dispatch.sizes import bounds_of
-from torch._inductor.range_dispatch.trace.guards import sort_needs
-from torch._inductor.range_dispatch.trace.holding import hold_where_it_wins
-from torch._inductor.range_dispatch.trace.narrowing import tried_in
-from torch._inductor.range_dispatch.trace.scratch import add_guard
-from torch._inductor.range_dispatch.trace.trial import is_seen_in, sizes_of
-from torch._inductor.virtualized import V
-from torch.utils._ordered_set import OrderedSet
+from torch._inductor.range_dispatch.selection import UnusableWinner
+from torch._inductor.range_dispatch.trace.drops import CandidateRejected
+from torch._inductor.range_dispatch.trace.holding import hold_where_it_wins, lowered_for
+from torch._inductor.range_dispatch.trace.judging import Judge
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
-
-    import sympy
 
     import torch
     from torch._inductor.range_dispatch.binding import BoundCall
     from torch._inductor.range_dispatch.ranges import Cell
     from torch._inductor.range_dispatch.selection import RangeChoice
     from torch._inductor.range_dispatch.sizes import RangeTask
+    from torch._inductor.range_dispatch.trace.listening import Asked
+    from torch._inductor.range_dispatch.trace.tracing import TracedCandidate
 
 
 def lower_for_ranges(
@@ -46,39 +41,46 @@ def lower_for_ranges(
         others = [
             row[0].task.cell for one, row in zip(branches, rows) if one is not branch
         ]
-        needs = [n for choice in own[0] for n in choice.winner.needs.of_range]
+        winners = [choice.winner for choice in own[0]]
         branch.meta["inductor_lowering_context"] = functools.partial(
-            _lowered_for,
-            [row[0].task for row in own],
-            needs,
-            others,
-            call,
-            " and ".join(choice.winner.candidate.name for choice in own[0]),
+            _lowered_for, winners, [row[0].task for row in own], others, call
         )
 
 
 @contextlib.contextmanager
 def _lowered_for(
+    winners: Sequence[TracedCandidate],
     tasks: Sequence[RangeTask],
-    needs: Sequence[sympy.Basic],
     others: Sequence[Cell],
     call: BoundCall,
-    what: str,
 ) -> Iterator[None]:
     """Sizes are those of the tasks' ranges; what lowering asks for is then guarded on
     where it is not decided by them."""
-    shape_env = V.graph.sizevars.shape_env
     cells = [task.cell for task in tasks]
-    values = None
-    if not any(map(is_seen_in, tasks)):
-        values = next(iter(sizes_of(call, tasks[0])), None)
-    with tried_in(tasks[0].sizes, hull_of(cells), values, shape_env) as sizes:
-        symbols = OrderedSet(symbol for size in sizes for symbol in size.free_symbols)
-        bounds = {s: bounds_of(s, shape_env) for s in call.size_symbols() | symbols}
-        for condition in needs:
-            add_guard(shape_env, condition)
-        before = len(shape_env.guards)
+    with lowered_for(winners, tasks, call) as listener:
         yield
-        asked = [guard.expr for guard in shape_env.guards[before:]]
-        found = sort_needs(asked, symbols, bounds)
-    hold_where_it_wins(found, cells, others, sizes, what)
+        asked = listener.asked()
+    _check(asked, winners, tasks, call)
+    what = " and ".join(one.candidate.name for one in winners)
+    hold_where_it_wins(asked.needs, cells, others, tasks[0].sizes, what)
+
+
+def _check(
+    asked: Asked,
+    winners: Sequence[TracedCandidate],
+    tasks: Sequence[RangeTask],
+    call: BoundCall,
+) -> None:
+    """Raise for a marked size that became a number, and warn of another one."""
+    judge = Judge(call)
+    try:
+        judge.check_lowered(asked, is_timed=False)
+    except CandidateRejected as reason:
+        names = " and ".join(str(one.candidate) for one in winners)
+        raise UnusableWinner(
+            f"winners[{tasks[0].index}] of {call.op}, {names}, cannot be used for "
+            f"range {tasks[0].cell}: {reason}. To run the op itself there: "
+            "config.range_dispatch.on_unusable_winner = 'fallback'"
+        ) from reason
+    if asked.fixes_size and asked.needs.of_range:
+        judge.warn_one_size(tasks[0])

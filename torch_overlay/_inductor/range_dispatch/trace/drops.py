@@ -11,10 +11,31 @@ if TYPE_CHECKING:
     from torch._inductor.range_dispatch.binding import BoundCall
     from torch._inductor.range_dispatch.candidates import Candidate
     from torch._inductor.range_dispatch.ranges import Cell
-    from torch._inductor.range_dispatch.sizes import RangeTask
 
 
 log = logging.getLogger(__name__)
+
+
+class CandidateRejected(Exception):
+    """A candidate cannot stand in for the op: why, and what can be done."""
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__(f"{reason}; {remedy}" if remedy else reason)
+
+
+class AddsGuards(CandidateRejected):
+    """A candidate is valid for some sizes only, which its range does not decide."""
+
+
+def as_rejection(error: Exception) -> CandidateRejected:
+    """An error of tracing as the reason why a candidate is dropped."""
+    if isinstance(error, CandidateRejected):
+        return error
+    lines = str(error).strip().splitlines() or [""]
+    return CandidateRejected(
+        f"{type(error).__name__}: {lines[0]}",
+        "see that torch.compile(fullgraph=True, dynamic=True) takes it by itself",
+    )
 
 
 @dataclass(frozen=True)
@@ -78,19 +99,3 @@ class Drops:
 @functools.cache
 def _warn_once(op: str, candidate: str, cases: str) -> None:
     log.warning("%s: dropped candidate %s for %s", op, candidate, cases)
-
-
-def warn_one_size(call: BoundCall, condition: str, task: RangeTask) -> None:
-    """Say that a given winner ends the promise of one graph for all sizes."""
-    _warn_of_sizes(str(call.op), condition, str(task.cell))
-
-
-@functools.cache
-def _warn_of_sizes(op: str, condition: str, cell: str) -> None:
-    log.warning(
-        "%s: the winner given for range %s needs %s: each size of that range has a "
-        "graph of its own; an implementation that does for all sizes keeps it at one",
-        op,
-        cell,
-        condition,
-    )

@@ -17,8 +17,6 @@ from torch._inductor.range_dispatch.trace.proving import holds_for_all
 from torch.fx.experimental.symbolic_shapes import (
     _ShapeEnvGuardError,
     free_unbacked_symbols,
-    ShapeEnv,
-    StrictMinMaxConstraint,
 )
 from torch.utils._ordered_set import OrderedSet
 
@@ -76,18 +74,6 @@ def equates_sizes(condition: sympy.Basic) -> bool:
     )
 
 
-def joined(
-    symbols: OrderedSet[sympy.Symbol], equalities: Sequence[sympy.Basic]
-) -> OrderedSet[sympy.Symbol]:
-    """Symbols, and those that equalities make depend on them."""
-    found = OrderedSet([*symbols])
-    for _ in equalities:
-        for one in equalities:
-            if one.free_symbols & found:
-                found |= one.free_symbols
-    return found
-
-
 def _is_known(condition: sympy.Basic, bounds: Bounds) -> bool:
     symbols = [*condition.free_symbols]
     if not symbols:
@@ -109,37 +95,6 @@ def within(cells: Sequence[Cell], sizes: Sequence[sympy.Expr]) -> sympy.Basic:
                 sides.append(sympy.Le(size, size_range.end))
         boxes.append(sympy.And(*sides))
     return sympy.Or(*boxes)
-
-
-@dataclass(frozen=True)
-class Promised:
-    """Symbols of dimensions that the user promised something of.
-
-    Those ``marked`` dynamic must not become constants, and those that were given
-    ``bounds`` must not be guarded on at all.
-    """
-
-    marked: OrderedSet[sympy.Symbol]
-    bounded: OrderedSet[sympy.Symbol]
-
-    @classmethod
-    def of(cls, shape_env: ShapeEnv) -> Promised:
-        """What the inputs of the graph that is compiled were marked with."""
-        marked: OrderedSet[sympy.Symbol] = OrderedSet()
-        bounded: OrderedSet[sympy.Symbol] = OrderedSet()
-        for tracked in shape_env.tracked_fakes or ():
-            constraints = getattr(tracked.symbolic_context, "constraint_sizes", None)
-            for size, constraint in zip(
-                getattr(tracked.fake, "shape", ()), constraints or ()
-            ):
-                # Sizes that were seen to change are marked so that it only warns.
-                if getattr(constraint, "warn_only", True) or not hasattr(size, "node"):
-                    continue
-                symbols = shape_env.replace(size.node.expr).free_symbols
-                marked |= symbols
-                if isinstance(constraint, StrictMinMaxConstraint):
-                    bounded |= symbols
-        return cls(marked, bounded)
 
 
 def is_guard_error(error: Exception) -> bool:

@@ -8,17 +8,21 @@ from typing import TYPE_CHECKING
 import sympy
 
 from torch._inductor import ir
+from torch._inductor.range_dispatch.ranges import hull_of
 from torch._inductor.range_dispatch.sizes import hint_values, Sample, settled
 from torch._inductor.range_dispatch.trace.guards import equates_sizes, within
-from torch._inductor.range_dispatch.trace.scratch import add_guard, scratch
+from torch._inductor.range_dispatch.trace.listening import Listener
+from torch._inductor.range_dispatch.trace.scratch import add_guard, scratch, tried_in
+from torch._inductor.range_dispatch.trace.trial import is_seen_in
 from torch._inductor.virtualized import V
 from torch.utils._ordered_set import OrderedSet
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from torch._inductor.range_dispatch.binding import BoundCall
     from torch._inductor.range_dispatch.ranges import Cell
-    from torch._inductor.range_dispatch.sizes import SymbolValues
+    from torch._inductor.range_dispatch.sizes import RangeTask, SymbolValues
     from torch._inductor.range_dispatch.trace.guards import Needs
     from torch._inductor.range_dispatch.trace.tracing import TracedCandidate
 
@@ -35,6 +39,34 @@ def assumed(needs: Sequence[Needs]) -> Iterator[None]:
         for condition in conditions:
             add_guard(shape_env, condition)
         yield
+
+
+@contextlib.contextmanager
+def lowered_for(
+    winners: Sequence[TracedCandidate], tasks: Sequence[RangeTask], call: BoundCall
+) -> Iterator[Listener]:
+    """Let graphs be lowered as what they were traced for, sizes of the tasks' ranges.
+
+    Nothing is guarded on afterwards; the listener tells what was asked for.
+    """
+    shape_env = V.graph.sizevars.shape_env
+    cell = None
+    if any(one.is_for_range for one in winners):
+        cell = hull_of([task.cell for task in tasks])
+    needs = [c for one in winners for c in (*one.needs.always, *one.needs.of_range)]
+    equalities = [one for one in needs if equates_sizes(one)]
+    values = None if any(map(is_seen_in, tasks)) else _traced_with(winners)
+    with tried_in(tasks[0].sizes, cell, values, shape_env, equalities) as sizes:
+        for condition in needs:
+            add_guard(shape_env, condition)
+        yield Listener(call, sizes, shape_env)
+
+
+def _traced_with(winners: Sequence[TracedCandidate]) -> SymbolValues | None:
+    """Sizes that the winners were traced with, such as all of them take if possible."""
+    found = [one.values for one in winners if one.values is not None]
+    fitting = [v for v in found if all(suits(one.needs, v) for one in winners)]
+    return next(iter(fitting or found), None)
 
 
 def sample_for(
@@ -59,7 +91,7 @@ def suits(needs: Needs, values: SymbolValues) -> bool:
         known = {**hint_values(unknown), **values}
         return condition.xreplace(known) != sympy.false
 
-    return all(map(holds, needs.always))
+    return all(map(holds, (*needs.always, *needs.of_range)))
 
 
 def hold_where_it_wins(

@@ -20,6 +20,7 @@ from torch._functorch._aot_autograd.functional_utils import (
 from torch._higher_order_ops.effects import _EffectType
 from torch._inductor.range_dispatch.binding import arrange_arguments
 from torch._inductor.range_dispatch.trace.capturing import capture, quiet
+from torch._inductor.range_dispatch.trace.drops import CandidateRejected
 from torch._inductor.range_dispatch.trace.graph_passes import ready_to_lower
 from torch._inductor.range_dispatch.trace.guards import Needs
 from torch._inductor.range_dispatch.trace.scratch import add_guard
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 
     from torch._inductor.range_dispatch.binding import BoundCall
     from torch._inductor.range_dispatch.candidates import Candidate
+    from torch._inductor.range_dispatch.sizes import SymbolValues
 
 
 _AS_PROMISED = "let it return what the op's fake implementation says"
@@ -47,34 +49,14 @@ class TracedCandidate:
     The outputs are the op's results, then the new values of the operands that the op
     mutates; the graph itself mutates nothing. It is right where what it ``needs`` of
     sizes holds, and if it ``is_for_range`` only for the sizes that it was traced for.
+    ``values`` are sizes that it was traced with, None for those seen at compile time.
     """
 
     candidate: Candidate
     graph_module: torch.fx.GraphModule
     needs: Needs = Needs()
     is_for_range: bool = False
-
-
-class CandidateRejected(Exception):
-    """A candidate cannot stand in for the op: why, and what can be done."""
-
-    def __init__(self, reason: str, remedy: str) -> None:
-        super().__init__(f"{reason}; {remedy}" if remedy else reason)
-
-
-class AddsGuards(CandidateRejected):
-    """A candidate is valid for some sizes only, which its range does not decide."""
-
-
-def as_rejection(error: Exception) -> CandidateRejected:
-    """An error of tracing as the reason why a candidate is dropped."""
-    if isinstance(error, CandidateRejected):
-        return error
-    lines = str(error).strip().splitlines() or [""]
-    return CandidateRejected(
-        f"{type(error).__name__}: {lines[0]}",
-        "see that torch.compile(fullgraph=True, dynamic=True) takes it by itself",
-    )
+    values: SymbolValues | None = None
 
 
 def trace_candidate(

@@ -13,8 +13,8 @@ from torch._inductor.range_dispatch.sizes import (
     hint_values,
     values_near,
 )
-from torch._inductor.range_dispatch.trace.guards import equates_sizes, Needs, sort_needs
-from torch._inductor.range_dispatch.trace.narrowing import tried_in
+from torch._inductor.range_dispatch.trace.listening import Listener
+from torch._inductor.range_dispatch.trace.scratch import tried_in
 from torch._inductor.range_dispatch.trace.tracing import trace_candidate
 from torch._inductor.virtualized import V
 from torch.utils._ordered_set import OrderedSet
@@ -26,46 +26,32 @@ if TYPE_CHECKING:
     from torch._inductor.range_dispatch.binding import BoundCall
     from torch._inductor.range_dispatch.candidates import Candidate
     from torch._inductor.range_dispatch.sizes import RangeTask, SymbolValues
-    from torch.fx.experimental.symbolic_shapes import ShapeEnv
+    from torch._inductor.range_dispatch.trace.listening import Asked
+
+
+# How often a candidate is traced for a range, and how many sizes are looked at to find
+# one that it takes.
+_MOST_ATTEMPTS = 6
+_MOST_SIZES = 1 << 12
 
 
 @dataclass(frozen=True)
 class Attempt:
     """A candidate's graph or the error of tracing it, and what was asked of sizes.
 
-    ``constants`` are symbols that became numbers, ``dispatched`` those of the
-    dispatched sizes, with those that are equal to them. If ``fixes_size``, a dispatched
-    size as a whole became a number.
+    ``values`` are the sizes that decided, None for those seen at compile time.
     """
 
+    values: SymbolValues | None
     graph_module: torch.fx.GraphModule | None
     error: Exception | None
-    conditions: Sequence[sympy.Basic]
-    needs: Needs
-    constants: dict[sympy.Symbol, sympy.Integer]
-    dispatched: OrderedSet[sympy.Symbol]
-    fixes_size: bool
-
-    @property
-    def looks_at_dispatched(self) -> bool:
-        """Whether anything was asked of a dispatched size."""
-        return any(one.free_symbols & self.dispatched for one in self.conditions)
-
-    @property
-    def fixes_dispatched(self) -> bool:
-        """Whether it is for one value of a symbol of the dispatched sizes only."""
-        return any(symbol in self.dispatched for symbol in self.constants)
-
-    @property
-    def equalities(self) -> Sequence[sympy.Basic]:
-        """Which different sizes have to be equal."""
-        return [one for one in self.conditions if equates_sizes(one)]
+    asked: Asked
 
 
 def better_of(first: Attempt, second: Attempt) -> Attempt:
     """The first unless it failed, or its range does not decide what it asks for."""
-    if second.error is None and (first.error is not None or first.needs.of_range):
-        if first.error is not None or not second.needs.of_range:
+    if second.error is None and (first.error is not None or first.asked.needs.of_range):
+        if first.error is not None or not second.asked.needs.of_range:
             return second
     return second if first.error is not None else first
 
@@ -84,83 +70,65 @@ class Trial:
     task: RangeTask | None
     equalities: Sequence[sympy.Basic]
 
-    def run(self, with_dynamo: bool = False) -> Attempt:
+    def run(
+        self, with_dynamo: bool = False, first: SymbolValues | None = None
+    ) -> Attempt:
         """Trace; nothing is guarded on afterwards.
 
-        Where the sizes seen at compile time are of another range, the smallest of the
-        range stand for it, or the largest if that fails.
+        Where the sizes seen at compile time are of another range, others stand for it:
+        those given to be tried ``first``, the smallest of the range, the largest, and
+        then such as do not go the way that failed.
         """
         if self.task is None or is_seen_in(self.task):
             return self._run(None, with_dynamo)
-        attempts = []
-        for values in sizes_of(self.call, self.task):
-            attempts.append(self._run(values, with_dynamo))
+        attempts: list[Attempt] = []
+        waiting = [*([first] if first else []), *_sizes_of(self.call, self.task)]
+        while waiting and len(attempts) < _MOST_ATTEMPTS:
+            attempts.append(self._run(waiting.pop(0), with_dynamo))
             if attempts[-1].error is None:
                 return attempts[-1]
+            if not waiting:
+                waiting = self._other_way(attempts[-1])
         return attempts[0] if attempts else self._run(None, with_dynamo)
+
+    def _other_way(self, failed: Attempt) -> list[SymbolValues]:
+        """The smallest sizes for which the last condition is another one, if any."""
+        symbols = OrderedSet(s for size in self.sizes for s in size.free_symbols)
+        asked = [one for one in failed.asked.conditions if one.free_symbols <= symbols]
+        if not asked or len(symbols) != 1 or self.task is None or not failed.values:
+            return []
+        (symbol,) = symbols
+        way = sympy.And(*asked[:-1], sympy.Not(asked[-1]))
+        start, _ = bounds_of(symbol)
+        for value in range(start, start + _MOST_SIZES):
+            values = {**failed.values, symbol: value}
+            if [evaluate(size, values) for size in self.sizes] in self.task.cell:
+                if way.xreplace({symbol: sympy.Integer(value)}) == sympy.true:
+                    return [values]
+        return []
 
     def _run(self, values: SymbolValues | None, with_dynamo: bool) -> Attempt:
         shape_env = V.graph.sizevars.shape_env
         cell = None if self.task is None else self.task.cell
-        with tried_in(self.sizes, cell, values, shape_env, self.equalities) as sizes:
-            return self._trace(shape_env, sizes, with_dynamo)
-
-    def _trace(
-        self, shape_env: ShapeEnv, sizes: Sequence[sympy.Expr], with_dynamo: bool
-    ) -> Attempt:
-        symbols = OrderedSet(s for size in sizes for s in size.free_symbols)
-        of_call = self.call.size_symbols() | symbols
-        bounds = {s: bounds_of(s, shape_env) for s in of_call}
-        known = OrderedSet(s for s in of_call if shape_env.replace(s).is_Integer)
-        before = len(shape_env.guards)
-        graph_module, error = None, None
-        try:
-            with V.fake_mode:
-                operands = self.call.fake_operands()
-            graph_module = trace_candidate(
-                self.candidate, self.call, operands, self.expected, with_dynamo
-            )
-        except Exception as raised:
-            error = raised
-        asked = [guard.expr for guard in shape_env.guards[before:]]
-        dispatched = self._dispatched(shape_env, symbols, bounds)
-        conditions = [*self.equalities, *asked]
-        # A bound may leave a range one size, and is still a bound.
-        equated = [one for one in conditions if isinstance(one, sympy.Eq)]
-        fixed = OrderedSet(s for one in equated for s in one.free_symbols)
-        constants = {
-            s: shape_env.replace(s)
-            for s in of_call - known
-            if s in fixed and shape_env.replace(s).is_Integer
-        }
-        needs = sort_needs(conditions, dispatched, bounds)
-        fixes_size = any(
-            shape_env.replace(size).is_Integer and size.free_symbols & constants.keys()
-            for size in sizes
-        )
-        return Attempt(
-            graph_module, error, conditions, needs, constants, dispatched, fixes_size
-        )
-
-    def _dispatched(
-        self,
-        shape_env: ShapeEnv,
-        symbols: OrderedSet[sympy.Symbol],
-        bounds: dict[sympy.Symbol, tuple[int, int | None]],
-    ) -> OrderedSet[sympy.Symbol]:
-        """The dispatched symbols and those that tracing found to be equal to them."""
-        found = OrderedSet([*symbols])
-        for size in self.sizes:
-            found |= size.free_symbols
-        for symbol in [*found]:
-            now = shape_env.replace(symbol)
-            found |= now.free_symbols
-            if now.is_Symbol and symbol in bounds:
-                bounds[now] = bounds[symbol]
-        return found
+        with tried_in(self.sizes, cell, values, shape_env, self.equalities):
+            if values is not None:  # with those that turned out to be equal
+                seen = shape_env.backed_var_to_val
+                values = {s: int(seen.get(s, v)) for s, v in values.items()}
+            listener = Listener(self.call, self.sizes, shape_env)
+            graph_module, error = None, None
+            try:
+                with V.fake_mode:
+                    operands = self.call.fake_operands()
+                graph_module = trace_candidate(
+                    self.candidate, self.call, operands, self.expected, with_dynamo
+                )
+            except Exception as raised:
+                error = raised
+            asked = listener.asked(self.equalities)
+            return Attempt(values, graph_module, error, asked)
 
 
-def sizes_of(call: BoundCall, task: RangeTask) -> list[SymbolValues]:
+def _sizes_of(call: BoundCall, task: RangeTask) -> list[SymbolValues]:
     """Sizes of a range to trace with, the smallest and the largest that it is timed at,
     as far as some are known."""
     if not task.samples:

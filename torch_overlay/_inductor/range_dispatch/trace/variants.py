@@ -5,20 +5,14 @@ from __future__ import annotations
 from typing import Any, TYPE_CHECKING
 
 from torch._dynamo.utils import counters
-from torch._inductor.range_dispatch.call.size_names import SizeNames
-from torch._inductor.range_dispatch.trace.drops import warn_one_size
-from torch._inductor.range_dispatch.trace.guards import (
-    equates_sizes,
-    joined,
-    Needs,
-    Promised,
-)
-from torch._inductor.range_dispatch.trace.tracing import (
+from torch._inductor.range_dispatch.trace.drops import (
     AddsGuards,
     as_rejection,
     CandidateRejected,
-    TracedCandidate,
 )
+from torch._inductor.range_dispatch.trace.guards import Needs
+from torch._inductor.range_dispatch.trace.judging import Judge
+from torch._inductor.range_dispatch.trace.tracing import TracedCandidate
 from torch._inductor.range_dispatch.trace.trial import better_of, is_seen_in, Trial
 from torch._inductor.virtualized import V
 from torch.utils._ordered_set import OrderedSet
@@ -61,8 +55,7 @@ class Variants:
         self._sizes = sizes
         self._is_given = is_given
         self._drops = drops
-        self._promised = Promised.of(V.graph.sizevars.shape_env)
-        self._names = SizeNames(call)
+        self._judge = Judge(call)
         self.fake_operands = self._fresh_operands()
         # Given winners that make a graph for each size, and so leave their ranges to
         # graphs of their own.
@@ -129,17 +122,19 @@ class Variants:
             self._equalities.get(candidate, ()),
         )
         attempt = trial.run()
-        if attempt.needs or attempt.error:
+        if attempt.asked.needs or attempt.error:
             if not candidate.is_fallback:
-                attempt = better_of(trial.run(with_dynamo=True), attempt)
+                attempt = better_of(trial.run(True, attempt.values), attempt)
             if task is None:
-                self._equalities[candidate] = attempt.equalities
-                self._fixing[candidate] = attempt.fixes_dispatched
+                self._equalities[candidate] = attempt.asked.equalities
+                self._fixing[candidate] = attempt.asked.fixes_dispatched
         needs = self._needs(attempt, task)
         if attempt.graph_module is None:
             raise AssertionError("neither traced nor failed")
         is_for_range = task is not None
-        return TracedCandidate(candidate, attempt.graph_module, needs, is_for_range)
+        return TracedCandidate(
+            candidate, attempt.graph_module, needs, is_for_range, attempt.values
+        )
 
     def _needs(self, attempt: Attempt, task: RangeTask | None) -> Needs:
         """What is to be guarded on if the candidate wins.
@@ -149,64 +144,18 @@ class Variants:
         """
         is_for_all = task is None and bool(self._sizes)
         if attempt.error is not None:
-            if is_for_all and attempt.looks_at_dispatched:
+            if is_for_all and attempt.asked.looks_at_dispatched:
                 raise AddsGuards("it fails for some sizes", "")
             raise as_rejection(attempt.error) from attempt.error
-        self._check_promised(attempt)
-        needs = attempt.needs
+        self._judge.check_traced(attempt.asked)
+        needs = attempt.asked.needs
         if not needs.of_range:
             return needs
         if is_for_all or not self._is_given:
-            raise self._undecided(attempt)
-        if attempt.fixes_size and task is not None:
+            raise self._judge.undecided(attempt.asked)
+        if attempt.asked.fixes_size and task is not None:
             return self._needs_one_size(attempt, task)
         return needs
-
-    def _check_promised(self, attempt: Attempt) -> None:
-        """Keep what users were promised of dimensions that they marked.
-
-        Raises:
-            CandidateRejected: it cannot be kept.
-        """
-        broken = [s for s in attempt.constants if s in self._promised.marked]
-        conditions = [*attempt.needs.always, *attempt.needs.of_range]
-        if broken:
-            size = self._names.text(broken[0])
-            raise AddsGuards(
-                f"it holds for {size} == {attempt.constants[broken[0]]} only, and that "
-                "dimension is marked dynamic",
-                f"let it compute with {size} in torch (no loop, shape or Python number "
-                "made of it), or leave the dimension unmarked",
-            )
-        bounded = joined(self._promised.bounded, attempt.equalities)
-        for one in conditions:
-            if one.free_symbols <= bounded and not equates_sizes(one):
-                raise AddsGuards(
-                    f"it needs {self._names.text(one)}, and that dimension is marked "
-                    "dynamic with bounds",
-                    "mark it without min= and max=, or let it do for all sizes",
-                )
-        # Packages check when they run.
-        is_settled = V.graph.sizevars.shape_env.frozen and not V.graph.aot_mode
-        if conditions and is_settled:
-            raise AddsGuards(
-                f"it needs {self._names.text(conditions[0])}, and the guards of a "
-                "backward graph are settled before it is compiled",
-                "let it do for all sizes",
-            )
-
-    def _undecided(self, attempt: Attempt) -> AddsGuards:
-        condition = self._names.text(attempt.needs.of_range[0])
-        if attempt.fixes_size:
-            return AddsGuards(
-                f"it needs {condition}, one size of those dispatched on",
-                "let it do for all sizes, or give it with winners= and have a graph "
-                "for each size",
-            )
-        return AddsGuards(
-            f"it needs {condition}, which the range does not decide",
-            "split the range where that changes, or give it with winners=",
-        )
 
     def _needs_one_size(self, attempt: Attempt, task: RangeTask) -> Needs:
         """A given winner that makes a graph for each size in its range.
@@ -214,11 +163,12 @@ class Variants:
         Raises:
             AddsGuards: this graph is for sizes of other ranges.
         """
-        warn_one_size(self._call, self._names.text(attempt.needs.of_range[0]), task)
+        asked = attempt.asked
+        self._judge.warn_one_size(task)
         if not is_seen_in(task):
             self.left_out.add(task.cell)
             raise AddsGuards("it makes a graph for each size", "")
-        return Needs((*attempt.needs.always, *attempt.needs.of_range))
+        return Needs((*asked.needs.always, *asked.needs.of_range))
 
     def _drop(
         self, candidate: Candidate, cell: Cell | None, reason: CandidateRejected
