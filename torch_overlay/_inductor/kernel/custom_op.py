@@ -68,7 +68,11 @@ from torch._inductor.range_dispatch.spec import (
     resolve_op,
     SizeWeights,
 )
-from torch._inductor.range_dispatch.trace.tracing import output_values, TracedCandidate
+from torch._inductor.range_dispatch.trace.tracing import (
+    output_values,
+    real_tensors_as_constants,
+    TracedCandidate,
+)
 from torch._inductor.select_algorithm import ExternKernelChoice
 from torch.fx.experimental.symbolic_shapes import is_symbolic
 
@@ -103,10 +107,11 @@ class AutotunedLowering:
     registration: Registration
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self.registration.dispatch is None:
-            values = _standard_lowering_fn(self.registration, args, kwargs)
-        else:
-            values = _range_based_lowering_fn(self.registration, args, kwargs)
+        with real_tensors_as_constants():
+            if self.registration.dispatch is None:
+                values = _standard_lowering_fn(self.registration, args, kwargs)
+            else:
+                values = _range_based_lowering_fn(self.registration, args, kwargs)
         if values is None:
             warn_if_packaged(self.registration.op)
         return values

@@ -66,12 +66,14 @@ def sort_needs(
 
 
 def equates_sizes(condition: sympy.Basic) -> bool:
-    """Whether it says that two sizes are equal, neither of them a constant."""
-    return (
-        isinstance(condition, sympy.Eq)
-        and all(side.free_symbols for side in condition.args)
-        and len(condition.free_symbols) > 1
-    )
+    """Whether it says that two sizes are equal, neither of them a constant.
+
+    What it says of one size and others besides, as that it is divisible, is no such.
+    """
+    if not isinstance(condition, sympy.Eq):
+        return False
+    left, right = (side.free_symbols for side in condition.args)
+    return not (left <= right or right <= left)
 
 
 def _is_known(condition: sympy.Basic, bounds: Bounds) -> bool:

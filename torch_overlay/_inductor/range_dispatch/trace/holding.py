@@ -30,7 +30,9 @@ if TYPE_CHECKING:
 @contextlib.contextmanager
 def assumed(needs: Sequence[Needs]) -> Iterator[None]:
     """Let what graphs need hold inside, and nothing be guarded on afterwards."""
-    conditions = [condition for one in needs for condition in one.always]
+    found = [condition for one in needs for condition in one.always]
+    # What other ranges need may not hold for the sizes seen at compile time.
+    conditions = [condition for condition in found if _holds(condition, {})]
     if not conditions:
         yield
         return
@@ -54,7 +56,7 @@ def lowered_for(
     if any(one.is_for_range for one in winners):
         cell = hull_of([task.cell for task in tasks])
     needs = [c for one in winners for c in (*one.needs.always, *one.needs.of_range)]
-    equalities = [one for one in needs if equates_sizes(one)]
+    equalities = [one for one in needs if equates_sizes(one) and _holds(one, {})]
     values = None if any(map(is_seen_in, tasks)) else _traced_with(winners)
     with tried_in(tasks[0].sizes, cell, values, shape_env, equalities) as sizes:
         for condition in needs:
@@ -85,13 +87,13 @@ def sample_for(
 
 def suits(needs: Needs, values: SymbolValues) -> bool:
     """Whether what a graph needs holds at these sizes."""
+    return all(_holds(one, values) for one in (*needs.always, *needs.of_range))
 
-    def holds(condition: sympy.Basic) -> bool:
-        unknown = OrderedSet(s for s in condition.free_symbols if s not in values)
-        known = {**hint_values(unknown), **values}
-        return condition.xreplace(known) != sympy.false
 
-    return all(map(holds, (*needs.always, *needs.of_range)))
+def _holds(condition: sympy.Basic, values: SymbolValues) -> bool:
+    """Whether a condition holds at sizes; others are those seen at compile time."""
+    unknown = OrderedSet(s for s in condition.free_symbols if s not in values)
+    return condition.xreplace({**hint_values(unknown), **values}) != sympy.false
 
 
 def hold_where_it_wins(
@@ -109,7 +111,9 @@ def hold_where_it_wins(
     elsewhere = sympy.Not(within(cells, sizes)) if others else sympy.false
     for condition in needs.always:
         is_general = equates_sizes(condition) or condition.free_symbols <= dispatched
-        if is_general or not condition.free_symbols & dispatched:
+        if not condition.free_symbols & dispatched:
+            is_general = True
+        if is_general and _holds(condition, {}):
             hold(condition, what)
         else:
             hold(sympy.Or(elsewhere, condition), what)

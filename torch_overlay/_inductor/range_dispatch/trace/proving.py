@@ -58,7 +58,7 @@ def holds_for_all(condition: sympy.Basic, lower: int, upper: int | None) -> bool
         return False
     (symbol,) = condition.free_symbols
     try:
-        holds = _predicate(condition, symbol)
+        holds = predicate_of(condition, symbol)
         if not holds(lower):
             return False  # most that do not hold fail early
         if upper is not None and upper - lower < _MAX_TRIED:
@@ -70,8 +70,9 @@ def holds_for_all(condition: sympy.Basic, lower: int, upper: int | None) -> bool
         return False
 
 
-def _predicate(condition: sympy.Basic, symbol: sympy.Basic) -> Callable[[int], bool]:
-    """The condition as a Python function, as the base writes it for guards."""
+@functools.lru_cache(maxsize=1024)
+def predicate_of(condition: sympy.Basic, symbol: sympy.Basic) -> Callable[[int], bool]:
+    """The condition as a function of a number, as the base writes it for guards."""
     text = PythonPrinter().doprint(condition)
     return eval(f"lambda {symbol}: {text}", {"math": math, "torch": torch})
 

@@ -132,7 +132,7 @@ def _trace(
 ) -> torch.fx.GraphModule:
     from torch._inductor.decomposition import select_decomp_table
 
-    with V.fake_mode, torch.no_grad(), _real_tensors_as_constants():
+    with V.fake_mode, torch.no_grad():
         graph_module = make_fx(
             function,
             decomposition_table=select_decomp_table(),
@@ -147,8 +147,9 @@ def _trace(
 
 
 @contextlib.contextmanager
-def _real_tensors_as_constants() -> Iterator[None]:
-    """Let implementations use tensors that they close over."""
+def real_tensors_as_constants() -> Iterator[None]:
+    """Let implementations use tensors that they close over, when they are traced and
+    when operators on these are lowered that Inductor has no code for."""
     mode = V.fake_mode
     before, mode.allow_non_fake_inputs = mode.allow_non_fake_inputs, True
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from torch._inductor.range_dispatch.sizes import (
     values_near,
 )
 from torch._inductor.range_dispatch.trace.listening import Listener
+from torch._inductor.range_dispatch.trace.proving import predicate_of
 from torch._inductor.range_dispatch.trace.scratch import tried_in
 from torch._inductor.range_dispatch.trace.tracing import trace_candidate
 from torch._inductor.virtualized import V
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
 # one that it takes.
 _MOST_ATTEMPTS = 6
 _MOST_SIZES = 1 << 12
+# Where one is looked for that is like those seen at compile time, and of what size.
+_MOST_LOOKED_AT = 1 << 8
+_USUAL_SIZE = 64
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,8 @@ def better_of(first: Attempt, second: Attempt) -> Attempt:
 class Trial:
     """A candidate to be traced, for the sizes of a task or for all.
 
-    ``sizes`` are the dispatched ones. ``equalities`` are known to be needed.
+    ``sizes`` are the dispatched ones. ``equalities`` are known to be needed, and
+    conditions are ``seen`` to hold for the sizes at compile time.
     """
 
     candidate: Candidate
@@ -69,6 +75,7 @@ class Trial:
     sizes: Sequence[sympy.Expr]
     task: RangeTask | None
     equalities: Sequence[sympy.Basic]
+    seen: Sequence[sympy.Basic]
 
     def run(
         self, with_dynamo: bool = False, first: SymbolValues | None = None
@@ -76,13 +83,16 @@ class Trial:
         """Trace; nothing is guarded on afterwards.
 
         Where the sizes seen at compile time are of another range, others stand for it:
-        those given to be tried ``first``, the smallest of the range, the largest, and
-        then such as do not go the way that failed.
+        those given to be tried ``first``, some of the range, and then such as do not
+        go the way that failed.
         """
         if self.task is None or is_seen_in(self.task):
             return self._run(None, with_dynamo)
         attempts: list[Attempt] = []
-        waiting = [*([first] if first else []), *_sizes_of(self.call, self.task)]
+        waiting = [
+            *([first] if first else []),
+            *_sizes_of(self.call, self.task, self.seen),
+        ]
         while waiting and len(attempts) < _MOST_ATTEMPTS:
             attempts.append(self._run(waiting.pop(0), with_dynamo))
             if attempts[-1].error is None:
@@ -98,12 +108,12 @@ class Trial:
         if not asked or len(symbols) != 1 or self.task is None or not failed.values:
             return []
         (symbol,) = symbols
-        way = sympy.And(*asked[:-1], sympy.Not(asked[-1]))
+        conditions = [*asked[:-1], sympy.Not(asked[-1])]
         start, _ = bounds_of(symbol)
         for value in range(start, start + _MOST_SIZES):
             values = {**failed.values, symbol: value}
             if [evaluate(size, values) for size in self.sizes] in self.task.cell:
-                if way.xreplace({symbol: sympy.Integer(value)}) == sympy.true:
+                if _number_true(conditions, symbol, value) == len(conditions):
                     return [values]
         return []
 
@@ -128,17 +138,64 @@ class Trial:
             return Attempt(values, graph_module, error, asked)
 
 
-def _sizes_of(call: BoundCall, task: RangeTask) -> list[SymbolValues]:
-    """Sizes of a range to trace with, the smallest and the largest that it is timed at,
-    as far as some are known."""
+def _sizes_of(
+    call: BoundCall, task: RangeTask, asked: Sequence[sympy.Basic]
+) -> list[SymbolValues]:
+    """Sizes of a range to trace with, as far as some are known.
+
+    First one at which as much as can be is as it is for the sizes seen at compile time,
+    where conditions were ``asked``, then those that it is timed at.
+    """
     if not task.samples:
         return []
     found = [task.samples[0].values, task.values]
     if len(task.sizes) == 1:
         size = task.sizes[0]
         first = max(task.size_range.start, bounds_of(size)[0])
-        found.insert(0, values_near(call, size, first, first))
+        last = (
+            first + _MOST_SIZES if task.size_range.end is None else task.size_range.end
+        )
+        first_values = values_near(call, size, first, first)
+        found.insert(0, first_values)
+        if size.is_Symbol:
+            alike = _alike(size, first, min(last, first + _MOST_LOOKED_AT), asked)
+            found.insert(0, {**first_values, size: alike})
+        # Inputs that were seen to agree most likely have to.
+        found = [one for values in found for one in (_together(values, size), values)]
     return [*{tuple(v.items()): v for v in found}.values()]
+
+
+def _alike(
+    symbol: sympy.Symbol, first: int, last: int, asked: Sequence[sympy.Basic]
+) -> int:
+    """The size from ``first`` to ``last`` for which most conditions hold."""
+    conditions = [one for one in asked if one.free_symbols == OrderedSet([symbol])]
+
+    def rank(value: int) -> tuple[int, int]:
+        # Small sizes are special: half of one may be 1, which broadcasts.
+        return _number_true(conditions, symbol, value), -abs(value - _USUAL_SIZE)
+
+    return max(range(first, last + 1), key=rank)
+
+
+def _number_true(
+    conditions: Sequence[sympy.Basic], symbol: sympy.Symbol, value: int
+) -> int:
+    """How many conditions on a size hold for a value."""
+    number = 0
+    for one in conditions:
+        with contextlib.suppress(ArithmeticError, ValueError):
+            number += bool(predicate_of(one, symbol)(value))
+    return number
+
+
+def _together(values: SymbolValues, size: sympy.Expr) -> SymbolValues:
+    """The values, with other symbols that were seen to be as large as the dispatched
+    one following it."""
+    if not size.is_Symbol:
+        return values
+    seen = hint_values(OrderedSet(values))
+    return {s: values[size] if seen[s] == seen[size] else v for s, v in values.items()}
 
 
 def is_seen_in(task: RangeTask) -> bool:

@@ -64,6 +64,7 @@ class Variants:
         self._by_range: dict[tuple[Candidate, Cell], TracedCandidate | None] = {}
         self._by_text: dict[tuple[Candidate, str, Needs], TracedCandidate] = {}
         self._equalities: dict[Candidate, Sequence[sympy.Basic]] = {}
+        self._seen: dict[Candidate, Sequence[sympy.Basic]] = {}
         self._fixing: dict[Candidate, bool] = {}
 
     def graph_for(
@@ -120,6 +121,7 @@ class Variants:
             self._sizes,
             task,
             self._equalities.get(candidate, ()),
+            self._seen.get(candidate, ()),
         )
         attempt = trial.run()
         if attempt.asked.needs or attempt.error:
@@ -127,6 +129,7 @@ class Variants:
                 attempt = better_of(trial.run(True, attempt.values), attempt)
             if task is None:
                 self._equalities[candidate] = attempt.asked.equalities
+                self._seen[candidate] = attempt.asked.conditions
                 self._fixing[candidate] = attempt.asked.fixes_dispatched
         needs = self._needs(attempt, task)
         if attempt.graph_module is None:
