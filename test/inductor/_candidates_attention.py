@@ -264,3 +264,49 @@ def two_halves_attend_to_each_other(x):
     n = x.shape[0]
     a, b = torch.split(x, [n // 2, n - n // 2])
     return torch.cat([(a @ b.T).softmax(-1) @ b, (b @ a.T).softmax(-1) @ a])
+
+
+# Blocks, and what is left over.
+
+
+@ATTENTION.add(Kind.CONDITION, one_sequence, fast=True)
+def attention_within_blocks(x, k, v):
+    rows, width = x.shape
+    blocks = -(-rows // 4)
+    missing = blocks * 4 - rows
+    x, k, v = (F.pad(t, (0, 0, 0, missing)).view(blocks, 4, width) for t in (x, k, v))
+    outside = (torch.arange(blocks * 4) >= rows).view(blocks, 1, 4)
+    scores = (x @ k.mT).masked_fill(outside, -1e9)
+    return (scores.softmax(-1) @ v).flatten(0, 1)[:rows]
+
+
+@ATTENTION.add(
+    Kind.CONDITION,
+    lambda n: (randn(n, 6),),
+    graphs_alone={"all": 2, "marked": 2},
+)
+def rows_swapped_in_pairs(x):
+    first = x.shape[0] % 2
+    pairs = x[first:].reshape(-1, 2, x.shape[1]).flip(1).reshape(-1, x.shape[1])
+    return torch.cat((x[:1], pairs)) if first else pairs
+
+
+@ATTENTION.add(
+    Kind.CONDITION,
+    lambda n: (randn(n, 6),),
+    graphs_alone={"all": 2, "marked": 2},
+)
+def landmarks_of_four_rows(x):
+    padding = (4 - x.shape[0] % 4) % 4
+    padded = F.pad(x, (0, 0, 0, padding)) if padding else x
+    landmarks = padded.unflatten(0, (-1, 4)).mean(1)
+    return (x @ landmarks.mT).softmax(-1) @ landmarks
+
+
+ROTATIONS = torch.polar(torch.ones(64, 3), torch.arange(64.0)[:, None] / 7)
+
+
+@ATTENTION.add(Kind.OPERATOR, lambda n: (randn(n, 6),), fast=True)
+def rotary_by_complex_numbers(x):
+    rotated = torch.view_as_complex(x.unflatten(-1, (-1, 2))) * ROTATIONS[: len(x)]
+    return torch.view_as_real(rotated).flatten(-2)

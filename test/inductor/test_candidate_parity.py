@@ -118,25 +118,25 @@ class ParityTestCase(TestCase):
         self.addCleanup(context.__exit__, None, None, None)
         return op
 
-    def graphs_alone(self, entry, mode):
+    def graphs_alone(self, entry, mode, sizes=None):
         """The number of graphs that plain compile makes of the implementation."""
         counter = CompileCounterWithBackend(entry.alone_with)
         compiled = compile_in(
             mode, lambda *args: entry.call(entry.implementation, *args), counter
         )
-        for size in entry.sizes:
+        for size in sizes or entry.sizes:
             compiled(*arguments_in(mode, entry, size))
-        if mode not in entry.graphs_alone:
+        if mode not in entry.graphs_alone and sizes is None:
             self.assertEqual(counter.frame_count, 1)
         return counter.frame_count
 
-    def check_dispatch(self, entry, op, mode, graphs):
+    def check_dispatch(self, entry, op, mode, graphs, sizes=None):
         """One compiled function at all sizes: which implementation ran, the values and
         the number of graphs."""
         counter = CompileCounterWithBackend("inductor")
         compiled = compile_in(mode, lambda *args: entry.call(op, *args), counter)
         with warnings_of_dispatch() as warnings:
-            for size in entry.sizes:
+            for size in sizes or entry.sizes:
                 self.assertEqual(
                     compiled(*arguments_in(mode, entry, size)),
                     entry.due(size),
@@ -162,6 +162,18 @@ class CandidateParityTest(ParityTestCase):
         # Dispatch does better or says that it cannot: the op itself runs for none.
         with contextlib.suppress(ConstraintViolationError, InductorError):
             self.check_dispatch(entry, op, mode, graphs=1)
+
+    @parametrize("entry", cases(at_most=8))
+    def test_compiled_for_the_upper_range_first(self, entry):
+        """The range that the implementation runs in is not the one that was seen."""
+        op = self.register(entry, winners=[0, 1])
+        sizes = entry.sizes[::-1]
+        for mode in MODES:
+            if mode not in entry.fails_alone:
+                torch._dynamo.reset()
+                graphs = self.graphs_alone(entry, mode, sizes)
+                torch._dynamo.reset()
+                self.check_dispatch(entry, op, mode, graphs, sizes)
 
     @config.patch(cpp_wrapper=True)
     @parametrize("mode", MODES)

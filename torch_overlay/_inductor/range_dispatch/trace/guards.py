@@ -76,6 +76,19 @@ def equates_sizes(condition: sympy.Basic) -> bool:
     return not (left <= right or right <= left)
 
 
+def simplified(condition: sympy.Basic) -> sympy.Basic:
+    """An equation without terms and factors that both sides have, others as they are."""
+    if not isinstance(condition, sympy.Eq):
+        return condition
+    left, right = condition.args
+    _, difference = sympy.expand(left - right).primitive()
+    parts = sympy.Add.make_args(difference)
+    taken = [one for one in parts if one.could_extract_minus_sign()]
+    added = [one for one in parts if not one.could_extract_minus_sign()]
+    equation = sympy.Eq(sympy.Add(*added), -sympy.Add(*taken))
+    return min(condition, equation, key=sympy.count_ops)
+
+
 def _is_known(condition: sympy.Basic, bounds: Bounds) -> bool:
     symbols = [*condition.free_symbols]
     if not symbols:

@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING
 import sympy
 
 from torch._inductor.range_dispatch.sizes import bounds_of
-from torch._inductor.range_dispatch.trace.guards import equates_sizes, Needs, sort_needs
+from torch._inductor.range_dispatch.trace.guards import (
+    equates_sizes,
+    Needs,
+    simplified,
+    sort_needs,
+)
 from torch.utils._ordered_set import OrderedSet
 
 if TYPE_CHECKING:
@@ -76,7 +81,7 @@ class Listener:
     def asked(self, equalities: Sequence[sympy.Basic] = ()) -> Asked:
         """What was asked since; ``equalities`` were before, for the same graph."""
         added = self._shape_env.guards[self._before :]
-        conditions = [*equalities, *(guard.expr for guard in added)]
+        conditions = [*equalities, *(simplified(guard.expr) for guard in added)]
         # A bound may leave a range one size, and is still a bound.
         equated = [one for one in conditions if isinstance(one, sympy.Eq)]
         fixed = OrderedSet(s for one in equated for s in one.free_symbols)
