@@ -157,6 +157,7 @@ def register_custom_op_autotuning(
     sizes_per_range: int = DEFAULT_SIZES_PER_RANGE,
     size_weights: SizeWeights | None = None,
     tuning_seconds: float | None = None,
+    uuid: str | None = None,
 ) -> None:
     """Let ``torch.compile`` choose among several implementations of a custom op.
 
@@ -211,6 +212,9 @@ def register_custom_op_autotuning(
             the keys are tuples.
         tuning_seconds: what timing a call may take, by default
             ``config.range_dispatch.tuning_seconds``.
+        uuid: stands for the code of the implementations and of all that they call, of
+            the op and of its derivative in the keys of caches, which otherwise look at
+            that code and the values that it reads. Change it when you change them.
 
     Raises:
         TypeError, ValueError: an argument is wrong; the message names it.
@@ -239,6 +243,7 @@ def register_custom_op_autotuning(
         sizes_per_range=sizes_per_range,
         size_weights=size_weights,
         tuning_seconds=tuning_seconds,
+        uuid=uuid,
     )
     warn_of_effect(registration.op)
     if registration.op in user_lowerings:

@@ -102,9 +102,7 @@ class CallTables:
             candidate = one.candidate
             if candidate not in self._known:
                 try:
-                    self._known[candidate] = digest_of_implementation(
-                        candidate.function, candidate.params, candidate.config_patches
-                    )
+                    self._known[candidate] = digest_of_implementation(*candidate.source)
                 except Indescribable as reason:
                     log.info("%s is in no tuning table: %s", candidate, reason)
                     self._known[candidate] = None

@@ -33,6 +33,13 @@ class Candidate:
     function: Callable[..., Any]
     params: dict[str, Any] = field(default_factory=dict)
     config_patches: dict[str, Any] = field(default_factory=dict)
+    uuid: str | None = None
+
+    @property
+    def source(self) -> tuple[Any, ...]:
+        """What it is made of; ``uuid`` vouches for the function of that name."""
+        function = self.function if self.uuid is None else (self.uuid, self.name)
+        return function, self.params, self.config_patches
 
     @property
     def is_fallback(self) -> bool:
@@ -49,11 +56,12 @@ class CandidatePool:
     candidate; functions that merely look or are named alike are not.
     """
 
-    def __init__(self, op: torch._ops.OpOverload) -> None:
-        self.fallback = Candidate(FALLBACK, "fallback", op)
+    def __init__(self, op: torch._ops.OpOverload, uuid: str | None = None) -> None:
+        self.fallback = Candidate(FALLBACK, "fallback", op, uuid=uuid)
         self._by_identity: dict[Any, Candidate] = {_identity(op, {}, {}): self.fallback}
         self._names = OrderedSet([self.fallback.name])
         self._op = op
+        self._uuid = uuid
 
     def add(self, config: CustomOpConfig) -> Candidate:
         """The candidate for a config, a new one if it is not there yet."""
@@ -66,6 +74,7 @@ class CandidatePool:
                 function,
                 config.params,
                 config.config_patches,
+                self._uuid,
             )
         return self._by_identity[key]
 

@@ -1,10 +1,7 @@
-"""Tells registrations apart for the caches of compiled graphs.
+"""Digests of Python code and values, for the keys of caches.
 
-A cached graph holds the dispatch of the registrations that it was compiled with, so
-the cache's key has to change with everything that a dispatch depends on: ranges,
-winners, configs, and the code of implementations, of the Python code that they reach
-by name, and the values that all of it reads. What the key cannot hold keeps a graph
-out of the cache.
+A digest changes with the code of a function, of the Python code that it reaches by
+name, and with the values that all of it reads.
 """
 
 from __future__ import annotations
@@ -18,23 +15,19 @@ import os
 import sys
 import sysconfig
 import types
-import uuid
-import weakref
 from typing import Any, TYPE_CHECKING
 
 import sympy
 
 import torch
-from torch._functorch import config as functorch_config
-from torch._guards import TracingContext
-from torch._inductor.range_dispatch import table_store
 from torch._inductor.range_dispatch.code_names import imports_of, names_of
 from torch._library.custom_ops import OPDEFS
 from torch._library.triton import get_triton_kernels_for_op
+from torch.utils._ordered_set import OrderedSet
 from torch.utils._python_dispatch import _disable_current_modes
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
 
 # Larger tensors are not read for a cache key, nor is more than so many objects.
@@ -56,6 +49,7 @@ _PLAIN = (
     torch.layout,
     torch.memory_format,
 )
+_Packet = torch._ops.OpOverloadPacket
 _DESCRIPTORS = (
     types.MethodDescriptorType,
     types.WrapperDescriptorType,
@@ -91,45 +85,9 @@ _CODE_FIELDS = (
     "co_exceptiontable",
 )
 
-# What each compile found registered when it first asked.
-_first_keys: weakref.WeakKeyDictionary[TracingContext, list[tuple[str, str]]] = (
-    weakref.WeakKeyDictionary()
-)
-
 
 class Indescribable(Exception):
     """Says which value has no digest that changes with all that the value does."""
-
-
-def user_lowerings_key() -> list[tuple[str, str]]:
-    """A part of a graph's cache key: each op with a user lowering, and its digest.
-
-    All registered ops count, not just the graph's: which ops a graph turns into is
-    not known yet when the key of an undecomposed graph is made.
-
-    Raises:
-        BypassFxGraphCache: a lowering cannot be described, or what is registered has
-            changed since the compile began, whose key the graph would get.
-    """
-    from torch._inductor.codecache import BypassFxGraphCache
-    from torch._inductor.lowering import user_lowerings
-
-    key = []
-    for op, lowering in user_lowerings.items():
-        try:
-            key.append((str(op), digest(lowering)))
-        except Indescribable as reason:
-            # An artifact to be saved needs a key, though nothing may be found by it.
-            if not functorch_config.force_non_lazy_backward_lowering:
-                raise BypassFxGraphCache(f"lowering of {op}: {reason}") from reason
-            return [(str(op), uuid.uuid4().hex)]
-    if key and (tables := table_store.state()):
-        key.append(("tuning tables", tables))
-    key.sort()
-    context = TracingContext.try_get()
-    if context is not None and _first_keys.setdefault(context, key) != key:
-        raise BypassFxGraphCache("user lowerings have changed during the compile")
-    return key
 
 
 def digest(value: Any) -> str:
@@ -138,17 +96,25 @@ def digest(value: Any) -> str:
     Raises:
         Indescribable: there is none.
     """
+    return described(value)[0]
+
+
+def described(value: Any) -> tuple[str, OrderedSet[str]]:
+    """A digest, and all strings that were met: names in code, constants, ops.
+
+    Raises:
+        Indescribable: there is none.
+    """
+    walk = _Walk()
     try:
-        return _Walk().digest(value)
+        return walk.digest(value), walk.strings
     except Indescribable:
         raise
     except Exception as error:  # of a repr or a reduction, which are anyone's code
         raise Indescribable(f"{type(error).__name__}: {error}") from error
 
 
-def digest_of_implementation(
-    function: Callable[..., Any], params: Any, config_patches: Any
-) -> str:
+def digest_of_implementation(function: Any, params: Any, config_patches: Any) -> str:
     """A digest of all that an implementation runs, inside of an op's kernels, too.
 
     Raises:
@@ -164,6 +130,7 @@ class _Walk:
 
     def __init__(self) -> None:
         self._sha = hashlib.sha256()
+        self.strings: OrderedSet[str] = OrderedSet()
         self._numbers: dict[int, int] = {}
         self._visited: list[Any] = []  # keeps ids from being used again
 
@@ -191,6 +158,8 @@ class _Walk:
         text = _text(value)
         if text is not None:
             self._write(text)
+            if isinstance(value, (str, torch._ops.OpOverload, _Packet)):
+                self.strings.add(str(value))
             return None
         number = self._numbers.setdefault(id(value), len(self._visited))
         if number < len(self._visited):
@@ -211,7 +180,7 @@ def _text(value: Any) -> str | None:
         return _tensor_text(value)
     if isinstance(value, sympy.Basic):
         return sympy.srepr(value)
-    if isinstance(value, (torch._ops.OpOverloadPacket, torch._ops.HigherOrderOperator)):
+    if isinstance(value, (_Packet, torch._ops.HigherOrderOperator)):
         return str(value)
     if isinstance(value, torch._ops.OpOverload):
         return None if get_triton_kernels_for_op(value._name) else str(value)
@@ -219,11 +188,11 @@ def _text(value: Any) -> str | None:
         return value.name
     if isinstance(value, _DESCRIPTORS):
         return f"{value.__objclass__.__qualname__}.{value.__name__}"
-    if isinstance(value, types.ModuleType) and _is_released(value.__name__):
+    if isinstance(value, types.ModuleType) and is_released(value.__name__):
         return value.__name__
-    if isinstance(value, type) and _is_released(value.__module__):
+    if isinstance(value, type) and is_released(value.__module__):
         return f"{value.__module__}.{value.__qualname__}"
-    if isinstance(value, types.FunctionType) and _is_released(value.__module__):
+    if isinstance(value, types.FunctionType) and is_released(value.__module__):
         if not value.__closure__ and value is not os.getenv:
             return f"{value.__module__}.{value.__qualname__}"
     return None
@@ -281,7 +250,7 @@ def _function_parts(function: types.FunctionType) -> Iterator[Any]:
     yield from function.__closure__ or ()
     if function is os.getenv:
         yield os.environ
-    if _is_released(function.__module__):
+    if is_released(function.__module__):
         return  # what it calls has the same version
     yield function.__code__
     for name, value in _found_by_name(function):
@@ -320,7 +289,7 @@ def _attributes(
         return [("environ", os.environ)] if "environ" in names else _getenv(names)
     if module is importlib and "import_module" in names:
         raise Indescribable("it calls importlib.import_module")
-    if _is_released(module.__name__):
+    if is_released(module.__name__):
         return []
     members = vars(module)
     if "getattr" in loaded or "__getattr__" in members:
@@ -363,7 +332,7 @@ def _instance_parts(value: Any) -> Iterator[Any]:
     yield cls
     for name in ("__reduce_ex__", "__reduce__", "__getstate__"):
         owner = next((one for one in cls.__mro__ if name in vars(one)), object)
-        if not _is_released(owner.__module__):
+        if not is_released(owner.__module__):
             raise Indescribable(f"{cls.__qualname__} has a {name} of its own")
     reduce = copyreg.dispatch_table.get(cls)
     # Raises for state that is not in Python attributes.
@@ -390,7 +359,7 @@ def _is_released_package(package: str) -> bool:
     )
 
 
-def _is_released(module: str | None) -> bool:
+def is_released(module: str | None) -> bool:
     """Whether a module is part of Python or of a library known by its name."""
     return _is_released_package((module or "").partition(".")[0])
 

@@ -174,7 +174,7 @@ class _Selector:
         self._fused = fused
         self._registration = registration
         self._call = call
-        self._pool = CandidatePool(registration.op)
+        self._pool = CandidatePool(registration.op, registration.uuid)
         self._configured_for_all: Sequence[Candidate] | None = None
         self._configured_by_range: dict[Cell, Sequence[Candidate]] = {}
         is_given = registration.winners is not None

@@ -18,6 +18,7 @@ from torch._inductor.range_dispatch.argument_checks import (
     TENSOR_TYPES,
 )
 from torch._inductor.range_dispatch.configs import (
+    callable_name,
     ConfigGenerator,
     CustomOpConfig,
     parameters_of,
@@ -60,6 +61,23 @@ class Registration:
     sizes_per_range: int
     size_weights: SizeWeights | None
     tuning_seconds: float | None
+    uuid: str | None
+
+    def key_parts(self) -> tuple[Any, ...]:
+        """All that a dispatch depends on; in place of functions their names, for which
+        ``uuid`` vouches."""
+        others = {
+            name: value
+            for name, value in vars(self).items()
+            if name not in ("op", "configs", "config_generator", "input_gen_fns")
+        }
+        functions = [self.config_generator, *self.input_gen_fns.values()]
+        return (
+            others,
+            [(str(one), one.params, one.config_patches) for one in self.configs or ()],
+            [function and callable_name(function) for function in functions],
+            [*self.input_gen_fns],
+        )
 
     @property
     def seconds(self) -> float:
@@ -112,6 +130,7 @@ def build_registration(
     sizes_per_range: int = DEFAULT_SIZES_PER_RANGE,
     size_weights: SizeWeights | None = None,
     tuning_seconds: float | None = None,
+    uuid: str | None = None,
 ) -> Registration:
     """Check everything the op's schema can tell and freeze it.
 
@@ -129,6 +148,8 @@ def build_registration(
         raise TypeError(f"name must be a string, got {name!r}")
     if not isinstance(include_fallback, bool):
         raise TypeError(f"include_fallback must be a bool, got {include_fallback!r}")
+    if uuid is not None and not (isinstance(uuid, str) and uuid):
+        raise TypeError(f"uuid must be a string that is not empty, got {uuid!r}")
     return Registration(
         op=op,
         name=name or f"{op._name}_autotuned",
@@ -143,6 +164,7 @@ def build_registration(
         sizes_per_range=_check_sizes_per_range(sizes_per_range),
         size_weights=_check_size_weights(size_weights, dispatch),
         tuning_seconds=_check_tuning_seconds(tuning_seconds),
+        uuid=uuid,
     )
 
 

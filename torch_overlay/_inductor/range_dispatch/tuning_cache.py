@@ -193,8 +193,8 @@ def _candidate_text(traced: TracedCandidate) -> str:
 
     candidate = traced.candidate
     text = traced.graph_module.print_readable(print_output=False)
-    sources = (candidate.function, candidate.params, candidate.config_patches)
-    return f"{_SYMBOL.sub(renamed, text)} {digest_of_implementation(*sources)}"
+    source = digest_of_implementation(*candidate.source)
+    return f"{_SYMBOL.sub(renamed, text)} {source}"
 
 
 def _machine() -> list[Any]:
