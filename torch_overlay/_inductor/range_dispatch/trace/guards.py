@@ -77,7 +77,7 @@ def equates_sizes(condition: sympy.Basic) -> bool:
 
 
 def simplified(condition: sympy.Basic) -> sympy.Basic:
-    """An equation without terms and factors that both sides have, others as they are."""
+    """An equation without what both sides have; another condition as it is."""
     if not isinstance(condition, sympy.Eq):
         return condition
     left, right = condition.args
