@@ -19,6 +19,7 @@ import torch
 from torch._dynamo.utils import counters
 from torch._inductor import config
 from torch._inductor.codecache import CacheBase, torch_key, write_atomic
+from torch._inductor.range_dispatch.cache.settings import deciding_settings
 from torch._inductor.range_dispatch.environment import processor
 from torch._inductor.range_dispatch.identity import (
     digest,
@@ -63,7 +64,7 @@ class TuningCache:
                 torch_key().hex(),
                 CacheBase.get_system()["hash"],
                 _machine(),
-                config.save_config_portable(ignore_private_configs=False),
+                deciding_settings(),
                 str(call.op),
                 registration.benchmark_with_cudagraphs,
             ]
