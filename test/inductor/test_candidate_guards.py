@@ -171,6 +171,31 @@ class GivenWinnersTest(CandidateGuardsTestCase):
         self.assertIn("in place of the winner that was given", explained)
         self.assertIn("not for me", explained)
 
+    def test_forced(self):
+        """By name, whatever was given or is timed."""
+        for winners in ({"winners": [0, 1]}, {}):
+            self.register(shifted(1.0), shifted(2.0), **winners)
+            for force, due in (
+                ("candidate_guards.scale:shifted_2.0", 2.0),
+                ("other:f; scale : shifted_1.0", 1.0),
+                ("candidate_guards::scale:fallback", OF_THE_OP),
+            ):
+                torch._dynamo.reset()
+                with config.patch("range_dispatch.force", force):
+                    run = self.compile()
+                    self.assertEqual([run(16), run(17)], [due] * 2)
+                    inputs = torch.randn(17, 6), torch.randn(6)
+                    explained = str(explain(self.compiled, *inputs))
+                    self.assertIn("forced by config", explained)
+        for wrong, said in (
+            ("scale:nobody", "has no candidate 'nobody', but 'shifted_1.0', "),
+            ("scale", "must be 'op:name', got 'scale'"),
+        ):
+            torch._dynamo.reset()
+            with config.patch("range_dispatch.force", wrong):
+                with self.assertRaisesRegex(InductorError, said):
+                    self.compile()(16)
+
     def test_config_is_checked(self):
         def raises(x, w):
             raise ValueError("not for me")

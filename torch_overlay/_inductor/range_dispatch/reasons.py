@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torch._inductor import config
+from torch._inductor.range_dispatch.forcing import forced_name
 from torch._inductor.range_dispatch.ranks import find_peers
 from torch._inductor.range_dispatch.sizes import evaluate
 from torch.utils._ordered_set import OrderedSet
@@ -48,6 +49,12 @@ def _reason(
 ) -> str:
     """``is_timed`` tells whether any range of the call was timed, and ``dropped`` are
     the candidates that could not be used for this one."""
+    forced = forced_name(registration.op)
+    if forced is not None:
+        instead = (
+            "in place of the one " if forced != choice.winner.candidate.name else ""
+        )
+        return f"{instead}forced by config.range_dispatch.force"
     if registration.winners is not None:
         if registration.winners[choice.task.index] != choice.number:
             return f"in place of the winner that was given; dropped: {_list(dropped)}"

@@ -23,6 +23,7 @@ from torch._inductor.range_dispatch.binding import BoundCall
 from torch._inductor.range_dispatch.candidates import Candidate, CandidatePool
 from torch._inductor.range_dispatch.cell_search import CellSearch, places_of
 from torch._inductor.range_dispatch.choosing import choose, combined
+from torch._inductor.range_dispatch.forcing import forced_among, forced_name
 from torch._inductor.range_dispatch.grid_search import neighbours, steps_between
 from torch._inductor.range_dispatch.range_search import RangeSearch
 from torch._inductor.range_dispatch.ranges import Cell, ranges_from_split_points
@@ -177,7 +178,8 @@ class _Selector:
         self._pool = CandidatePool(registration.op, registration.uuid)
         self._configured_for_all: Sequence[Candidate] | None = None
         self._configured_by_range: dict[Cell, Sequence[Candidate]] = {}
-        is_given = registration.winners is not None
+        self._forced = forced_name(registration.op)
+        is_given = registration.winners is not None or self._forced is not None
         self.drops = Drops(call)
         self._sizes = sizes
         self._variants = Variants(call, expected, sizes, is_given, self.drops)
@@ -386,6 +388,8 @@ class _Selector:
         is_forced = force_configs is False and registration.include_fallback
         if registration.winners is not None or is_forced or _is_deterministic():
             return None
+        if self._forced is not None:
+            return None
         return Matter.of(registration, self._call)
 
     def _number(self, task: RangeTask, winner: TracedCandidate) -> int:
@@ -456,12 +460,14 @@ class _Selector:
                 "config.range_dispatch.on_unusable_winner must be one of "
                 f"{', '.join(allowed)}, got {on_unusable!r}"
             )
-        if self._registration.winners is None or on_unusable == _FALLBACK:
+        is_given = self._registration.winners is not None
+        if not (is_given or self._forced) or on_unusable == _FALLBACK:
             return
         dropped = self.drops.of(winner)
         reasons = [one.reason for one in dropped if one.concerns(task.cell)]
+        what = "the forced winner" if self._forced else f"winners[{task.index}]"
         raise UnusableWinner(
-            f"winners[{task.index}] of {self._call.op}, {winner}, cannot be used for "
+            f"{what} of {self._call.op}, {winner}, cannot be used for "
             f"range {task.cell}: {'; '.join(reasons)}. To run the op itself there: "
             "config.range_dispatch.on_unusable_winner = 'fallback'"
         )
@@ -508,6 +514,9 @@ class _Selector:
         self, task: RangeTask, configured: Sequence[Candidate]
     ) -> Candidate | None:
         """The candidate that wins without being timed, None if timing decides."""
+        if self._forced is not None:
+            among = [*configured, self._pool.fallback]
+            return forced_among(self._call.op, self._forced, among)
         force_configs = config.test_configs.force_custom_op_decomposition
         may_fall_back = self._registration.include_fallback
         if force_configs is False and may_fall_back:
