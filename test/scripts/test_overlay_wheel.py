@@ -14,13 +14,6 @@ from overlay_tool import commands
 from overlay_tool.patch_set import load_patch_set
 from overlay_tool.trees import find_base, identify
 
-COPIED = (
-    "torch/_dynamo",
-    "torch/_higher_order_ops",
-    "torch/_inductor",
-    "torch/_logging",
-    ".torch_overlay",
-)
 COPIED_FILES = ("torch/version.py", ".torch_overlay.json")
 
 
@@ -30,6 +23,12 @@ def installed_tree() -> Path | None:
     if spec is None or spec.origin is None:
         return None
     return Path(spec.origin).parent.parent
+
+
+def touched_packages() -> set[str]:
+    """The packages of torch with files that the patch set touches."""
+    bases = load_patch_set(REPOSITORY).bases
+    return {"/".join(path.split("/")[:2]) for base in bases for path in base.blobs}
 
 
 class WheelTest(unittest.TestCase):
@@ -44,7 +43,7 @@ class WheelTest(unittest.TestCase):
         self.tree = Path(os.path.realpath(folder.name), "site-packages")
         # The overlay may be applied to the installed one: so the receipt and the
         # originals go with it, and the copy is reverted.
-        for path in COPIED:
+        for path in (*sorted(touched_packages()), ".torch_overlay"):
             if (installed / path).exists():
                 shutil.copytree(
                     installed / path,
