@@ -37,7 +37,7 @@ _MOST_ATTEMPTS = 6
 _MOST_SIZES = 1 << 12
 # Where one is looked for that is like those seen at compile time, and of what size.
 _MOST_LOOKED_AT = 1 << 8
-_USUAL_SIZE = 64
+_USUAL_SIZE = 60
 
 
 @dataclass(frozen=True)
@@ -109,8 +109,9 @@ class Trial:
             return []
         (symbol,) = symbols
         conditions = [*asked[:-1], sympy.Not(asked[-1])]
-        start, _ = bounds_of(symbol)
-        for value in range(start, start + _MOST_SIZES):
+        start, highest = bounds_of(symbol)
+        end = start + _MOST_SIZES if highest is None else highest + 1
+        for value in range(start, min(end, start + _MOST_SIZES)):
             values = {**failed.values, symbol: value}
             if [evaluate(size, values) for size in self.sizes] in self.task.cell:
                 if _number_true(conditions, symbol, value) == len(conditions):
@@ -151,15 +152,14 @@ def _sizes_of(
     found = [task.samples[0].values, task.values]
     if len(task.sizes) == 1:
         size = task.sizes[0]
-        first = max(task.size_range.start, bounds_of(size)[0])
-        last = (
-            first + _MOST_SIZES if task.size_range.end is None else task.size_range.end
-        )
+        lowest, highest = bounds_of(size)
+        first = max(task.size_range.start, lowest)
         first_values = values_near(call, size, first, first)
         found.insert(0, first_values)
         if size.is_Symbol:
-            alike = _alike(size, first, min(last, first + _MOST_LOOKED_AT), asked)
-            found.insert(0, {**first_values, size: alike})
+            ends = [end for end in (highest, task.size_range.end) if end is not None]
+            last = min([first + _MOST_LOOKED_AT, *ends])
+            found.insert(0, {**first_values, size: _alike(size, first, last, asked)})
         # Inputs that were seen to agree most likely have to.
         found = [one for values in found for one in (_together(values, size), values)]
     return [*{tuple(v.items()): v for v in found}.values()]
@@ -175,7 +175,7 @@ def _alike(
         # Small sizes are special: half of one may be 1, which broadcasts.
         return _number_true(conditions, symbol, value), -abs(value - _USUAL_SIZE)
 
-    return max(range(first, last + 1), key=rank)
+    return max(range(first, max(first, last) + 1), key=rank)
 
 
 def _number_true(
