@@ -912,8 +912,10 @@ class KnobTest(RangeDispatchTestCase):
             mutates_args=(),
             schema="(Tensor table, Tensor index) -> Tensor",
         )
-        op.register_fake(lambda table, index: table.new_empty(index.shape[0], 3))
-        inputs = torch.randn(5, 3), torch.tensor([4, 0, 4])
+        op.register_fake(
+            lambda table, index: table.new_empty(index.shape[0], table.shape[1])
+        )
+        inputs = torch.randn(5, 6), torch.tensor([4, 0, 4])
 
         def compile(**options):
             torch._dynamo.reset()
