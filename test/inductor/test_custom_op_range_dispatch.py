@@ -905,6 +905,42 @@ class KnobTest(RangeDispatchTestCase):
         self.assertEqual({s[0] for s in seen}, {(8,), (65536,)})
         self.assertTrue(all(s[1] == [7.0] for s in seen))
 
+    def test_integers_that_are_timed_as_zeros_and_ones_are_named(self):
+        op = torch.library.custom_op(
+            "range_dispatch_test::gathered",
+            lambda table, index: table[index],
+            mutates_args=(),
+            schema="(Tensor table, Tensor index) -> Tensor",
+        )
+        op.register_fake(
+            lambda table, index: table.new_empty(index.shape[0], table.shape[1])
+        )
+        inputs = torch.randn(5, 6), torch.tensor([4, 0, 4])
+
+        def compile(**options):
+            torch._dynamo.reset()
+            by_rows = CustomOpConfig(lambda table, index: table.index_select(0, index))
+            with (
+                custom_op_autotuning(
+                    op,
+                    configs=[by_rows],
+                    dispatch_on={"tensor_name": "index", "dim": 0},
+                    split_points=[8],
+                    **options,
+                ),
+                fake_timings(lambda name, inputs: 1.0),
+            ):
+                torch.compile(lambda *inputs: op(*inputs), dynamic=True)(*inputs)
+
+        logger = "torch._inductor.range_dispatch"
+        with self.assertNoLogs(logger, "WARNING"):
+            compile(input_gen_fns={"index": lambda like: torch.full_like(like, 4)})
+        with self.assertLogs(logger, "WARNING") as logs:
+            compile()
+        (line,) = logs.output
+        self.assertIn("zeros and ones for index;", line)
+        self.assertIn("input_gen_fns={'index': ...}", line)
+
     def test_input_gen_fn_of_another_shape_is_named(self):
         self.register(
             shift_configs(1),

@@ -159,7 +159,9 @@ class SplitSearchTest(TestCase):
         self.assertEqual(len(search.asked), budget)
         self.assertGreater(len(search.refused), 0)
         self.assertEqual(option_at(found, 1), "small")
-        if budget > 1:  # the ends come first
+        # Small sizes come first.
+        self.assertEqual(search.asked[:3], sorted(search.asked[:3]))
+        if budget > 8:
             self.assertEqual(option_at(found, 65536), "large")
         self.assertEqual(PlantedSearch(CURVES, 1, 65536, budget=0).run(), [])
 
@@ -496,7 +498,16 @@ class SearchBudgetTest(RegisteredTestCase):
                 seconds, measured = self.seconds_taken(budget, per_size)
                 self.assertLessEqual(seconds, budget)
                 self.assertGreaterEqual(len(measured), 3)
-        # All gaps are filled where there is time.
+
+    def test_a_search_that_runs_out_of_time_says_so(self):
+        with self.assertLogs("torch._inductor.range_dispatch", "WARNING") as logs:
+            _, measured = self.seconds_taken(0.2, 0.1)
+        (line,) = logs.output
+        self.assertIn(f"{len(measured)} of 10 sizes were timed, then 0.2 s", line)
+        self.assertIn(f"splits above {max(measured)} are not measured", line)
+        self.assertEqual(measured[:4], sorted(measured[:4]))
+
+    def test_all_gaps_are_filled_where_there_is_time(self):
         seconds, measured = self.seconds_taken(100.0, 1e-6)
         self.assertLess(seconds, 5.0)
         self.assertEqual(max(measured), 65536)

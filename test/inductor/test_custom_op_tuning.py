@@ -27,6 +27,7 @@ from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfi
 from torch._inductor.range_dispatch import modules, progress, timing
 from torch._inductor.range_dispatch.candidates import Candidate
 from torch._inductor.range_dispatch.records import record_dispatches
+from torch._inductor.range_dispatch.trace.tracing import TracedCandidate
 from torch._inductor.runtime.cache_dir_utils import cache_dir
 from torch._inductor.test_case import run_tests, TestCase
 from torch._inductor.utils import run_and_get_code
@@ -561,6 +562,44 @@ class TimingTest(TestCase):
         (timing_,), _ = self.run_all([costs], seconds=0.2)
         self.assertLess(timing_.milliseconds, 9.0)
 
+    def time_all(self, costs):
+        """As ``run_all``, with the calls that come before any round."""
+        clock, calls = Clock(), []
+
+        def candidate(index, cost):
+            times = itertools.repeat(cost) if isinstance(cost, float) else iter(cost)
+
+            def call(inputs):
+                calls.append(index)
+                clock.now += next(times)
+
+            traced = TracedCandidate(Candidate(index, str(index), print), None)
+            return modules.CompiledCandidate(traced, call)
+
+        compiled = [candidate(i, cost) for i, cost in enumerate(costs)]
+        with mock.patch.object(timing.time, "perf_counter", clock.perf_counter):
+            timings = timing.time_candidates(
+                compiled, [torch.ones(1)], False, 0.5, self.fail
+            )
+        return [timings[one.candidate].milliseconds for one in compiled], calls
+
+    def test_what_is_far_behind_is_called_once(self):
+        times, calls = self.time_all([0.002, 10.0, 0.004])
+        self.assertEqual([round(t, 6) for t in times], [2.0, 10000.0, 4.0])
+        self.assertEqual(calls.count(1), 1)
+        self.assertGreater(calls.count(2), 10)
+
+    def test_a_first_call_may_make_things_ready(self):
+        ready = [0.3, *[0.002] * 400]
+        times, calls = self.time_all([0.002, ready, 0.3])
+        self.assertEqual([round(t, 6) for t in times], [2.0, 2.0, 300.0])
+        self.assertGreater(calls.count(1), 10)
+        self.assertEqual(calls.count(2), 2)
+
+    def test_what_is_short_is_timed_however_far_behind(self):
+        _, calls = self.time_all([0.0002, 0.04])
+        self.assertGreaterEqual(calls.count(1), timing.MIN_ROUNDS)
+
     def test_noise_is_the_spread_of_the_middle_half(self):
         result = timing._median_round([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 80.0])
         self.assertEqual(result.milliseconds, 4.5)
@@ -586,6 +625,36 @@ class BudgetTest(TuningTestCase):
                 self.compile(configs=betas(2), split_points=splits)
             self.assertEqual(len(seconds), ranges)
             self.assertEqual(round(sum(seconds), 6), 6.0)
+
+    def timed_sizes(self, curves):
+        """The rows that candidates were timed at, by ``beta``; those without a curve
+        take a millisecond for four rows."""
+        rows = {}
+
+        def planted(compiled, inputs, *_):
+            size = inputs[0].shape[0]
+            timings = {}
+            for one in compiled:
+                beta = one.candidate.params.get("beta")
+                rows.setdefault(beta, []).append(size)
+                milliseconds = curves.get(beta, lambda n: n / 4)(size)
+                timings[one.candidate] = timing.Timing(milliseconds)
+            return timings
+
+        with mock.patch.object(timing, "time_candidates", planted):
+            self.compile(configs=betas(3), split_points=[4, 8, 64])
+        return rows
+
+    def test_what_is_far_behind_is_not_called_at_larger_sizes(self):
+        rows = self.timed_sizes({0: lambda n: 9.0 * n, 1: lambda n: 2000.0})
+        self.assertEqual(rows[2], [4, 8, 64, 65536])
+        self.assertEqual(rows[None], rows[2])
+        self.assertEqual(rows[0], [4, 8])  # 36 ms is too short to matter
+        self.assertEqual(rows[1], [4])
+
+    def test_what_catches_up_is_timed_on(self):
+        rows = self.timed_sizes({0: lambda n: 5.0 * n + 25.0})
+        self.assertEqual(rows[0], [4, 8, 64, 65536])
 
     def test_aten_calls_are_timed_as_they_will_run(self):
         """The Python dispatcher, on during a compile, made them several times slower

@@ -6,6 +6,8 @@ such.
 
 from __future__ import annotations
 
+import functools
+import logging
 from typing import Any, TYPE_CHECKING
 
 import torch
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from torch._inductor.range_dispatch.fused_call import FusedCall
     from torch._inductor.range_dispatch.spec import InputGenerators
 
+
+log = logging.getLogger(__name__)
 
 # Integers are drawn from {0, 1}: valid as indices into any dimension of two or more.
 _INTEGER_LIMIT = 2
@@ -62,6 +66,34 @@ def make_inputs(
                     made = generator(example)
                     operands[position] = _generated(call, name, made, example)
     return [*operands, *symbols]
+
+
+def warn_of_integers(call: BoundCall, generators: InputGenerators) -> None:
+    """Say which arguments are timed with zeros and ones for want of a generator."""
+    names = [
+        name
+        for name, index in call.named_operands()
+        if name.partition("[")[0] not in generators
+        and _is_integer(call.nodes[index].get_dtype())
+    ]
+    if names:
+        _warn_of_integers(str(call.op), tuple(names))
+
+
+@functools.cache
+def _warn_of_integers(op: str, names: tuple[str, ...]) -> None:
+    log.warning(
+        "%s: timed with zeros and ones for %s; if the time depends on these values "
+        "(indices, lengths), give input_gen_fns={%r: ...}",
+        op,
+        ", ".join(names),
+        names[0].partition("[")[0],
+    )
+
+
+def _is_integer(dtype: torch.dtype) -> bool:
+    is_number = dtype.is_floating_point or dtype.is_complex
+    return not is_number and dtype is not torch.bool
 
 
 def _generated(

@@ -104,6 +104,7 @@ class RangeSearch:
         self._tasks = self._intervals()
         self._usable = usable
         self._replayed: OrderedSet[int] | None = None
+        self._too_expensive: OrderedSet[int] = OrderedSet()
         self._progress = TuningProgress(registration.name, EXPECTED_SIZES)
 
     @functools.cached_property
@@ -136,9 +137,16 @@ class RangeSearch:
             found = search.run()
         if self._replayed is None and not self._bench.uses_table:
             self._bench.keep_search(self._contests, self._rules, [*self._measured])
-        if search.refused:
-            log.info(
-                "%s: no time to measure sizes %s", self._call.op, [*search.refused]
+        missing = [size for size in self._grid if size in self._too_expensive]
+        if missing:
+            log.warning(
+                "%s: %d of %d sizes were timed, then %g s were used up: splits above "
+                "%d are not measured. Give a larger tuning_seconds=, or a smaller max",
+                self._call.op,
+                len(self._measured),
+                len(self._measured) + len(missing),
+                self._registration.seconds,
+                max(self._measured, default=0),
             )
         return self._choices(found)
 
@@ -211,6 +219,8 @@ class RangeSearch:
             if self._replayed is not None and size not in self._replayed:
                 return None
         if not self._budget.allows(size):
+            if size not in self._measured:
+                self._too_expensive.add(size)
             return None
         self._bench.compile(self._contests)
         started = time.perf_counter()

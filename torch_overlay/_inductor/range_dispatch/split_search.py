@@ -23,7 +23,7 @@ from torch._inductor.range_dispatch.segments import (
 from torch.utils._ordered_set import OrderedSet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 
 # Neighbouring sizes of the first grid differ by this factor at most, those of the last
@@ -103,12 +103,8 @@ class SplitSearch:
         return fewest_segments(sizes, times, self._rules.max_loss)
 
     def _measure_grid(self) -> None:
-        """Ends and middles first, so that a short budget still sees it all.
-
-        What is refused then may turn out cheap enough once its neighbours are known.
-        """
-        refused = [size for size in _spread_out(self._grid) if not self._try(size)]
-        for size in sorted(refused):
+        """Small sizes first: what is far behind there is not called at large ones."""
+        for size in self._grid:
             self._try(size)
 
     def _refine_split(self) -> bool:
@@ -189,14 +185,3 @@ def geometric_grid(lowest: int, highest: int) -> list[int]:
     ratio = highest / lowest
     steps = max(MIN_GRID_STEPS, math.ceil(math.log(ratio, GRID_FACTOR)))
     return [round(lowest * ratio ** (i / steps)) for i in range(steps + 1)]
-
-
-def _spread_out(sizes: Sequence[int]) -> Iterator[int]:
-    """The ends, then the middles of what lies between, then theirs, and so on."""
-    yield from dict.fromkeys([sizes[0], sizes[-1]])
-    pending = [(0, len(sizes) - 1)]
-    for low, high in pending:  # grows while it is read
-        middle = (low + high) // 2
-        if low < middle:
-            yield sizes[middle]
-            pending += [(low, middle), (middle, high)]

@@ -38,6 +38,13 @@ MAX_CALLS_PER_ROUND = 10
 # After MIN_ROUNDS a candidate this much slower than the best is not timed further.
 HOPELESS_RATIO = 3.0
 
+# One that takes this much longer than the best for a single call, and this long, is
+# timed by that call. The first call may make things ready, and is made again unless it
+# took so long on CPU that nothing can have been made ready for.
+FAR_BEHIND = 10.0
+SECONDS_THAT_MATTER = 0.05
+SECONDS_BEYOND_DOUBT = 1.0
+
 
 # Milliseconds that a call takes at least; a coarse clock may show none.
 SHORTEST = 1e-9
@@ -81,17 +88,40 @@ def time_candidates(
         runs: Runs = {c.candidate: functools.partial(_run, c, inputs) for c in compiled}
         if meeting is not None:
             return _time_at(meeting, runs, device, seconds, on_failure)
-        runs = _without_failures(runs, lambda run: run(), on_failure)[0]
+        runs, first = _without_failures(runs, _seconds, on_failure)
         counters["inductor"]["custom_op_candidates_timed"] += len(runs)
+        beyond_doubt = SECONDS_BEYOND_DOUBT if device.type == "cpu" else math.inf
+        slow = _far_behind(runs, first, beyond_doubt, on_failure)
+        runs = {one: run for one, run in runs.items() if one not in slow}
         if device.type == "cpu":
-            return _time_interleaved(runs, seconds, on_failure)
+            return slow | _time_interleaved(runs, seconds, on_failure)
 
         def benchmark(run: Callable[[], Any]) -> Timing:
             if use_cudagraphs:
                 return Timing(benchmarker.benchmark_gpu_with_cuda_graph(run))
             return Timing(benchmarker.benchmark(run, device=device))
 
-        return _without_failures(runs, benchmark, on_failure)[1]
+        return slow | _without_failures(runs, benchmark, on_failure)[1]
+
+
+def _seconds(run: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def _far_behind(
+    runs: Runs,
+    first: dict[Candidate, float],
+    beyond_doubt: float,
+    on_failure: OnFailure,
+) -> Timings:
+    """What candidates take that a call, the ``first`` or another, shows to be slow."""
+    limit = max(FAR_BEHIND * min(first.values(), default=0.0), SECONDS_THAT_MATTER)
+    suspects = {one: seconds for one, seconds in first.items() if seconds > limit}
+    doubtful = {one: runs[one] for one in suspects if suspects[one] < beyond_doubt}
+    suspects |= _without_failures(doubtful, _seconds, on_failure)[1]
+    return {one: Timing(s * 1e3) for one, s in suspects.items() if s > limit}
 
 
 def _run(compiled: CompiledCandidate, inputs: Sequence[Any]) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
+import math
 from dataclasses import dataclass
 from typing import Any, TYPE_CHECKING, TypeAlias
 
@@ -12,7 +13,11 @@ from torch._inductor.range_dispatch import modules, timing
 from torch._inductor.range_dispatch.agreement import describe_registration
 from torch._inductor.range_dispatch.call_tables import CallTables
 from torch._inductor.range_dispatch.in_step import communicates, Meeting
-from torch._inductor.range_dispatch.inputs import make_inputs, operand_layouts
+from torch._inductor.range_dispatch.inputs import (
+    make_inputs,
+    operand_layouts,
+    warn_of_integers,
+)
 from torch._inductor.range_dispatch.progress import show_range, TuningProgress
 from torch._inductor.range_dispatch.ranks import find_peers, Peers
 from torch._inductor.range_dispatch.sizes import evaluate
@@ -44,6 +49,23 @@ _Compiled: TypeAlias = dict[TracedCandidate, modules.CompiledCandidate | None]
 
 
 @dataclass(frozen=True)
+class _Behind:
+    """At which sizes a candidate took how many times as long as the best, whether that
+    matters, and whether it was more at the sizes before."""
+
+    values: SymbolValues
+    ratio: float
+    matters: bool
+    catches_up: bool
+
+    def rules_out(self, values: SymbolValues) -> bool:
+        """Whether it need not be called for sizes, none of which is smaller."""
+        if not self.matters or self.catches_up or self.ratio <= timing.FAR_BEHIND:
+            return False
+        return all(values.get(s, v) >= v for s, v in self.values.items())
+
+
+@dataclass(frozen=True)
 class Contest:
     """The candidates for a range, and sizes of it to time them at."""
 
@@ -56,6 +78,11 @@ class Contest:
         values = self.sample.values
         sizes = [str(evaluate(size, values)) for size in self.task.sizes]
         return f"{self.task.cell} at {' x '.join(sizes)}" if sizes else "all sizes"
+
+    @property
+    def extent(self) -> int:
+        """The product of the sizes that are timed."""
+        return math.prod(evaluate(s, self.sample.values) for s in self.task.sizes)
 
     def peers(self) -> Peers | None:
         """Those to time the candidates together with, None if this rank alone can."""
@@ -102,6 +129,8 @@ class Bench:
         # Whether a table had what was asked for.
         self.uses_table = False
         self._compiled: _Compiled = {}
+        # How far behind a candidate was when it was last timed.
+        self._behind: dict[Candidate, _Behind] = {}
 
     def stored(self, contest: Contest) -> timing.Timings | None:
         """What a table or an earlier compile has, None if that is nothing."""
@@ -183,7 +212,15 @@ class Bench:
         values = contest.sample.values
         able = [one for one in self._as_timed(contest) if suits(one.needs, values)]
         found = (self._compiled.get(one) for one in able)
-        return [one for one in found if one is not None]
+        return [
+            one
+            for one in found
+            if one is not None
+            and not (
+                one.candidate in self._behind
+                and self._behind[one.candidate].rules_out(values)
+            )
+        ]
 
     def time(
         self,
@@ -209,6 +246,8 @@ class Bench:
             _dropping(self._drops, contest.task.cell, "it does not run"),
         )
         timings = _better(before or {}, timings)
+        if peers is None:
+            self._note_behind(contest, timings)
         if timings:
             if peers is None:
                 values = contest.sample.values
@@ -216,6 +255,28 @@ class Bench:
                 self._note(contest, timings)
             _log(self._registration, contest, timings)
         return timings
+
+    def _note_behind(self, contest: Contest, timings: timing.Timings) -> None:
+        """Keep who is so far behind that it is called no more at larger sizes."""
+        best = min(map(_milliseconds, timings.values()), default=0.0)
+        for candidate, time in timings.items():
+            ratio = time.milliseconds / max(best, timing.SHORTEST)
+            before = self._behind.get(candidate)
+            found = self._behind[candidate] = _Behind(
+                contest.sample.values,
+                ratio,
+                time.milliseconds > timing.SECONDS_THAT_MATTER * 1e3,
+                before is not None and ratio < before.ratio,
+            )
+            if found.rules_out(found.values):
+                log.info(
+                    "%s: %s took %.0f times as long as the best at %s, and is not "
+                    "timed at larger sizes",
+                    self._call.op,
+                    candidate,
+                    ratio,
+                    contest.describe(),
+                )
 
     def searched_before(
         self, contests: Sequence[Contest], rules: SearchRules | str
@@ -245,14 +306,16 @@ def tune(
     bench.compile(untimed)
     runs = sum(len(bench.running(contest)) for contest in untimed)
     seconds_each = registration.seconds / max(runs, 1)
-    measured = []
     with TuningProgress(registration.name, len(untimed)) as progress:
-        for contest, timings in zip(contests, found):
-            if timings is None:
-                timings = bench.time(contest, seconds_each)
+        # Small sizes first: what is far behind there is not called at large ones.
+        for place in sorted(range(len(contests)), key=lambda i: contests[i].extent):
+            if found[place] is None:
+                found[place] = bench.time(contests[place], seconds_each)
                 progress.advance()
-            measured.append(Measured(contest.sample, timings))
-    return measured
+    return [
+        Measured(contest.sample, timings or {})
+        for contest, timings in zip(contests, found)
+    ]
 
 
 def _better(before: timing.Timings, timings: timing.Timings) -> timing.Timings:
@@ -288,6 +351,7 @@ def _time(
     cell = contest.task.cell
     try:
         values, generators = contest.sample.values, registration.input_gen_fns
+        warn_of_integers(call, generators)
         if fused is None:
             inputs = make_inputs(call, values, generators)
         else:
