@@ -481,7 +481,7 @@ class ReasonTest(DispatchTestCase):
     def test_ranges_of_two_sizes(self):
         powers = [2**n for n in range(1, 8)]
         with (
-            planted(lambda k, size: {0: 1.0, 1: size / 20, "fallback": 9.0}[k]),
+            planted(lambda k, size: {0: 0.01, 1: size / 2000, "fallback": 0.9}[k]),
             custom_op_autotuning(
                 add,
                 configs=CONFIGS[:2],
