@@ -481,13 +481,16 @@ class ReasonTest(DispatchTestCase):
     def test_ranges_of_two_sizes(self):
         powers = [2**n for n in range(1, 8)]
         with (
-            planted(lambda k, size: {0: 0.01, 1: size / 2000, "fallback": 0.9}[k]),
+            planted(
+                lambda k, size: {0: 1.0, 1: min(size / 20, 45), "fallback": 9.0}[k]
+            ),
             custom_op_autotuning(
                 add,
                 configs=CONFIGS[:2],
                 dispatch_on=[COLUMNS, ROWS],
                 split_points=[powers, powers],
                 sizes_per_range=1,
+                tuning_seconds=0.1,
             ),
         ):
             f = compiled()
