@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import types
 from typing import Any, TYPE_CHECKING
 
@@ -154,8 +153,6 @@ class _Calls:
 @functools.cache
 def _names(op: torch._ops.OpOverload) -> Iterable[str]:
     """What code may call an op by: ``torch.ops.lib.op``, or all of it in a string."""
-    whole = str(op)
     packet = str(op.overloadpacket)
-    short = packet.rpartition(".")[2]
-    names = [whole, packet, short]
-    return [*itertools.chain(names, [name.replace(".", "::", 1) for name in names])]
+    names = [str(op), packet, packet.rpartition(".")[2]]
+    return [*names, *(name.replace(".", "::", 1) for name in names)]
