@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from torch._inductor import config
-from torch.utils._ordered_set import OrderedSet
+from torch._inductor.range_dispatch.spec import names_of_op
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +34,7 @@ def forced_name(op: torch._ops.OpOverload) -> str | None:
         wanted, separator, name = entry.replace("::", ".", 1).partition(":")
         if not separator or not wanted.strip() or not name.strip():
             raise ValueError(f"{_SETTING} must be 'op:name', got {entry!r}")
-        if wanted.strip() in _names(op):
+        if wanted.strip() in names_of_op(op):
             forced = name.strip()
         elif not _is_registered(wanted.strip()):
             _warn_of_unknown(wanted.strip())
@@ -56,15 +56,10 @@ def forced_among(
     return found[0]
 
 
-def _names(op: torch._ops.OpOverload) -> OrderedSet[str]:
-    packet = str(op.overloadpacket)
-    return OrderedSet([str(op), packet, packet.rpartition(".")[2]])
-
-
 def _is_registered(wanted: str) -> bool:
     from torch._inductor.lowering import user_lowerings
 
-    return any(wanted in _names(op) for op in user_lowerings)
+    return any(wanted in names_of_op(op) for op in user_lowerings)
 
 
 @functools.cache

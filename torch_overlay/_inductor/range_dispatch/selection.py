@@ -100,7 +100,7 @@ class Selection:
 
 
 # What ``config.range_dispatch.on_unusable_winner`` says to run the op itself.
-_FALLBACK = "fallback"
+_RUN_OP_ITSELF = "fallback"
 
 
 class UnusableWinner(RuntimeError):
@@ -435,7 +435,10 @@ class _Selector:
         distinct = dict.fromkeys(competing)
         graphs = (self._variants.graph_for(candidate, task) for candidate in distinct)
         usable = [traced for traced in graphs if traced is not None]
-        if fixed is not None and config.range_dispatch.on_unusable_winner == _FALLBACK:
+        if (
+            fixed is not None
+            and config.range_dispatch.on_unusable_winner == _RUN_OP_ITSELF
+        ):
             usable = [one for one in usable if self._bench().lowers(one, task)]
         if (
             fixed is not None
@@ -453,7 +456,7 @@ class _Selector:
             UnusableWinner: it was given.
             ValueError: the config has another value.
         """
-        allowed = ("error", _FALLBACK)
+        allowed = ("error", _RUN_OP_ITSELF)
         on_unusable = config.range_dispatch.on_unusable_winner
         if on_unusable not in allowed:
             raise ValueError(
@@ -461,7 +464,7 @@ class _Selector:
                 f"{', '.join(allowed)}, got {on_unusable!r}"
             )
         is_given = self._registration.winners is not None
-        if not (is_given or self._forced) or on_unusable == _FALLBACK:
+        if not (is_given or self._forced) or on_unusable == _RUN_OP_ITSELF:
             return
         dropped = self.drops.of(winner)
         reasons = [one.reason for one in dropped if one.concerns(task.cell)]

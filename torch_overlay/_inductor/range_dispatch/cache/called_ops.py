@@ -17,6 +17,7 @@ from torch._inductor.range_dispatch.identity import (
     Indescribable,
     is_released,
 )
+from torch._inductor.range_dispatch.spec import names_of_op
 from torch._library.custom_ops import OPDEFS
 from torch._library.triton import get_triton_kernels_for_op
 from torch._library.utils import is_builtin
@@ -153,6 +154,5 @@ class _Calls:
 @functools.cache
 def _names(op: torch._ops.OpOverload) -> Iterable[str]:
     """What code may call an op by: ``torch.ops.lib.op``, or all of it in a string."""
-    packet = str(op.overloadpacket)
-    names = [str(op), packet, packet.rpartition(".")[2]]
+    names = names_of_op(op)
     return [*names, *(name.replace(".", "::", 1) for name in names)]
