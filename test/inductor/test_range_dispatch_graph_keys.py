@@ -188,11 +188,12 @@ class GraphKeysTest(FreshTestCase):
                 yield lambda x: (op(x), x.clone())[1]
 
         same = [adds, adds]
-        _, said = self.run_twice(
+        ran, said = self.run_twice(
             None,
             functools.partial(with_op, own, (), plus(1.0), plus(1.0)),
             functools.partial(with_op, written, ("x",), *same),
         )
+        self.assertEqual(ran, [[0.0, 0.0], [1.0, 1.0]])
         self.assertEqual(said, [[MISS], [MISS]])
 
     def test_uuid_stands_for_the_code(self):
