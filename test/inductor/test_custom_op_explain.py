@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import types
 from unittest import mock
 
 import pytest
@@ -24,6 +25,7 @@ from torch._inductor import config
 from torch._inductor.kernel import custom_op
 from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
 from torch._inductor.range_dispatch import (
+    budget,
     explain,
     live_counting,
     live_counts,
@@ -480,17 +482,21 @@ class ReasonTest(DispatchTestCase):
 
     def test_ranges_of_two_sizes(self):
         powers = [2**n for n in range(1, 8)]
+        # Whoever reads this clock takes a second: there is time for half of the cells.
+        ticks = itertools.count()
+        clock = types.SimpleNamespace(perf_counter=lambda: next(ticks))
         with (
             planted(
                 lambda k, size: {0: 1.0, 1: min(size / 20, 45), "fallback": 9.0}[k]
             ),
+            mock.patch.object(budget, "time", clock),
             custom_op_autotuning(
                 add,
                 configs=CONFIGS[:2],
                 dispatch_on=[COLUMNS, ROWS],
                 split_points=[powers, powers],
                 sizes_per_range=1,
-                tuning_seconds=0.1,
+                tuning_seconds=110.0,
             ),
         ):
             f = compiled()

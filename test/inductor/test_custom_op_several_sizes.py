@@ -26,7 +26,7 @@ from torch._inductor.kernel.custom_op import (
     CustomOpConfig,
     register_custom_op_autotuning,
 )
-from torch._inductor.range_dispatch import cell_search, load, save, table_store, timing
+from torch._inductor.range_dispatch import budget, load, save, table_store, timing
 from torch._inductor.range_dispatch.decisions import (
     decide,
     depth,
@@ -578,7 +578,7 @@ class TuningTest(SeveralSizesTestCase):
 
         clock = itertools.count()
         own_clock = types.SimpleNamespace(perf_counter=lambda: next(clock))
-        with mock.patch.object(cell_search, "time", own_clock):
+        with mock.patch.object(budget, "time", own_clock):
             _, record = self.tuned(
                 fastest, [(5, 5)], split_points=splits, tuning_seconds=120.0
             )

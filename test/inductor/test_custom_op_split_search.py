@@ -18,7 +18,7 @@ from torch._dynamo.utils import counters
 from torch._inductor import config
 from torch._inductor.kernel import custom_op
 from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
-from torch._inductor.range_dispatch import range_search, sizes, timing
+from torch._inductor.range_dispatch import sizes, timing
 from torch._inductor.range_dispatch.records import record_dispatches
 from torch._inductor.range_dispatch.sampling import sizes_of_histogram, spread_sizes
 from torch._inductor.range_dispatch.split_search import (
@@ -479,7 +479,7 @@ class SearchBudgetTest(RegisteredTestCase):
         with (
             fresh_cache(),
             mock.patch.object(timing, "time_candidates", time_candidates),
-            mock.patch.object(range_search.time, "perf_counter", lambda: sum(rounds)),
+            mock.patch.object(timing.time, "perf_counter", lambda: sum(rounds)),
             custom_op_autotuning(
                 add,
                 configs=[CustomOpConfig(plus, k=1)],

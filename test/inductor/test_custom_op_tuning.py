@@ -75,6 +75,9 @@ def branch_of(output, x, weight, bias):
 
 
 class TuningTestCase(FreshTestCase):
+    # Enough for every size, however busy the machine; tiny candidates need no more.
+    settings = {"fx_graph_cache": False, "range_dispatch.tuning_seconds": 60.0}
+
     def setUp(self):
         super().setUp()
         self.enterContext(torch.no_grad())
@@ -526,7 +529,7 @@ class TimingTest(TestCase):
 
         runs = dict(candidate(i, cost) for i, cost in enumerate(costs))
         with mock.patch.object(timing.time, "perf_counter", clock.perf_counter):
-            timings = timing._time_interleaved(runs, seconds, self.fail)
+            timings = timing._time_interleaved(runs, {}, seconds, self.fail)
         return [timings[one] for one in runs], calls
 
     def test_rounds_are_interleaved_within_the_budget(self):
@@ -613,7 +616,7 @@ class BudgetTest(TuningTestCase):
             splits = [4 * (i + 1) for i in range(ranges - 1)]
             seconds = []
 
-            def spy(compiled, inputs, use_cudagraphs, given, on_failure):
+            def spy(compiled, inputs, use_cudagraphs, given, *_):
                 seconds.append(given)
                 return {c.candidate: timing.Timing(1.0) for c in compiled}
 
@@ -662,7 +665,7 @@ class BudgetTest(TuningTestCase):
         dispatcher = torch._C.DispatchKey.PythonDispatcher
         is_on = []
 
-        def spy(runs, seconds, on_failure):
+        def spy(runs, *_):
             is_on.append(torch._C._dispatch_tls_is_dispatch_key_included(dispatcher))
             return {candidate: timing.Timing(1.0) for candidate in runs}
 

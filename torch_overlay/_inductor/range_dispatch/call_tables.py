@@ -59,7 +59,7 @@ class CallTables:
             return None
         counters["inductor"]["custom_op_tuning_table_hit"] += 1
         return {
-            one.candidate: Timing(time.milliseconds, time.noise)
+            one.candidate: Timing(time.milliseconds, time.noise, time.disturbed)
             for one, time in zip(candidates, entry.candidates)
             if time.milliseconds is not None
         }
@@ -83,7 +83,12 @@ class CallTables:
             taken = timings.get(one.candidate)
             milliseconds = None if taken is None else max(taken.milliseconds, SHORTEST)
             noise = 0.0 if taken is None else taken.noise
-            times.append(CandidateTime(one.candidate.name, digest, milliseconds, noise))
+            disturbed = taken is not None and taken.disturbed
+            times.append(
+                CandidateTime(
+                    one.candidate.name, digest, milliseconds, noise, disturbed
+                )
+            )
         entry = Entry(
             op=str(self._call.op),
             schema=str(self._call.op._schema),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import logging
-import time
 from typing import TYPE_CHECKING
 
 from torch._inductor.range_dispatch.budget import Budget
 from torch._inductor.range_dispatch.choosing import combined, fastest
-from torch._inductor.range_dispatch.grid_search import Place, search_grid
+from torch._inductor.range_dispatch.grid_search import (
+    Place,
+    search_grid,
+    without_clear_neighbours,
+)
 from torch._inductor.range_dispatch.progress import TuningProgress
 from torch._inductor.range_dispatch.sizes import input_bytes
 from torch._inductor.range_dispatch.trace.holding import sample_for
@@ -83,12 +86,17 @@ class CellSearch:
                 found = search_grid([*numbers], measure)
             if self._replayed is None and not self._bench.uses_table:
                 self._bench.keep_search(competing, "cells", [*self._measured])
-            if len(found) < len(numbers):
-                log.info(
-                    "%s: %d of %d cells measured, no time for more",
+            guessed = without_clear_neighbours(found, numbers)
+            if guessed and self._replayed is None and not self._bench.uses_table:
+                log.warning(
+                    "%s: %d of %d cells were timed, then %g s were used up: %d "
+                    "between different winners take that of the nearest one. Give a "
+                    "larger tuning_seconds=, or fewer split points",
                     self._call.op,
                     len(found),
                     len(numbers),
+                    self._registration.seconds,
+                    len(guessed),
                 )
         return [self._measured.get(number, []) for number in range(len(self._tasks))]
 
@@ -124,19 +132,18 @@ class CellSearch:
         if not self._budget.allows(size):
             return []
         self._bench.compile([one for row in self._contests for one in row[:1]])
-        started = time.perf_counter()
         runs = sum(len(self._bench.running(contest)) for contest in contests)
         cells = min(len(self._tasks), EXPECTED_CELLS)
         seconds_each = self._registration.seconds / max(runs * cells, 1)
-        measured = [
-            Measured(
-                contest.sample,
-                self._bench.time(contest, seconds_each) if timings is None else timings,
-            )
-            for contest, timings in zip(contests, stored)
-        ]
-        timings = measured[-1].timings
-        self._budget.spend(size, time.perf_counter() - started, timings)
+        measured = []
+        with self._budget.measuring(size) as last:
+            for contest, timings in zip(contests, stored):
+                if timings is None:
+                    timings = self._bench.time(contest, seconds_each, self._budget)
+                if timings is None:
+                    return []
+                measured.append(Measured(contest.sample, timings))
+            last.update(measured[-1].timings)
         self._progress.advance()
         return measured
 

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, TypeAlias
 from torch.utils._ordered_set import OrderedSet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator, Sequence
+    from collections.abc import (
+        Callable,
+        Hashable,
+        Iterable,
+        Iterator,
+        Mapping,
+        Sequence,
+    )
 
 
 # The numbers of a cell's ranges on the axes.
@@ -86,6 +93,21 @@ def neighbours(places: Sequence[Place]) -> list[list[int]]:
 def steps_between(one: Place, other: Place) -> int:
     """How many neighbours lie between, and one."""
     return sum(abs(a - b) for a, b in zip(one, other))
+
+
+def without_clear_neighbours(
+    found: Mapping[Place, Hashable], places: Iterable[Place]
+) -> list[Place]:
+    """The places without a winner whose nearest ones have different winners."""
+    unclear = []
+    for place in places:
+        if place not in found:
+            steps = {one: steps_between(one, place) for one in found}
+            nearest = min(steps.values(), default=0)
+            around = OrderedSet(found[one] for one in found if steps[one] == nearest)
+            if len(around) != 1:
+                unclear.append(place)
+    return unclear
 
 
 def _coarsest(places: Sequence[Place]) -> int:

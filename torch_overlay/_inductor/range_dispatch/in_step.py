@@ -115,8 +115,7 @@ def _time_one(
 ) -> float | Exception:
     try:
         run()  # what is set up by the first call counts for nothing
-        first = _milliseconds(run, device)
-        wanted = int(seconds * 1e3 / first)
+        wanted = int(seconds / seconds_of_call(run, device))
         failure = None
     except Exception as error:
         wanted, failure = None, error
@@ -124,16 +123,18 @@ def _time_one(
     if None in counts:
         return failure or RuntimeError(f"it fails on rank {counts.index(None)}")
     count = min(max(min(counts), MIN_RUNS), config.collective_benchmark_nruns)
-    median = statistics.median(_milliseconds(run, device) for _ in range(count))
+    median = statistics.median(seconds_of_call(run, device) for _ in range(count))
+    median *= 1e3
     return max(meeting.exchange(f"{name} milliseconds", median))
 
 
-def _milliseconds(run: Callable[[], Any], device: torch.device) -> float:
+def seconds_of_call(run: Callable[[], Any], device: torch.device) -> float:
+    """What one call takes, with all that it does on the device."""
     _synchronize(device)
     start = time.perf_counter()
     run()
     _synchronize(device)
-    return (time.perf_counter() - start) * 1e3
+    return time.perf_counter() - start
 
 
 def _synchronize(device: torch.device) -> None:

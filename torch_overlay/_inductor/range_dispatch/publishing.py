@@ -17,6 +17,7 @@ from torch._inductor.range_dispatch.records import (
 )
 from torch._inductor.range_dispatch.sizes import evaluate
 from torch._inductor.range_dispatch.tables import Choice
+from torch._inductor.range_dispatch.timing import is_disturbed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -82,6 +83,7 @@ def _range_record(choice: RangeChoice) -> RangeRecord:
                 one.sample.weight,
                 {c.name: t.milliseconds for c, t in one.timings.items()},
                 {c.name: t.noise for c, t in one.timings.items()},
+                is_disturbed(one.timings),
             )
             for one in choice.measured
         ),

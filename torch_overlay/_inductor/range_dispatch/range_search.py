@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -223,12 +222,14 @@ class RangeSearch:
                 self._too_expensive.add(size)
             return None
         self._bench.compile(self._contests)
-        started = time.perf_counter()
         seconds_each = self._registration.seconds / EXPECTED_SIZES
         seconds_each /= max(len(self._bench.running(contest)), 1)
         known = None if before is None else before.timings
-        timings = self._bench.time(contest, seconds_each, known)
-        self._budget.spend(size, time.perf_counter() - started, timings)
+        with self._budget.measuring(size) as noted:
+            timings = self._bench.time(contest, seconds_each, self._budget, known)
+            noted.update(timings or {})
+        if timings is None and size not in self._measured:
+            self._too_expensive.add(size)
         self._progress.advance()
         return timings
 

@@ -8,6 +8,7 @@ from torch._inductor import config
 from torch._inductor.range_dispatch.forcing import forced_name
 from torch._inductor.range_dispatch.ranks import find_peers
 from torch._inductor.range_dispatch.sizes import evaluate
+from torch._inductor.range_dispatch.timing import is_disturbed
 from torch.utils._ordered_set import OrderedSet
 
 if TYPE_CHECKING:
@@ -60,8 +61,10 @@ def _reason(
             return f"in place of the winner that was given; dropped: {_list(dropped)}"
         return "given by winners="
     if not choice.timings:
-        if is_timed and len(choice.task.axes) > 1 and not choice.measured:
+        if choice.is_untimed and is_timed:
             return "not timed: the winner of the nearest ranges that were"
+        if choice.is_untimed:
+            return "not timed, as tuning_seconds were used up: the op itself"
         return _untimed_reason(registration, choice, dropped)
     winner, timings = choice.winner.candidate, choice.timings
     times = _times(choice, winner)
@@ -135,6 +138,8 @@ def _times(choice: RangeChoice, winner: Candidate) -> str:
     shown = [f"{timings[one].milliseconds:.3g} ms ({one.name})" for one in others]
     own = f"{timings[winner].milliseconds:.3g} ms" if winner in timings else "not timed"
     text = f"{own} against {', '.join(shown)}" if shown else own
+    if any(is_disturbed(one.timings) for one in choice.measured):
+        text += ", on a busy machine"
     return f"{_where(choice)}: {text}"
 
 

@@ -80,7 +80,9 @@ def _size_parts(record: DispatchRecord) -> list[Part]:
         (
             *(map(str, one.sizes) if one.sizes else ["all"]),
             *(
-                milliseconds_text(one.milliseconds.get(name), one.noise.get(name, 0.0))
+                milliseconds_text(
+                    one.milliseconds.get(name), one.noise.get(name, 0.0), one.disturbed
+                )
                 for name in names
             ),
         )

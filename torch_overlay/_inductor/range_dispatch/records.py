@@ -29,13 +29,15 @@ class SizeRecord:
     """What candidates took at one size: milliseconds, and by how many each may be off.
 
     ``sizes`` has one for each axis, none in plain autotuning. ``weight`` is how much
-    they count in their cell.
+    they count in their cell. They are ``disturbed`` if other programs kept the
+    processors busy.
     """
 
     sizes: tuple[int, ...]
     weight: float
     milliseconds: dict[str, float]
     noise: dict[str, float]
+    disturbed: bool = False
 
 
 @dataclass(frozen=True)

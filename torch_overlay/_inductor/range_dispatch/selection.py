@@ -65,7 +65,8 @@ class RangeChoice:
     """The winner of a range, and what was measured to find it.
 
     ``number`` is the winner as registered. ``timings`` is what decided: the times at
-    all sizes in one.
+    all sizes in one. ``is_untimed`` says that the time was used up before: the winner
+    is that of the nearest range, or the op itself if none was timed.
     """
 
     task: RangeTask
@@ -73,6 +74,7 @@ class RangeChoice:
     number: int
     measured: Sequence[Measured] = ()
     timings: Timings = field(default_factory=dict)
+    is_untimed: bool = False
 
 
 @dataclass(frozen=True)
@@ -238,7 +240,8 @@ class _Selector:
             if traced is None:
                 return None
             number = self._number(task, traced)
-            choices.append(RangeChoice(task, traced, number, seen, times))
+            is_untimed = known is None and len(able) > 1 and not seen
+            choices.append(RangeChoice(task, traced, number, seen, times, is_untimed))
         if matter is None:
             return choices
         found = {choice.task.index: choice.number for choice in choices}
@@ -257,13 +260,11 @@ class _Selector:
     ) -> list[Candidate | None]:
         """The winner of each task, None where nothing tells.
 
-        A cell of several axes that was not measured takes that of the nearest one.
+        A cell that was not measured takes that of the nearest one.
         """
         places = places_of(self._registration, tasks)
         threshold = self._registration.min_speedup_threshold
         winners = choose(timings, threshold, neighbours(places))
-        if len(tasks[0].axes) < 2:
-            return winners
         known = [(p, w) for p, w in zip(places, winners) if w is not None]
         for index, (place, able) in enumerate(zip(places, usable)):
             candidates = [one.candidate for one in able]
@@ -362,7 +363,7 @@ class _Selector:
             return search.run()
         measured = tune(self._registration, bench, contests)
         return [
-            [one for contest, one in zip(contests, measured) if contest.task is task]
+            [one for c, one in zip(contests, measured) if one and c.task is task]
             for task in tasks
         ]
 
@@ -418,7 +419,9 @@ class _Selector:
             traced = self._variants.graph_for(candidate, task)
         if traced is None:
             raise self._cannot_agree(candidate or number, task)
-        return RangeChoice(task, traced, number, found.measured, found.timings)
+        return dataclasses.replace(
+            found, winner=traced, number=number, is_untimed=False
+        )
 
     def _usable(self, task: RangeTask) -> list[TracedCandidate]:
         """The traced candidates that compete for a range; one if it is given."""

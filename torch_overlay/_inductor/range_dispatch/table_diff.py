@@ -183,7 +183,7 @@ def _times(one: TableCall, other: TableCall, names: tuple[str, str]) -> list[Par
                 rows.append((*_row(first), a.name, *_compared(a, b)))
         for side, times in enumerate(missing):
             for time in times:
-                text = milliseconds_text(time.milliseconds, time.noise)
+                text = milliseconds_text(time.milliseconds, time.noise, time.disturbed)
                 both = (text, "", "") if side == 0 else ("", text, "")
                 rows.append((*_row(first), time.name, *both))
     if edited:
@@ -216,8 +216,8 @@ def _compared(a: CandidateTime, b: CandidateTime) -> tuple[str, str, str]:
     if a.milliseconds is not None and b.milliseconds is not None:
         ratio = f"{b.milliseconds / a.milliseconds:.3f}"
     return (
-        milliseconds_text(a.milliseconds, a.noise),
-        milliseconds_text(b.milliseconds, b.noise),
+        milliseconds_text(a.milliseconds, a.noise, a.disturbed),
+        milliseconds_text(b.milliseconds, b.noise, b.disturbed),
         ratio,
     )
 

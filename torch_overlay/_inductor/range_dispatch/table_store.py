@@ -79,7 +79,8 @@ def forget() -> None:
 
 def note(entry: Entry) -> None:
     """Keep what this process has measured, for ``save``."""
-    _measured[entry.key] = entry
+    if entry.stands_against(_measured.get(entry.key)):
+        _measured[entry.key] = entry
 
 
 def note_choice(choice: Choice) -> None:
@@ -105,18 +106,22 @@ def find(
     """The first entry for these candidates and operands.
 
     One that was measured in the same environment comes before one that is near, of the
-    same device, which is taken as ``config.range_dispatch.near_tables`` says.
+    same device, which is taken as ``config.range_dispatch.near_tables`` says, and of
+    each kind those that were measured undisturbed come first.
     """
-    near = None
+    same: Entry | None = None
+    near: Entry | None = None
     for entry in _all_entries():
         if (entry.op, entry.schema, entry.operands) != (op, schema, operands):
             continue
         if [one.digest for one in entry.candidates] != [*digests]:
             continue
         if dict(entry.environment) == dict(here):
-            return entry
-        if near is None and entry.environment.get("device") == here["device"]:
-            near = entry
+            same = _preferred(same, entry)
+        elif entry.environment.get("device") == here["device"]:
+            near = _preferred(near, entry)
+    if same is not None:
+        return same
     how = config.range_dispatch.near_tables
     if how not in NEAR_TABLES:
         raise ValueError(
@@ -128,6 +133,13 @@ def find(
     if how == "warn":
         _warn_near(op, str(dict(near.environment)), str(dict(here)))
     return near
+
+
+def _preferred(before: Entry | None, entry: Entry) -> Entry:
+    """The earlier one, unless only the other was measured undisturbed."""
+    if before is None or (before.is_disturbed and not entry.is_disturbed):
+        return entry
+    return before
 
 
 def _all_entries() -> Iterator[Entry]:

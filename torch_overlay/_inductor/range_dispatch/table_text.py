@@ -68,7 +68,7 @@ def _times(call: TableCall, entries: list[Entry]) -> TextTable:
             *map(str, entry.sizes),
             operands_text(entry),
             *(
-                milliseconds_text(one.milliseconds, one.noise)
+                milliseconds_text(one.milliseconds, one.noise, one.disturbed)
                 for one in entry.candidates
             ),
         )

@@ -38,13 +38,15 @@ _KIND = DocumentKind(
 class CandidateTime:
     """A candidate by name and digest of its source, and what it took.
 
-    ``milliseconds`` is None if it could not be run.
+    ``milliseconds`` is None if it could not be run. They are ``disturbed`` if other
+    programs kept the processors busy.
     """
 
     name: str
     digest: str
     milliseconds: float | None
     noise: float
+    disturbed: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,15 @@ class Entry:
     operands: str
     sizes: tuple[int, ...]
     candidates: tuple[CandidateTime, ...]
+
+    @property
+    def is_disturbed(self) -> bool:
+        """Whether it may be off, as the machine was busy."""
+        return any(one.disturbed for one in self.candidates)
+
+    def stands_against(self, other: Entry | None) -> bool:
+        """Whether it is taken where another one measured the same before."""
+        return other is None or other.is_disturbed or not self.is_disturbed
 
     @property
     def key(self) -> str:
@@ -120,9 +131,15 @@ class TuningTable:
         return cls({e.key: e for e in entries}, {c.key: c for c in choices})
 
     def merged_into(self, other: TuningTable) -> TuningTable:
-        """What both tables have, this one's where both have measured the same."""
+        """What both tables have, this one's where both have measured the same, unless
+        only the other's was measured undisturbed."""
+        newer = {
+            key: entry
+            for key, entry in self.entries.items()
+            if entry.stands_against(other.entries.get(key))
+        }
         return TuningTable(
-            {**other.entries, **self.entries}, {**other.choices, **self.choices}
+            {**other.entries, **newer}, {**other.choices, **self.choices}
         )
 
 
@@ -218,11 +235,18 @@ def _candidate(raw: Any) -> CandidateTime:
         _checked(raw["digest"], str, "digest"),
         milliseconds,
         0.0 if noise == 0 else _positive(noise, "noise"),
+        _flag(raw.get("disturbed", False), "disturbed"),
     )
 
 
 def _checked(value: Any, kind: Any, name: str) -> Any:
     if not isinstance(value, kind) or isinstance(value, bool):
+        raise TypeError(f"{name} is {value!r}")
+    return value
+
+
+def _flag(value: Any, name: str) -> bool:
+    if not isinstance(value, bool):
         raise TypeError(f"{name} is {value!r}")
     return value
 

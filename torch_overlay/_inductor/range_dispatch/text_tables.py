@@ -52,14 +52,20 @@ def plain(parts: Iterable[Part]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def milliseconds_text(milliseconds: float | None, noise: float = 0.0) -> str:
-    """A time of four digits and by how much it may be off: ``0.01234 ±0.00020``."""
+def milliseconds_text(
+    milliseconds: float | None, noise: float = 0.0, disturbed: bool = False
+) -> str:
+    """A time of four digits and by how much it may be off: ``0.01234 ±0.00020``.
+
+    ``(busy)`` follows where other programs have disturbed it.
+    """
     if milliseconds is None:
         return "failed"
     exponent = int(f"{milliseconds:.3e}".partition("e")[2])
     decimals = max(0, 3 - exponent)
     text = f"{milliseconds:.{decimals}f}"
-    return f"{text} ±{noise:.{decimals}f}" if noise else text
+    text = f"{text} ±{noise:.{decimals}f}" if noise else text
+    return f"{text} (busy)" if disturbed else text
 
 
 def _draw(parts: Iterable[Part], file: TextIO) -> None:

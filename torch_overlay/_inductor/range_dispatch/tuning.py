@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import math
 from dataclasses import dataclass
 from typing import Any, TYPE_CHECKING, TypeAlias
 
+import torch
 from torch._inductor.range_dispatch import modules, timing
 from torch._inductor.range_dispatch.agreement import describe_registration
+from torch._inductor.range_dispatch.budget import Budget
 from torch._inductor.range_dispatch.call_tables import CallTables
 from torch._inductor.range_dispatch.in_step import communicates, Meeting
 from torch._inductor.range_dispatch.inputs import (
@@ -129,6 +132,9 @@ class Bench:
         # Whether a table had what was asked for.
         self.uses_table = False
         self._compiled: _Compiled = {}
+        # What graphs were lowered for, and modules of them for a busy machine.
+        self._tasks: dict[TracedCandidate, list[RangeTask]] = {}
+        self._compiled_for_one: _Compiled = {}
         # How far behind a candidate was when it was last timed.
         self._behind: dict[Candidate, _Behind] = {}
 
@@ -169,19 +175,24 @@ class Bench:
         """Compile every graph that competes in one of the contests, side by side."""
         distinct = dict.fromkeys(one for c in contests for one in self._as_timed(c))
         new = [one for one in distinct if one not in self._compiled]
-        tasks: dict[TracedCandidate, list[RangeTask]] = {one: [] for one in new}
+        self._tasks.update((one, []) for one in new)
         for contest in contests:
             for one in self._as_timed(contest):
-                if one in tasks:
-                    tasks[one].append(contest.task)
+                if one not in self._compiled:
+                    self._tasks[one].append(contest.task)
+        self._compile_into(self._compiled, new)
+
+    def _compile_into(
+        self, compiled: _Compiled, graphs: Sequence[TracedCandidate]
+    ) -> None:
         done = modules.compile_candidates(
-            new,
+            graphs,
             self._fake_operands,
-            lambda traced: self._lowered(traced, tasks[traced]),
+            lambda traced: self._lowered(traced, self._tasks[traced]),
             _dropping(self._drops, None, "it does not compile"),
         )
-        self._compiled.update(dict.fromkeys(new))
-        self._compiled.update((one.traced, one) for one in done)
+        compiled.update(dict.fromkeys(graphs))
+        compiled.update((one.traced, one) for one in done)
 
     @contextlib.contextmanager
     def _lowered(
@@ -226,35 +237,94 @@ class Bench:
         self,
         contest: Contest,
         seconds_each: float,
+        budget: Budget,
         before: timing.Timings | None = None,
-    ) -> timing.Timings:
+    ) -> timing.Timings | None:
         """Time each candidate for about so long; keep the result for later compiles.
 
-        Of the times measured ``before`` the better ones stand.
+        Of the times measured ``before`` the better ones stand. None if the budget did
+        not last for a call of each.
         """
         peers = contest.peers()
-        running = self.running(contest)
         show_range(contest.describe())
-        timings = _time(
-            self._registration,
-            self._call,
-            self._fused,
-            contest,
-            running,
-            seconds_each,
-            peers,
-            _dropping(self._drops, contest.task.cell, "it does not run"),
-        )
+        try:
+            timings = self._time(contest, seconds_each, budget, peers)
+        except timing.OutOfTime:
+            return None
         timings = _better(before or {}, timings)
         if peers is None:
             self._note_behind(contest, timings)
         if timings:
             if peers is None:
                 values = contest.sample.values
-                self._cache.store(self._as_timed(contest), values, timings)
+                if not timing.is_disturbed(timings):
+                    self._cache.store(self._as_timed(contest), values, timings)
                 self._note(contest, timings)
             _log(self._registration, contest, timings)
         return timings
+
+    def _time(
+        self,
+        contest: Contest,
+        seconds_each: float,
+        budget: Budget,
+        peers: Peers | None,
+    ) -> timing.Timings:
+        """What the candidates that can be run on the range's sizes take."""
+        running = self.running(contest)
+        if not running:
+            return {}
+        call, registration = self._call, self._registration
+        together = {}
+        if peers is not None:
+            meeting = _meet(peers, registration, call, contest, running)
+            if meeting is None:
+                return {}
+            together = {"meeting": meeting}
+        inputs = _inputs(registration, call, self._fused, contest)
+        if inputs is None:
+            return {}
+
+        def time_all(running: Sequence[modules.CompiledCandidate]) -> timing.Timings:
+            return timing.time_candidates(
+                running,
+                inputs,
+                registration.benchmark_with_cudagraphs,
+                seconds_each * len(running),
+                _dropping(self._drops, contest.task.cell, "it does not run"),
+                budget.limit,
+                **together,
+            )
+
+        timings = time_all(running)
+        if timing.is_disturbed(timings):
+            if torch.get_num_threads() > 1:
+                timings = self._on_one_thread(running, time_all, budget) or timings
+            _warn_of_busy_machine(str(call.op))
+        return timings
+
+    def _on_one_thread(
+        self,
+        running: Sequence[modules.CompiledCandidate],
+        time_all: Callable[[Sequence[modules.CompiledCandidate]], timing.Timings],
+        budget: Budget,
+    ) -> timing.Timings:
+        """The times where other programs keep threads waiting for each other; none if
+        the budget did not last."""
+        graphs = [one.traced for one in running]
+        with _one_thread():
+            with budget.paused():
+                new = [one for one in graphs if one not in self._compiled_for_one]
+                self._compile_into(self._compiled_for_one, new)
+            found = (self._compiled_for_one[one] for one in graphs)
+            try:
+                timings = time_all([one for one in found if one is not None])
+            except timing.OutOfTime:
+                return {}
+        return {
+            candidate: dataclasses.replace(time, disturbed=True)
+            for candidate, time in timings.items()
+        }
 
     def _note_behind(self, contest: Contest, timings: timing.Timings) -> None:
         """Keep who is so far behind that it is called no more at larger sizes."""
@@ -296,26 +366,70 @@ class Bench:
 
 def tune(
     registration: Registration, bench: Bench, contests: Sequence[Contest]
-) -> list[Measured]:
+) -> list[Measured | None]:
     """What the candidates take in each contest: stored times, or new ones.
 
-    All contests share the registration's ``tuning_seconds``.
+    All contests share the registration's ``tuning_seconds``, the smallest sizes first;
+    None where they are used up.
     """
     found = [bench.stored(contest) for contest in contests]
     untimed = [one for one, timings in zip(contests, found) if timings is None]
     bench.compile(untimed)
     runs = sum(len(bench.running(contest)) for contest in untimed)
     seconds_each = registration.seconds / max(runs, 1)
+    budget = Budget(registration.seconds)
     with TuningProgress(registration.name, len(untimed)) as progress:
-        # Small sizes first: what is far behind there is not called at large ones.
+        # What is far behind at small sizes is not called at large ones.
         for place in sorted(range(len(contests)), key=lambda i: contests[i].extent):
-            if found[place] is None:
-                found[place] = bench.time(contests[place], seconds_each)
+            contest = contests[place]
+            may_be_timed = budget.left > 0 or contest.peers() is not None
+            if found[place] is None and may_be_timed:
+                with budget.measuring(max(contest.extent, 1)) as timings:
+                    found[place] = bench.time(contest, seconds_each, budget)
+                    timings.update(found[place] or {})
                 progress.advance()
+    _warn_if_untimed(registration, found)
     return [
-        Measured(contest.sample, timings or {})
+        None if timings is None else Measured(contest.sample, timings)
         for contest, timings in zip(contests, found)
     ]
+
+
+def _warn_if_untimed(
+    registration: Registration, found: Sequence[timing.Timings | None]
+) -> None:
+    known = sum(timings is not None for timings in found)
+    if known < len(found):
+        log.warning(
+            "%s: %d of %d sizes were timed, then %g s were used up: ranges without any "
+            "take the winner of the nearest one. Give a larger tuning_seconds=",
+            registration.op,
+            known,
+            len(found),
+            registration.seconds,
+        )
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Compile for one thread in the context, and run on one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@functools.cache
+def _warn_of_busy_machine(op: str) -> None:
+    """Say once for an op that times are not what they would be."""
+    log.warning(
+        "%s: other programs kept the processors busy while candidates were timed, so "
+        "it was done on one thread; the times are marked and not cached. Tune again on "
+        "an idle machine, or set OMP_NUM_THREADS to the cores that are free",
+        op,
+    )
 
 
 def _better(before: timing.Timings, timings: timing.Timings) -> timing.Timings:
@@ -330,51 +444,29 @@ def _milliseconds(time: timing.Timing) -> float:
     return time.milliseconds
 
 
-def _time(
+def _inputs(
     registration: Registration,
     call: BoundCall,
     fused: FusedCall | None,
     contest: Contest,
-    running: Sequence[modules.CompiledCandidate],
-    seconds_each: float,
-    peers: Peers | None,
-    on_failure: Callable[[Candidate, Exception], None],
-) -> timing.Timings:
-    """What the candidates that can be run on the range's sizes take."""
-    if not running:
-        return {}
-    meeting = None
-    if peers is not None:
-        meeting = _meet(peers, registration, call, contest, running)
-        if meeting is None:
-            return {}
-    cell = contest.task.cell
+) -> list[Any] | None:
+    """Tensors to time candidates with, None and a warning if they cannot be made."""
+    values, generators = contest.sample.values, registration.input_gen_fns
     try:
-        values, generators = contest.sample.values, registration.input_gen_fns
         warn_of_integers(call, generators)
         if fused is None:
-            inputs = make_inputs(call, values, generators)
-        else:
-            inputs = fused.make_inputs(values, generators)
+            return make_inputs(call, values, generators)
+        return fused.make_inputs(values, generators)
     except ValueError:
         raise  # a generator's fault, which names the argument
     except Exception as error:
         log.warning(
             "%s: no inputs to time range %s with, taking the op itself: %s",
             call.op,
-            cell,
+            contest.task.cell,
             error,
         )
-        return {}
-    together = {} if meeting is None else {"meeting": meeting}
-    return timing.time_candidates(
-        running,
-        inputs,
-        registration.benchmark_with_cudagraphs,
-        seconds_each * len(running),
-        on_failure,
-        **together,
-    )
+        return None
 
 
 def _meet(
