@@ -187,7 +187,7 @@ CASES = {
         @torch.no_grad()
         def impl(x): return x + CHANGED
     """,
-    "singledispatchmethod": """
+    "cached property": """
         import functools
         class A:
             @functools.cached_property
@@ -304,6 +304,13 @@ CASES = {
         @torch.compile
         def impl(x): return x + CHANGED
     """,
+    "wraps a compiled function": """
+        import functools, torch
+        @torch.compile
+        def f(x): return x
+        @functools.wraps(f)
+        def impl(x): return f(x) + CHANGED
+    """,
     "order of a dict": """
         items = [("a", 1), ("b", 2)][:: 3 - 2 * CHANGED]
         table = dict(items)
@@ -380,6 +387,18 @@ KERNELS = {
         @triton.jit
         def kernel(x, y, n: tl.constexpr, k: tl.constexpr): pass
     """,
+    "Triton op": """
+        @triton.jit
+        def inner(x, y, n: tl.constexpr): tl.store(y, CHANGED)
+        @torch.library.triton_op("PACKAGE::filled", mutates_args=())
+        def filled(x: torch.Tensor) -> torch.Tensor:
+            y = torch.empty_like(x)
+            torch.library.wrap_triton(inner)[(1,)](x, y, 8)
+            return y
+        class kernel:
+            def __class_getitem__(cls, grid):
+                return lambda x, y, n: torch.ops.PACKAGE.filled(x)
+    """,
     "wrapped kernel": """
         @triton.jit
         def inner(x, y, n: tl.constexpr): tl.store(y, CHANGED)
@@ -431,8 +450,12 @@ def write_packages(folder, value):
         package = os.path.join(folder, f"case_{number}")
         os.makedirs(package)
         files = textwrap.dedent(text).split("---\n")
-        for name, text in zip(("impl", "helpers", "more", "__init__"), [*files, *[""] * 3]):
-            text = text.replace("CHANGED", str(value)).replace("PACKAGE", f"case_{number}")
+        for name, text in zip(
+            ("impl", "helpers", "more", "__init__"), [*files, *[""] * 3]
+        ):
+            text = text.replace("CHANGED", str(value)).replace(
+                "PACKAGE", f"case_{number}"
+            )
             with open(os.path.join(package, f"{name}.py"), "w") as file:
                 file.write(text)
 

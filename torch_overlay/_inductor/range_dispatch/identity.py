@@ -23,7 +23,7 @@ from typing import Any, TYPE_CHECKING
 import torch
 from torch._higher_order_ops.triton_kernel_wrap import TraceableTritonKernelWrapper
 from torch._library.custom_ops import CustomOpDef, OPDEFS
-from torch._library.triton import get_triton_kernels_for_op
+from torch._library.triton import triton_ops_to_kernels
 from torch._ops import HigherOrderOperator, OpOverload, OpOverloadPacket
 from torch.utils._ordered_set import OrderedSet
 from torch.utils._python_dispatch import _disable_current_modes
@@ -41,20 +41,12 @@ _PLAIN = (type(None), bool, int, float, complex, str, bytes)
 _CODE = "code consts names varnames freevars cellvars flags exceptiontable argcount "
 _CODE += "posonlyargcount kwonlyargcount"
 _KERNEL = "fn src configs values restore_value reset_to_zero early_config_prune"
-_COMPILED = (
-    types.BuiltinFunctionType,
-    types.MethodDescriptorType,
-    types.WrapperDescriptorType,
-    types.ClassMethodDescriptorType,
-    types.GetSetDescriptorType,
-)
 # What makes up that which pickle knows by name only, or not at all.
 _ATTRIBUTES = {
     types.CodeType: [f"co_{name}" for name in _CODE.split()],
     types.MethodType: ["__func__", "__self__"],
     types.MemberDescriptorType: ["__objclass__", "__name__"],
-    staticmethod: ["__func__"],
-    classmethod: ["__func__"],
+    (staticmethod, classmethod): ["__func__"],
     property: ["fget", "fset", "fdel"],
     functools.cached_property: ["func"],
     dataclasses.Field: ["name", "default", "default_factory", "metadata"],
@@ -62,7 +54,7 @@ _ATTRIBUTES = {
     TraceableTritonKernelWrapper: ["kernel", "grid"],
 }
 # What Python derives, counts or keeps for itself, and Dynamo's notes.
-_INERT = ("__annotations__", "__annotate", "__dict__", "__doc__", "__module__")
+_INERT = ("__annotat", "__dict__", "__doc__", "__module__")
 _INERT += ("__slotnames__", "__weakref__", "__static_attributes__", "__firstlineno__")
 _INERT += ("_abc_impl", "_autograd_function_id", "__dynamo", "_dynamo", "_torchdynamo")
 # Names by which code may reach any global, or any attribute of a module.
@@ -95,7 +87,7 @@ def described(value: Any) -> tuple[str, OrderedSet[str]]:
         return walk.digest(value), walk.strings
     except Indescribable:
         raise
-    except Exception as error:  # of a repr or a reduction, which are anyone's code
+    except Exception as error:  # of a reduction, which is anyone's code
         raise Indescribable(f"{type(error).__name__}: {error}") from error
 
 
@@ -131,14 +123,14 @@ class _Walk:
         self._numbers: dict[int, int] = {}
         self._modules: list[types.ModuleType] = []
         self._names: OrderedSet[str] = OrderedSet()
-        self._read: OrderedSet[tuple[int, str]] = OrderedSet()
+        self._read: OrderedSet[Any] = OrderedSet()
 
     def digest(self, value: Any) -> str:
         sha = hashlib.sha256(self._text(value).encode())
         for one in self._objects:  # grows
             parts = [self._text(part) for part in self._parts(one)]
             if one is self._objects[-1]:
-                parts += [self._text(part) for part in self._read_of_modules()]
+                parts += [self._text(part) for part in self._found_by_name()]
             sha.update(repr(parts).encode())
         return sha.hexdigest()
 
@@ -148,8 +140,6 @@ class _Walk:
             text = repr(value)
         elif isinstance(value, (OpOverloadPacket, OpOverload, HigherOrderOperator)):
             text = str(value)
-            if get_triton_kernels_for_op(getattr(value, "_name", "")):  # traced through
-                text += self._text(OPDEFS[value._name]._init_fn)
         else:
             text = _released_name(value) or self._numbered(value)
         if isinstance(value, (str, OpOverloadPacket, OpOverload)):
@@ -173,7 +163,10 @@ class _Walk:
         return _parts(value)
 
     def _parts_of_function(self, function: types.FunctionType) -> Iterator[Any]:
-        if compiled := vars(function).get("_torchdynamo_orig_callable"):
+        scope = function.__globals__
+        is_library = is_released(scope.get("__name__"))
+        compiled = vars(function).get("_torchdynamo_orig_callable")
+        if is_library and compiled is not None:
             yield compiled
             return
         yield from (function.__qualname__, function.__module__, function.__closure__)
@@ -181,8 +174,7 @@ class _Walk:
         names, imports = _names_and_imports(function.__code__)
         if any(name in names for name in _ENVIRONMENT):
             yield sorted(os.environ.items())
-        scope = function.__globals__
-        if is_released(scope.get("__name__")):
+        if is_library:
             return  # what it calls has the same version
         yield function.__code__
         for name in names:
@@ -195,17 +187,26 @@ class _Walk:
             yield from _imported("." * level + name, members, package)
         self._names |= names
 
-    def _read_of_modules(self) -> Iterator[Any]:
-        """What is found in modules by any name in the code so far: rather too much."""
+    def _found_by_name(self) -> Iterator[Any]:
+        """What modules have by any name in the code so far, which is rather too much,
+        and the Triton ops that it may call, as they are traced through."""
         for index, module in enumerate(self._modules):
             members = vars(module)
-            if "__getattr__" in members or any(n in self._names for n in _ANY_ATTRIBUTE):
+            if "__getattr__" in members or any(
+                n in self._names for n in _ANY_ATTRIBUTE
+            ):
                 what = f"names in module {module.__name__} are made at run time"
                 raise Indescribable(what)
             for name in self._names:
                 if name in members and (index, name) not in self._read:
                     self._read.add((index, name))
                     yield from (index, name, members[name])
+        for name in sorted(triton_ops_to_kernels):
+            packet = name.replace("::", ".")
+            called = (name, packet, f"{packet}.default", name.partition("::")[2])
+            if name not in self._read and any(one in self.strings for one in called):
+                self._read.add(name)
+                yield from (name, OPDEFS[name]._init_fn)
 
 
 def _released_name(value: Any) -> str | None:
@@ -239,10 +240,13 @@ def _parts(value: Any) -> Iterable[Any]:
     if isinstance(value, type):
         return value.__module__, value.__qualname__, value.__bases__, kind, *_own(value)
     if isinstance(value, torch.Tensor):
-        return kind, _tensor_text(value), *_own(value)
+        return _parts_of_tensor(value)
     if isinstance(value, types.CellType):
         return [value.cell_contents] if value != types.CellType() else []
-    if isinstance(value, _COMPILED):
+    for known, names in _ATTRIBUTES.items():
+        if isinstance(value, known):
+            return [getattr(value, name, None) for name in names]
+    if isinstance(value, types.BuiltinFunctionType) or "__objclass__" in vars(kind):
         owner = getattr(value, "__objclass__", None) or value.__self__
         home = getattr(owner, "__module__", None) or getattr(owner, "__name__", None)
         if isinstance(owner, (type, types.ModuleType)) and not is_released(home):
@@ -250,9 +254,6 @@ def _parts(value: Any) -> Iterable[Any]:
         return owner, value.__qualname__, getattr(value, "__module__", None)
     if kind.__module__.partition(".")[0] == "triton" and hasattr(value, "fn"):
         return [getattr(value, name, None) for name in _KERNEL.split()]
-    for known, names in _ATTRIBUTES.items():
-        if isinstance(value, known):
-            return [getattr(value, name, None) for name in names]
     return _parts_of_instance(value)
 
 
@@ -288,7 +289,9 @@ def _names_and_imports(
     """The globals and attributes that code names, and the code inside it, and what it
     imports: the module, the number of leading dots, and the members."""
     names: OrderedSet[str] = OrderedSet(code.co_names)
-    found = [row for kind, row in ModuleFinder([]).scan_opcodes(code) if kind != "store"]
+    found = [
+        row for kind, row in ModuleFinder([]).scan_opcodes(code) if kind != "store"
+    ]
     imports = [(name, *(level or [0]), members) for *level, members, name in found]
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
@@ -311,12 +314,12 @@ def _imported(name: str, members: Any, package: str) -> Iterator[types.ModuleTyp
         yield sys.modules[module]
 
 
-def _tensor_text(tensor: torch.Tensor) -> str:
+def _parts_of_tensor(tensor: torch.Tensor) -> Iterator[Any]:
     with _disable_current_modes(), torch.no_grad():
         plain = tensor.detach()
         if plain.nbytes > _MAX_TENSOR_BYTES:
             raise Indescribable(f"a tensor of {plain.nbytes} bytes")
-        flat = plain.cpu().contiguous().flatten().view(torch.uint8)
-        content = hashlib.sha256(flat.numpy().data).hexdigest()
-    about = (tuple(plain.shape), plain.stride(), plain.dtype, plain.device)
-    return f"{about} {tensor.requires_grad} {content}"
+        flat = plain.cpu().contiguous().flatten().view(torch.uint8).numpy()
+    yield from (type(tensor), hashlib.sha256(flat.data).digest(), *_own(tensor))
+    yield from (tensor.shape, tensor.stride(), tensor.requires_grad)
+    yield from (tensor.dtype, tensor.device)
