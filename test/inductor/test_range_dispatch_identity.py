@@ -419,6 +419,24 @@ HIDDEN = {
         ---
         def fg(x): return x + CHANGED
     """,
+    "eval by another name": """
+        from builtins import eval as compute
+        def impl(x): return x + compute("k")
+        k = CHANGED
+    """,
+    "getattr by another name": """
+        from . import helpers
+        find = getattr
+        def impl(x): return find(helpers, "f" + "g")(x)
+        ---
+        def fg(x): return x + CHANGED
+    """,
+    "import_module": """
+        from importlib import import_module as load
+        def impl(x): return load("PACKAGE.helpers").f(x)
+        ---
+        def f(x): return x + CHANGED
+    """,
     "sys.modules": """
         import sys
         def impl(x): return sys.modules[__name__].f(x)

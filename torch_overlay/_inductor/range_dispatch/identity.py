@@ -6,6 +6,7 @@ by name, and with the values that any of it reads.
 
 from __future__ import annotations
 
+import contextlib
 import copyreg
 import dataclasses
 import functools
@@ -42,9 +43,10 @@ _CODE = "code consts names varnames freevars cellvars flags exceptiontable argco
 _CODE += "posonlyargcount kwonlyargcount"
 _KERNEL = "fn src configs values restore_value reset_to_zero early_config_prune"
 # What makes up that which pickle knows by name only, or not at all.
-_ATTRIBUTES = {
+_ATTRIBUTES: dict[Any, list[str]] = {
     types.CodeType: [f"co_{name}" for name in _CODE.split()],
     types.MethodType: ["__func__", "__self__"],
+    types.ModuleType: ["__name__"],
     types.MemberDescriptorType: ["__objclass__", "__name__"],
     (staticmethod, classmethod): ["__func__"],
     property: ["fget", "fset", "fdel"],
@@ -54,7 +56,7 @@ _ATTRIBUTES = {
     TraceableTritonKernelWrapper: ["kernel", "grid"],
 }
 # What Python derives, counts or keeps for itself, and Dynamo's notes.
-_INERT = ("__annotat", "__dict__", "__doc__", "__module__")
+_INERT: tuple[str, ...] = ("__annotat", "__dict__", "__doc__", "__module__")
 _INERT += ("__slotnames__", "__weakref__", "__static_attributes__", "__firstlineno__")
 _INERT += ("_abc_impl", "_autograd_function_id", "__dynamo", "_dynamo", "_torchdynamo")
 # Names by which code may reach any global, or any attribute of a module.
@@ -121,17 +123,17 @@ class _Walk:
         self.strings: OrderedSet[str] = OrderedSet()
         self._objects: list[Any] = []  # keeps ids from being used again
         self._numbers: dict[int, int] = {}
-        self._modules: list[types.ModuleType] = []
         self._names: OrderedSet[str] = OrderedSet()
-        self._read: OrderedSet[Any] = OrderedSet()
+        self._found: OrderedSet[Any] = OrderedSet()
 
     def digest(self, value: Any) -> str:
         sha = hashlib.sha256(self._text(value).encode())
         for one in self._objects:  # grows
-            parts = [self._text(part) for part in self._parts(one)]
+            is_function = isinstance(one, types.FunctionType)
+            parts = self._parts_of_function(one) if is_function else _parts(one)
+            sha.update(repr([*map(self._text, parts)]).encode())
             if one is self._objects[-1]:
-                parts += [self._text(part) for part in self._found_by_name()]
-            sha.update(repr(parts).encode())
+                sha.update(repr([*map(self._text, self._found_by_name())]).encode())
         return sha.hexdigest()
 
     def _text(self, value: Any) -> str:
@@ -140,34 +142,25 @@ class _Walk:
             text = repr(value)
         elif isinstance(value, (OpOverloadPacket, OpOverload, HigherOrderOperator)):
             text = str(value)
+        elif (name := _released_name(value)) is not None:
+            text = name
+            self._names.add(name.rpartition(".")[2])
         else:
-            text = _released_name(value) or self._numbered(value)
+            number = self._numbers.setdefault(id(value), len(self._objects))
+            if number == len(self._objects):
+                self._objects.append(value)
+            if number == _MAX_OBJECTS:
+                raise Indescribable(f"it reaches more than {_MAX_OBJECTS} objects")
+            text = f"#{number}"
         if isinstance(value, (str, OpOverloadPacket, OpOverload)):
             self.strings.add(str(value))
         return f"{type(value).__qualname__} {text}"
 
-    def _numbered(self, value: Any) -> str:
-        number = self._numbers.setdefault(id(value), len(self._objects))
-        if number == _MAX_OBJECTS:
-            raise Indescribable(f"it reaches more than {_MAX_OBJECTS} objects")
-        if number == len(self._objects):
-            self._objects.append(value)
-        return f"#{number}"
-
-    def _parts(self, value: Any) -> Iterable[Any]:
-        if isinstance(value, types.FunctionType):
-            return self._parts_of_function(value)
-        if isinstance(value, types.ModuleType):
-            self._modules.append(value)
-            return (value.__name__,)
-        return _parts(value)
-
     def _parts_of_function(self, function: types.FunctionType) -> Iterator[Any]:
         scope = function.__globals__
         is_library = is_released(scope.get("__name__"))
-        compiled = vars(function).get("_torchdynamo_orig_callable")
-        if is_library and compiled is not None:
-            yield compiled
+        if is_library and "_torchdynamo_orig_callable" in vars(function):
+            yield vars(function)["_torchdynamo_orig_callable"]
             return
         yield from (function.__qualname__, function.__module__, function.__closure__)
         yield from (function.__defaults__, function.__kwdefaults__, *_own(function))
@@ -177,35 +170,38 @@ class _Walk:
         if is_library:
             return  # what it calls has the same version
         yield function.__code__
+        self._names |= names
         for name in names:
             if name in scope:
                 yield from (name, scope[name])
-            elif name in _ANY_GLOBAL or (name == "modules" and "sys" in names):
-                raise Indescribable(f"{function.__qualname__} uses {name}")
-        for name, level, members in imports:
+        if "sys" in names and "modules" in names:
+            raise Indescribable(f"{function.__qualname__} reads sys.modules")
+        for *level, members, name in imports:
             package = scope.get("__package__") or ""
-            yield from _imported("." * level + name, members, package)
-        self._names |= names
+            name = importlib.util.resolve_name("." * sum(level) + name, package)
+            yield from _imported(name, members or ())
 
     def _found_by_name(self) -> Iterator[Any]:
         """What modules have by any name in the code so far, which is rather too much,
         and the Triton ops that it may call, as they are traced through."""
-        for index, module in enumerate(self._modules):
-            members = vars(module)
-            if "__getattr__" in members or any(
-                n in self._names for n in _ANY_ATTRIBUTE
-            ):
-                what = f"names in module {module.__name__} are made at run time"
-                raise Indescribable(what)
-            for name in self._names:
-                if name in members and (index, name) not in self._read:
-                    self._read.add((index, name))
-                    yield from (index, name, members[name])
+        if used := [name for name in _ANY_GLOBAL if name in self._names]:
+            raise Indescribable(f"what {used[0]} reaches is known at run time only")
+        reads_any = any(name in self._names for name in _ANY_ATTRIBUTE)
+        for number, module in enumerate(self._objects):
+            if isinstance(module, types.ModuleType):
+                members = vars(module)
+                if reads_any or "__getattr__" in members:
+                    what = f"names in module {module.__name__} are made at run time"
+                    raise Indescribable(what)
+                for name in self._names:
+                    if name in members and (number, name) not in self._found:
+                        self._found.add((number, name))
+                        yield from (number, name, members[name])
         for name in sorted(triton_ops_to_kernels):
             packet = name.replace("::", ".")
             called = (name, packet, f"{packet}.default", name.partition("::")[2])
-            if name not in self._read and any(one in self.strings for one in called):
-                self._read.add(name)
+            if name not in self._found and any(one in self.strings for one in called):
+                self._found.add(name)
                 yield from (name, OPDEFS[name]._init_fn)
 
 
@@ -216,16 +212,16 @@ def _released_name(value: Any) -> str | None:
     """
     if isinstance(value, types.ModuleType):
         return value.__name__ if is_released(value.__name__) else None
-    if not isinstance(value, (type, types.FunctionType)):
-        return None
-    home = getattr(value, "__globals__", {"__name__": value.__module__}).get("__name__")
-    if home == "os" or not is_released(home) or not is_released(value.__module__):
-        return None  # `os.getenv` reads what may change
-    try:
-        found = operator.attrgetter(value.__qualname__)(sys.modules[value.__module__])
-    except (AttributeError, KeyError):
-        return None
-    return f"{value.__module__}.{value.__qualname__}" if found is value else None
+    kinds = (type, types.FunctionType, types.BuiltinFunctionType)
+    if isinstance(value, kinds) and is_released(value.__module__):
+        home = getattr(value, "__globals__", {"__name__": "builtins"}).get("__name__")
+        module = sys.modules.get(value.__module__)
+        with contextlib.suppress(AttributeError):
+            found = operator.attrgetter(value.__qualname__)(module)
+            # `os.getenv` reads what may change.
+            if found is value and is_released(home) and home != "os":
+                return f"{value.__module__}.{value.__qualname__}"
+    return None
 
 
 def _parts(value: Any) -> Iterable[Any]:
@@ -283,16 +279,12 @@ def _own(value: Any) -> Iterator[Any]:
 
 
 @functools.lru_cache(maxsize=4096)
-def _names_and_imports(
-    code: types.CodeType,
-) -> tuple[OrderedSet[str], list[tuple[str, int, tuple[str, ...]]]]:
-    """The globals and attributes that code names, and the code inside it, and what it
-    imports: the module, the number of leading dots, and the members."""
+def _names_and_imports(code: types.CodeType) -> tuple[OrderedSet[str], list[Any]]:
+    """The globals and attributes that code names, and the code inside it; and what it
+    imports: the number of leading dots, if any, the members and the module."""
     names: OrderedSet[str] = OrderedSet(code.co_names)
-    found = [
-        row for kind, row in ModuleFinder([]).scan_opcodes(code) if kind != "store"
-    ]
-    imports = [(name, *(level or [0]), members) for *level, members, name in found]
+    found = ModuleFinder([]).scan_opcodes(code)
+    imports = [row for kind, row in found if kind != "store"]
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
             inner_names, inner_imports = _names_and_imports(constant)
@@ -301,13 +293,12 @@ def _names_and_imports(
     return names, imports
 
 
-def _imported(name: str, members: Any, package: str) -> Iterator[types.ModuleType]:
+def _imported(name: str, members: Iterable[str]) -> Iterator[types.ModuleType]:
     """The modules that an import statement in a function reaches."""
-    name = importlib.util.resolve_name(name, package)
     modules = [*itertools.accumulate(name.split("."), "{}.{}".format)]
-    for member in () if is_released(name) else members or ():
-        if member != "*" and member not in vars(sys.modules.get(name, torch)):
-            modules.append(f"{name}.{member}")
+    if name in sys.modules and not is_released(name):
+        missing = [one for one in members if one not in vars(sys.modules[name])]
+        modules += [f"{name}.{one}" for one in missing]
     for module in modules:
         if module not in sys.modules:
             raise Indescribable(f"module {module} is not imported yet")

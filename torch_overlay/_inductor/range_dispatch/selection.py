@@ -472,8 +472,9 @@ class _Selector:
             return
         dropped = self.drops.of(winner)
         reasons = [one.reason for one in dropped if one.concerns(task.cell)]
+        what = given_winner(self._call.op, task.index)
         raise UnusableWinner(
-            f"{given_winner(self._call.op, task.index)} of {self._call.op}, {winner}, cannot be used for "
+            f"{what} of {self._call.op}, {winner}, cannot be used for "
             f"range {task.cell}: {'; '.join(reasons)}. To run the op itself there: "
             "config.range_dispatch.on_unusable_winner = 'fallback'"
         )
