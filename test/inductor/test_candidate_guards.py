@@ -252,6 +252,14 @@ class GivenWinnersTest(CandidateGuardsTestCase):
             self.assertIn(part, str(caught.exception))
         torch._dynamo.reset()
         with (
+            config.patch("range_dispatch.force", "scale:convolves"),
+            self.assertRaisesRegex(
+                InductorError, "the forced winner of .*, convolves, cannot be used for"
+            ),
+        ):
+            self.compile(mark_rows)(8)
+        torch._dynamo.reset()
+        with (
             config.patch("range_dispatch.on_unusable_winner", "fallback"),
             self.warnings() as lines,
         ):

@@ -56,6 +56,11 @@ def forced_among(
     return found[0]
 
 
+def given_winner(op: torch._ops.OpOverload, index: int) -> str:
+    """What a message calls the winner that is given for a range."""
+    return f"winners[{index}]" if forced_name(op) is None else "the forced winner"
+
+
 def _is_registered(wanted: str) -> bool:
     from torch._inductor.lowering import user_lowerings
 

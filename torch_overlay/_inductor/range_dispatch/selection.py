@@ -23,7 +23,11 @@ from torch._inductor.range_dispatch.binding import BoundCall
 from torch._inductor.range_dispatch.candidates import Candidate, CandidatePool
 from torch._inductor.range_dispatch.cell_search import CellSearch, places_of
 from torch._inductor.range_dispatch.choosing import choose, combined
-from torch._inductor.range_dispatch.forcing import forced_among, forced_name
+from torch._inductor.range_dispatch.forcing import (
+    forced_among,
+    forced_name,
+    given_winner,
+)
 from torch._inductor.range_dispatch.grid_search import neighbours, steps_between
 from torch._inductor.range_dispatch.range_search import RangeSearch
 from torch._inductor.range_dispatch.ranges import Cell, ranges_from_split_points
@@ -471,7 +475,7 @@ class _Selector:
             return
         dropped = self.drops.of(winner)
         reasons = [one.reason for one in dropped if one.concerns(task.cell)]
-        what = "the forced winner" if self._forced else f"winners[{task.index}]"
+        what = given_winner(self._call.op, task.index)
         raise UnusableWinner(
             f"{what} of {self._call.op}, {winner}, cannot be used for "
             f"range {task.cell}: {'; '.join(reasons)}. To run the op itself there: "

@@ -6,6 +6,7 @@ import contextlib
 import functools
 from typing import TYPE_CHECKING
 
+from torch._inductor.range_dispatch.forcing import given_winner
 from torch._inductor.range_dispatch.selection import UnusableWinner
 from torch._inductor.range_dispatch.trace.drops import CandidateRejected
 from torch._inductor.range_dispatch.trace.holding import hold_where_it_wins, lowered_for
@@ -78,8 +79,8 @@ def _check(
     except CandidateRejected as reason:
         names = " and ".join(str(one.candidate) for one in winners)
         raise UnusableWinner(
-            f"winners[{tasks[0].index}] of {call.op}, {names}, cannot be used for "
-            f"range {tasks[0].cell}: {reason}. To run the op itself there: "
+            f"{given_winner(call.op, tasks[0].index)} of {call.op}, {names}, cannot be "
+            f"used for range {tasks[0].cell}: {reason}. To run the op itself there: "
             "config.range_dispatch.on_unusable_winner = 'fallback'"
         ) from reason
     if asked.fixes_size and asked.needs.of_range:
