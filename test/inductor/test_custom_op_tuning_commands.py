@@ -34,6 +34,7 @@ from torch._inductor.range_dispatch.records import record_dispatches
 from torch._inductor.range_dispatch.tables import (
     CandidateTime,
     Choice,
+    Decided,
     Entry,
     merge_into_file,
     read_table,
@@ -85,6 +86,17 @@ def choice(split_points=((8,),), winners=(0, 1), **changes):
         names=tuple(NAMES[winner] for winner in winners),
     )
     return dataclasses.replace(made, **changes)
+
+
+def decided_by(*times):
+    """What decided in each cell: milliseconds of the first and second, and noise."""
+    return tuple(
+        Decided(
+            dict(zip(("first", "second"), milliseconds)),
+            dict.fromkeys(("first", "second"), noise),
+        )
+        for milliseconds, noise in times
+    )
 
 
 def grid_choice():
@@ -178,7 +190,8 @@ line
 class ShowTest(CommandTestCase):
     def test_choice_and_times(self):
         entries = [entry(64, (3.0, None)), entry(8)]
-        path = self.table("a.json", entries, [choice()])
+        decided = [([0.5, 2.0], 0.1), ([4.0, 3.0], 0.0)]
+        path = self.table("a.json", entries, [choice(decided=decided_by(*decided))])
         self.assertExpectedInline(
             self.output("show", path),
             """\
@@ -187,14 +200,29 @@ some::op.default
   dispatched on x.shape[0]
   device: one, threads: 2 of 2, torch: 2
 
-  x.shape[0]  winner  number
-  [0, 8]      first        0
-  [9, inf]    second       1
+  x.shape[0]  winner  number        first ms     second ms
+  [0, 8]      first        0  0.5000 ±0.1000  2.000 ±0.100
+  [9, inf]    second       1           4.000         3.000
 
   x.shape[0]  operands            first ms     second ms
   8           float32[8, 4]   1.000 ±0.100  2.000 ±0.100
   64          float32[64, 4]  3.000 ±0.100        failed
 """,
+        )
+
+    def test_an_older_table_keeps_no_times_that_decided(self):
+        """They are the geometric means of the sizes in a range."""
+        entries = [entry(2, (1.0, 2.0)), entry(8, (4.0, 2.0)), entry(64, (3.0, None))]
+        out = self.output("show", self.table("a.json", entries, [choice()]))
+        self.assertIn(
+            """
+  x.shape[0]  winner  number      first ms     second ms
+  [0, 8]      first        0  2.000 ±0.103  2.000 ±0.071
+  [9, inf]    second       1  3.000 ±0.100
+  the table does not keep what decided: the times of ranges are geometric means of \
+what was taken at the sizes in them
+""",
+            out,
         )
 
     def test_a_grid(self):
@@ -212,7 +240,7 @@ some::op.default
         )
         out = self.output("show", path)
         self.assertIn("no dispatch", out)
-        self.assertRegex(out, r"(?m)^  all +second +1$")
+        self.assertRegex(out, r"(?m)^  all +second +1 +1.000 ±0.100 +2.000 ±0.100$")
         self.assertRegex(out, r"(?m)^  float32\[8, 4\] +1.000 ±0.100 +2.000 ±0.100$")
 
     def test_calls_of_one_op(self):
@@ -231,7 +259,7 @@ some::op.default
     def test_candidates_of_an_edited_source(self):
         edited = entry(16, digests=("abc", "other"))
         out = self.output("show", self.table("a.json", [entry(), edited], [choice()]))
-        self.assertEqual(out.count("first ms"), 2)
+        self.assertEqual(out.count("operands"), 2)
 
     def test_on_a_terminal(self):
         terminal = Terminal()
@@ -300,6 +328,25 @@ some::op.default
  the winners differ:
  x.shape[0] A B
  [9, 10] second first
+""",
+        )
+
+    def test_times_that_decided(self):
+        """Of an older table they are means of what was measured."""
+        kept = choice(decided=decided_by(((0.5, 2.0), 0.1), ((4.0, 3.0), 0.0)))
+        other = choice(winners=(0, 0))
+        sizes = [entry(16, (2.0, 1.0), 0.0), entry(64, (8.0, 1.0), 0.0)]
+        out = self.diff((sizes, [kept]), (sizes, [other]))
+        self.assertExpectedInline(
+            re.sub(" +", " ", out),
+            """\
+some::op.default
+ x: float32[s0, 4] (4, 1)
+ the winners differ:
+ x.shape[0] A B decided by in A decided by in B
+ [9, inf] second first 3.00 ms against 4.00 ms (first) 4.00 ms against 1.00 ms (second)
+ B: the table does not keep what decided: the times of ranges are geometric means of \
+what was taken at the sizes in them
 """,
         )
 
@@ -498,6 +545,20 @@ class ExportWinnersTest(CommandTestCase):
             self.assertIn("no dispatch_on\n", text)
             self.assertEqual(arguments_of(text), {"winners": [0]})
             self.assertEqual(self.registered(text, [(5, 2), (80, 2)]), [1.0, 1.0])
+
+    def test_times_that_decided(self):
+        decided = decided_by(((0.5, 2.0), 0.1), ((4.0, 3.0), 0.0))
+        path = self.table("a.json", [entry(8)], [choice(decided=decided)])
+        text = self.output("export-winners", path)
+        for line in (
+            "[0, 8] first: 0.500 ms ±0.100 against 2.00 ms ±0.10 (second)",
+            "[9, inf] second: 3.00 ms against 4.00 ms (first)",
+        ):
+            self.assertIn(f"\n# {line}\n", text)
+        path = self.table("b.json", [entry(8)], [choice()])
+        text = self.output("export-winners", path)
+        self.assertIn("[0, 8] first: 1.00 ms ±0.10 against 2.00 ms ±0.10", text)
+        self.assertIn("\n# the table does not keep what decided: ", text)
 
     def test_several_choices(self):
         other = {"op": "other::op.default"}

@@ -16,7 +16,8 @@ from torch._inductor.range_dispatch.records import (
     SizeRecord,
 )
 from torch._inductor.range_dispatch.sizes import evaluate
-from torch._inductor.range_dispatch.tables import Choice
+from torch._inductor.range_dispatch.tables import Choice, Decided
+from torch._inductor.range_dispatch.timing import SHORTEST
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -115,4 +116,11 @@ def _choice(
         winners=tuple(None if row is None else row.number for row in rows),
         names=tuple(None if row is None else row.winner for row in rows),
         dropped=record.dropped,
+        decided=tuple(None if row is None else _decided(row) for row in rows),
     )
+
+
+def _decided(row: RangeRecord) -> Decided:
+    # As in the entries: no time is 0.
+    milliseconds = {n: max(ms, SHORTEST) for n, ms in row.milliseconds.items()}
+    return Decided(milliseconds, row.noise)

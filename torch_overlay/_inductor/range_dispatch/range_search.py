@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -251,10 +252,14 @@ class RangeSearch:
     def _choice(
         self, index: int, part: SizeRange, winner: TracedCandidate | None
     ) -> FoundChoice:
-        sizes = sorted(size for size in self._measured if size in part)
+        # The shares by which the search has chosen.
+        everywhere = sorted(self._measured)
+        shares = dict(zip(everywhere, log_shares(everywhere)))
+        sizes = [size for size in everywhere if size in part]
+        total = math.fsum(shares[size] for size in sizes)
         samples = [
-            Sample(self._measured[size].sample.values, share)
-            for size, share in zip(sizes, log_shares(sizes))
+            Sample(self._measured[size].sample.values, shares[size] / total)
+            for size in sizes
         ]
         measured = [
             Measured(sample, self._measured[size].timings)

@@ -53,7 +53,7 @@ def fusion_texts(record: DispatchRecord) -> list[str]:
 
 
 def record_table(record: DispatchRecord) -> TextTable:
-    """A row for each cell; times are means over the sizes that stand for it."""
+    """A row for each cell, with the times that decided."""
     names = [*dict.fromkeys(name for row in record.ranges for name in row.milliseconds)]
     rows = [
         (

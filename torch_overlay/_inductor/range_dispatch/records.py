@@ -43,7 +43,8 @@ class RangeRecord:
     """One cell: its winner, and the times that decided, if any were taken.
 
     ``number`` is the winner as registered with ``winners``. ``milliseconds`` and
-    ``noise`` sum up ``sizes``; a candidate within the noise of the fastest may win.
+    ``noise`` sum up ``sizes``, as ``choosing.combined`` says: it is they that decide. A
+    candidate within the noise of the fastest may win.
     """
 
     cell: Cell

@@ -6,8 +6,8 @@ import base64
 import html
 from typing import TYPE_CHECKING
 
+from torch._inductor.range_dispatch.cell_times import NOT_KEPT
 from torch._inductor.range_dispatch.report_data import (
-    geometric_mean,
     mean_loss,
     percent,
     range_text,
@@ -205,10 +205,15 @@ def _rows_table(call: CallReport) -> str:
         table = f"<details><summary>{title}</summary>{table}</details>"
     if not call.points:
         return table
+    decided = (
+        "Milliseconds are what decided: geometric means of what was taken at the sizes "
+        "timed, or arithmetic ones where it was given how often sizes come."
+        if call.keeps_decided
+        else f"{NOT_KEPT[0].upper()}{NOT_KEPT[1:]}."
+    )
     return (
-        f"{table}<p><small>Milliseconds are geometric means of what was taken at the "
-        "sizes timed; the loss is the winner's to the fastest at each of them, on the "
-        "average.</small></p>"
+        f"{table}<p><small>{_text(decided)} The loss is the winner's to the fastest at "
+        "each size that was timed, on the average.</small></p>"
     )
 
 
@@ -218,13 +223,9 @@ def _row_cells(call: CallReport, row: Row) -> list[str]:
     if row.winner is None:
         return [*start, _cell("cannot occur", "none"), *[_cell("")] * 5]
     points = call.points_in(row.cell)
-    everywhere = {
-        number: geometric_mean([p.milliseconds[number] for p in points])
-        for number in range(len(call.names))
-        if points and all(number in p.milliseconds for p in points)
-    }
-    winner = everywhere.pop(row.winner, None)
-    runner_up = min(everywhere, key=lambda n: everywhere[n], default=None)
+    others = dict(row.milliseconds)
+    winner = others.pop(row.winner, None)
+    runner_up = min(others, key=lambda n: others[n], default=None)
     loss = mean_loss(p.loss_of(p.dispatched) for p in points)
     return [
         *start,
@@ -235,7 +236,7 @@ def _row_cells(call: CallReport, row: Row) -> list[str]:
         _cell(
             "–"
             if runner_up is None
-            else f"{_milliseconds(everywhere[runner_up])} {call.names[runner_up]}"
+            else f"{_milliseconds(others[runner_up])} {call.names[runner_up]}"
         ),
         _cell(percent(loss), "number"),
     ]

@@ -22,7 +22,7 @@ from torch._inductor.range_dispatch.agreement import (
 from torch._inductor.range_dispatch.binding import BoundCall
 from torch._inductor.range_dispatch.candidates import Candidate, CandidatePool
 from torch._inductor.range_dispatch.cell_search import CellSearch, places_of
-from torch._inductor.range_dispatch.choosing import choose, combined
+from torch._inductor.range_dispatch.choosing import choose, combined, counts_calls
 from torch._inductor.range_dispatch.forcing import forced_among, forced_name
 from torch._inductor.range_dispatch.grid_search import neighbours, steps_between
 from torch._inductor.range_dispatch.range_search import RangeSearch
@@ -217,8 +217,11 @@ class _Selector:
             known = decided(matter, [task.index for task in tasks])
         if known is None:
             measured = self._measure(tasks, usable)
-            is_relative = self._registration.size_weights is None
-            timings = [_combined(one, is_relative) for one in measured]
+            weights = self._registration.size_weights
+            timings = [
+                _combined(one, counts_calls(weights, task.cell))
+                for one, task in zip(measured, tasks)
+            ]
             winners = self._winners(tasks, usable, measured, timings)
         else:
             measured = [[] for _ in tasks]
@@ -296,7 +299,7 @@ class _Selector:
                 winner,
                 self._number(one.interval, winner),
                 one.measured,
-                _combined(one.measured, True),
+                _combined(one.measured),
             )
             for one, winner in zip(found, winners)
             if winner is not None
@@ -541,9 +544,9 @@ class _Selector:
         return None
 
 
-def _combined(measured: Sequence[Measured], is_relative: bool) -> Timings:
+def _combined(measured: Sequence[Measured], is_total: bool = False) -> Timings:
     weighted = [(one.timings, one.sample.weight) for one in measured]
-    return combined(weighted, is_relative)
+    return combined(weighted, is_total)
 
 
 def _is_deterministic() -> bool:

@@ -77,13 +77,26 @@ class Entry:
 
 
 @dataclass(frozen=True)
+class Decided:
+    """What decided in one cell: milliseconds by candidate's name, and by how many each
+    may be off.
+
+    It stands for the times at all sizes in the cell, as ``choosing.combined`` says.
+    """
+
+    milliseconds: Mapping[str, float]
+    noise: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class Choice:
     """The winners of a call: one for each cell of the grid of split points.
 
     The last axis changes fastest. ``winners`` are as registered, -1 for the op itself,
     None for a cell that cannot occur, and ``names`` those of the candidates.
-    ``dropped`` says in words which candidates could not be used, where and why; tables
-    that were written before there was this have nothing.
+    ``dropped`` says in words which candidates could not be used, where and why, and
+    ``decided`` has for each cell that can occur what decided there; tables that were
+    written before there was this have nothing.
     """
 
     op: str
@@ -95,6 +108,7 @@ class Choice:
     winners: tuple[int | None, ...]
     names: tuple[str | None, ...]
     dropped: tuple[str, ...] = ()
+    decided: tuple[Decided | None, ...] = ()
 
     @property
     def key(self) -> str:
@@ -187,11 +201,28 @@ def _choice(raw: Any) -> Choice:
         winners=_list_of(raw["winners"], (int, type(None)), "winners"),
         names=_list_of(raw["names"], (str, type(None)), "names"),
         dropped=_list_of(raw.get("dropped", []), str, "dropped"),
+        decided=tuple(map(_decided, _checked(raw.get("decided", []), list, "decided"))),
     )
     cells = math.prod(len(points) + 1 for points in found.split_points)
     if not cells == len(found.winners) == len(found.names):
         raise ValueError(f"winners are {found.winners!r} for {cells} cells")
+    if found.decided and len(found.decided) != cells:
+        raise ValueError(f"decided has {len(found.decided)} for {cells} cells")
     return found
+
+
+def _decided(raw: Any) -> Decided | None:
+    if raw is None:
+        return None
+    milliseconds, noise = (
+        _checked(raw[name], dict, name) for name in ("milliseconds", "noise")
+    )
+    if milliseconds.keys() != noise.keys():
+        raise ValueError(f"noise is {noise!r} for {milliseconds!r}")
+    return Decided(
+        {name: _positive(ms, "milliseconds") for name, ms in milliseconds.items()},
+        {name: _noise(off) for name, off in noise.items()},
+    )
 
 
 def _of_call(raw: Any) -> dict[str, Any]:
@@ -212,13 +243,16 @@ def _candidate(raw: Any) -> CandidateTime:
     milliseconds = raw["milliseconds"]
     if milliseconds is not None:
         milliseconds = _positive(milliseconds, "milliseconds")
-    noise = raw["noise"]
     return CandidateTime(
         _checked(raw["name"], str, "name"),
         _checked(raw["digest"], str, "digest"),
         milliseconds,
-        0.0 if noise == 0 else _positive(noise, "noise"),
+        _noise(raw["noise"]),
     )
+
+
+def _noise(value: Any) -> float:
+    return 0.0 if value == 0 else _positive(value, "noise")
 
 
 def _checked(value: Any, kind: Any, name: str) -> Any:
