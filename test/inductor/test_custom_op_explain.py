@@ -5,6 +5,7 @@ Implementations add numbers of their own, so that a value tells which one ran.
 """
 
 import contextlib
+import html
 import io
 import itertools
 import json
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import types
 from unittest import mock
 
 import pytest
@@ -27,9 +29,11 @@ from torch._inductor.kernel import custom_op
 from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
 from torch._inductor.range_dispatch import (
     __main__ as command,
+    budget,
     explain,
     live_counting,
     live_counts,
+    range_search,
     reset_counts,
     save,
     save_counts,
@@ -45,6 +49,8 @@ from torch._inductor.range_dispatch.live_counting import (
 )
 from torch._inductor.range_dispatch.record_text import describe_record
 from torch._inductor.range_dispatch.records import record_dispatches
+from torch._inductor.range_dispatch.report_data import read_calls
+from torch._inductor.range_dispatch.report_page import page_of
 from torch._inductor.range_dispatch.suggesting import (
     compact,
     split_points_for,
@@ -524,9 +530,7 @@ class ReasonTest(DispatchTestCase):
         )
 
 
-class OneNumberTest(DispatchTestCase):
-    """What decides is what is shown: explained, recorded, logged and kept in tables."""
-
+class TunedTestCase(DispatchTestCase):
     def tuned(self, milliseconds, noise=0.0, sizes=(8,), **options):
         """What is explained, the table's text and the record of a tuning."""
         table_store.forget()
@@ -553,7 +557,13 @@ class OneNumberTest(DispatchTestCase):
             with contextlib.redirect_stdout(shown):
                 for name in ("show", "export-winners"):
                     self.assertEqual(command.main([name, path]), 0)
+            (call,) = read_calls(path)
+            self.page = html.unescape(page_of("title", [call], [[]]))
         return items, shown.getvalue(), records[0]
+
+
+class OneNumberTest(TunedTestCase):
+    """What decides is what is shown: explained, recorded, logged and kept in tables."""
 
     def test_geometric_mean(self):
         """At 2 and 64 k=0 takes 0.01 and 0.64 ms, and k=1 0.1 ms, which is less if
@@ -604,7 +614,7 @@ class OneNumberTest(DispatchTestCase):
         items, _, _ = self.tuned(
             lambda k, size: {0: size / 100, 1: 0.25, "fallback": 9.0}[k],
             noise=0.002,
-            sizes=(3, 60, 66, 500),
+            sizes=(4, 60, 66, 500),
         )
         self.assertEqual(
             [item.nearest for item in items],
@@ -643,6 +653,125 @@ class OneNumberTest(DispatchTestCase):
             (item,) = explain(compiled(), torch.zeros(3, 9))
         self.assertIsNone(item.nearest)
         self.assertNotIn("nearest", str(item))
+
+
+class UnmeasuredTest(TunedTestCase):
+    """What a search or a grid had no time for is shown to be a guess."""
+
+    def searched(self, seconds, fastest=lambda size: int(size > 10), **options):
+        """Timing a size of 2, 6, 20 and 64 takes a tenth of a second each."""
+        ticks = itertools.count(0.0, 0.1)
+        clock = types.SimpleNamespace(perf_counter=lambda: next(ticks))
+        with mock.patch.object(range_search, "time", clock):
+            return self.tuned(
+                lambda k, size: 0.001 if k == fastest(size) else 0.002,
+                split_points="auto",
+                dispatch_on={**COLUMNS, "max": 64},
+                sizes_per_range=3,
+                tuning_seconds=seconds,
+                sizes=(4, 40),
+                **options,
+            )
+
+    def check_shown(self, text, items, shown, record):
+        self.assertEqual([item.unmeasured for item in items], [(text,)] * len(items))
+        for item in items:
+            self.assertIn(f"\n     {text}", str(item))
+        self.assertIn(f"\n  {text}\n", shown)
+        self.assertIn(f"\n# {text}\n", shown)
+        self.assertIn(f"\n  {text}\n", describe_record(record))
+        self.assertIn(f"<li>{text}</li>", self.page)
+
+    def test_a_split_that_was_not_bracketed(self):
+        found = self.searched(seconds=0.45)
+        (split, end) = (row.size_range.end for row in found[2].ranges)
+        self.assertTrue(6 <= split < 20 and end is None, split)
+        text = f"split {split}: not measured, somewhere between 6 and 20"
+        self.check_shown(text, *found)
+
+    def test_a_split_that_was(self):
+        items, shown, record = self.searched(seconds=60.0)
+        self.assertEqual([row.size_range.end for row in record.ranges], [10, None])
+        self.assertEqual([row.guess for row in record.ranges], [None, None])
+        for text in (*map(str, items), shown, describe_record(record), self.page):
+            self.assertNotIn("not measured", text)
+            self.assertNotIn("not timed", text)
+
+    def test_sizes_beyond_the_largest_that_was_timed(self):
+        found = self.searched(seconds=0.35, fastest=lambda size: 0)
+        self.check_shown("sizes above 20: not timed", *found)
+
+    def test_a_search_that_had_no_time_at_all(self):
+        clock = types.SimpleNamespace(perf_counter=lambda: 0.0)
+        refuse = mock.patch.object(budget.Budget, "allows", lambda *_: False)
+        with refuse, mock.patch.object(range_search, "time", clock):
+            items, shown, record = self.tuned(
+                None, split_points="auto", dispatch_on=COLUMNS, sizes_per_range=3
+            )
+        reason = "not timed: the op itself is taken"
+        self.assertEqual(items[0].reason, reason)
+        self.assertEqual([row.untimed for row in record.ranges], [reason])
+        self.assertIn(f"\n  {reason} (1 of 1 ranges)\n", shown)
+        self.assertIn(f"\n# [0, inf] fallback: {reason}\n", shown)
+        self.assertIn(f"<li>{reason} (1 of 1 ranges)</li>", self.page)
+
+    def test_a_graph_from_a_cache_and_a_stored_search(self):
+        def run():
+            torch._dynamo.reset()
+            counters.clear()
+            return explain(compiled(), torch.zeros(3, 40))
+
+        ticks = itertools.count(0.0, 0.1)
+        clock = types.SimpleNamespace(perf_counter=lambda: next(ticks))
+        with (
+            config.patch(fx_graph_cache=True),
+            mock.patch.object(range_search, "time", clock),
+            planted(lambda k, size: 0.001 if k == int(size > 10) else 0.002),
+            custom_op_autotuning(
+                add,
+                configs=CONFIGS[:2],
+                dispatch_on={**COLUMNS, "max": 64},
+                split_points="auto",
+                tuning_seconds=0.45,
+            ),
+        ):
+            before = run()
+            self.assertEqual(run(), before)
+            self.assertEqual(counters["inductor"]["fxgraph_cache_hit"], 1)
+            with config.patch(fx_graph_cache=False):
+                self.assertEqual(run(), before)
+                self.assertEqual(counters["inductor"]["fxgraph_cache_hit"], 0)
+        (item,) = before
+        self.assertRegex(item.unmeasured[0], r"^split \d+: not measured, somewhere ")
+        self.assertRegex(item.nearest, r"^nearest size timed: 64: 0\.00100 ms against ")
+
+    def test_cells_that_were_not_timed(self):
+        first = iter([True] * 4)
+        powers = [2**n for n in range(1, 6)]
+        reason = "not timed: the winner of the nearest ranges that were"
+        with mock.patch.object(budget.Budget, "allows", lambda *_: next(first, False)):
+            items, shown, record = self.tuned(
+                lambda k, size: 0.001 if k == int(size > 10) else 0.002,
+                dispatch_on=[COLUMNS, ROWS],
+                split_points=[powers, powers],
+                sizes_per_range=1,
+            )
+        untimed = [row for row in record.ranges if not row.sizes]
+        self.assertEqual(len(untimed), len(record.ranges) - 4)
+        self.assertEqual({row.untimed for row in untimed}, {reason})
+        total = 36  # with those that cannot occur
+        text = f"{reason} ({len(untimed)} of {total} ranges)"
+        self.assertIn(f"\n  {text}\n", shown)
+        self.assertIn(f"<li>{text}</li>", self.page)
+        self.assertEqual(self.page.count(">not timed<"), len(untimed))
+        self.assertEqual(shown.count(f": {reason}\n"), len(untimed))
+        row = untimed[0]
+        for text in (shown, describe_record(record)):
+            self.assertRegex(
+                text,
+                re.escape(str(row.cell.ranges[0]))
+                + r" +\[.*\] +plus\(k=\d\) .*not timed +not timed +not timed",
+            )
 
 
 class PredicateTextTest(TestCase):

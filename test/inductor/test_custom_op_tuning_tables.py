@@ -112,7 +112,9 @@ class TableFileTest(TableTestCase):
     def test_what_decided_round_trips(self):
         """A table without it, as they were written before, can be read as well."""
         one = Decided({"first": 1.0, "second": 2.5}, {"first": 0.0, "second": 0.25})
-        kept = dataclasses.replace(choice(1), decided=(one, one, None, one, one, one))
+        none = Decided({}, {}, "not timed: for a reason", (4, None))
+        two = dataclasses.replace(one, guess=(4, 2048))
+        kept = dataclasses.replace(choice(1), decided=(one, two, None, none, one, one))
         merge_into_file(self.path, TuningTable.of([], [kept, choice(2)]))
         self.assertEqual(read_table(self.path), TuningTable.of([], [kept, choice(2)]))
         with open(self.path, encoding="utf-8") as file:
@@ -196,6 +198,10 @@ class TableFileTest(TableTestCase):
             (with_decided(milliseconds={"first": 0}), "milliseconds is 0"),
             (with_decided(milliseconds={"other": 1.0}), "noise is {'first': 0.1} for"),
             (with_decided(noise={"first": -1.0}), "noise is -1.0"),
+            (with_decided(untimed=3), "untimed is 3"),
+            (with_decided(guess=[4]), r"choices\[0\].*unpack"),
+            (with_decided(guess=[None, 8]), "guess is None"),
+            (with_decided(guess=[4, "8"]), "guess is '8'"),
             (with_choice(environment=[]), r"environment is \[\]"),
         ):
             text = json.dumps({**content, **changes})

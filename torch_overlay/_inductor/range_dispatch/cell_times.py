@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from torch._inductor.range_dispatch.choosing import combined
+from torch._inductor.range_dispatch.guesses import guess_texts, untimed_texts
 from torch._inductor.range_dispatch.table_calls import cells_of
 from torch._inductor.range_dispatch.tables import Decided
 from torch._inductor.range_dispatch.text_tables import against_text
@@ -57,11 +58,25 @@ def _mean(cell: Cell, entries: Iterable[Entry]) -> Decided | None:
 
 
 def times_text(decided: Decided | None, winner: str | None) -> str:
-    """``0.0800 ms ±0.0020 against 0.110 ms ±0.003 (other)``, fastest first; empty if
-    nothing is known."""
-    if decided is None or not decided.milliseconds:
+    """``0.0800 ms ±0.0020 against 0.110 ms ±0.003 (other)``, fastest first; why there
+    are no times, if a range was not timed, or nothing."""
+    if decided is None:
         return ""
+    if not decided.milliseconds:
+        return decided.untimed
     return against_text(decided.milliseconds, decided.noise, winner)
+
+
+def unmeasured_texts(choice: Choice, decided: Sequence[Decided | None]) -> list[str]:
+    """Which splits are guesses, and how many ranges were not timed."""
+    untimed = [one.untimed if one else "" for one in decided]
+    return [*guessed_splits(choice, decided), *untimed_texts(untimed)]
+
+
+def guessed_splits(choice: Choice, decided: Sequence[Decided | None]) -> list[str]:
+    """Which splits are guesses."""
+    guesses = [None if one is None else one.guess for one in decided]
+    return guess_texts(cells_of(choice), guesses)
 
 
 def candidate_names(

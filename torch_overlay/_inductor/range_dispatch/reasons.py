@@ -60,8 +60,10 @@ def _reason(
             return f"in place of the winner that was given; dropped: {_list(dropped)}"
         return "given by winners="
     if not choice.timings:
-        if is_timed and len(choice.task.axes) > 1 and not choice.measured:
+        if choice.is_untimed and is_timed and len(choice.task.axes) > 1:
             return "not timed: the winner of the nearest ranges that were"
+        if choice.is_untimed:
+            return "not timed: the op itself is taken"
         return _untimed_reason(registration, choice, dropped)
     winner, timings = choice.winner.candidate, choice.timings
     times = _times(choice, winner)

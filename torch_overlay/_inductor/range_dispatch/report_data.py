@@ -6,7 +6,11 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
-from torch._inductor.range_dispatch.cell_times import candidate_names, decided_of
+from torch._inductor.range_dispatch.cell_times import (
+    candidate_names,
+    decided_of,
+    unmeasured_texts,
+)
 from torch._inductor.range_dispatch.choosing import combined
 from torch._inductor.range_dispatch.decisions import (
     Branch,
@@ -70,13 +74,15 @@ class Row:
 
     ``winner`` is a candidate's number and ``registered`` the entry of ``winners=``.
     Both are None where the cell cannot occur. ``milliseconds`` are by candidate's
-    number, none where nothing was timed.
+    number, none where nothing was timed; if none of several candidates was,
+    ``untimed`` says why.
     """
 
     cell: Cell
     winner: int | None
     registered: int | None
     milliseconds: Mapping[int, float] = field(default_factory=dict)
+    untimed: str = ""
 
 
 @dataclass(frozen=True)
@@ -97,7 +103,8 @@ class CallReport:
     choice was kept. The leaves of ``tree`` are indices of ``branches``, of which each
     has the number of a candidate as its winner. ``dropped`` are candidates that could
     not be used, for which ranges and why. Unless ``keeps_decided`` what decided in
-    the rows was not kept, and is taken from the points inside.
+    the rows was not kept, and is taken from the points inside. ``unmeasured`` tells in
+    words which splits are guesses, and how many rows were not timed.
     """
 
     op: str
@@ -113,6 +120,7 @@ class CallReport:
     tree: DecisionTree | None
     dropped: tuple[str, ...] = ()
     keeps_decided: bool = True
+    unmeasured: tuple[str, ...] = ()
 
     @property
     def winners(self) -> tuple[int, ...]:
@@ -240,6 +248,7 @@ def _report(entries: Sequence[Entry], choice: Choice | None) -> CallReport:
             None if name is None else by_name[name],
             registered,
             {by_name[n]: ms for n, ms in (one.milliseconds if one else {}).items()},
+            one.untimed if one else "",
         )
         for cell, name, registered, one in zip(
             cells,
@@ -264,6 +273,7 @@ def _report(entries: Sequence[Entry], choice: Choice | None) -> CallReport:
         tree=plan_decisions(branches) if branches else None,
         dropped=() if choice is None else choice.dropped,
         keeps_decided=is_kept,
+        unmeasured=tuple(unmeasured_texts(choice, decided)) if choice else (),
     )
 
 

@@ -7,6 +7,7 @@ import html
 from typing import TYPE_CHECKING
 
 from torch._inductor.range_dispatch.cell_times import NOT_KEPT
+from torch._inductor.range_dispatch.guesses import NOT_TIMED
 from torch._inductor.range_dispatch.report_data import (
     mean_loss,
     percent,
@@ -203,6 +204,9 @@ def _rows_table(call: CallReport) -> str:
     if len(call.rows) > _ROWS_SHOWN:
         title = f"all {len(call.rows)} {'ranges' if len(call.axes) == 1 else 'cells'}"
         table = f"<details><summary>{title}</summary>{table}</details>"
+    items = "".join(f"<li>{_text(text)}</li>" for text in call.unmeasured)
+    if items:
+        table = f"{table}<ul>{items}</ul>"
     if not call.points:
         return table
     decided = (
@@ -232,7 +236,7 @@ def _row_cells(call: CallReport, row: Row) -> list[str]:
         _cell(call.names[row.winner]),
         _cell(row.registered, "number"),
         _cell(len(points), "number"),
-        _cell("–" if winner is None else _milliseconds(winner), "number"),
+        _winner_cell(winner, row),
         _cell(
             "–"
             if runner_up is None
@@ -240,6 +244,13 @@ def _row_cells(call: CallReport, row: Row) -> list[str]:
         ),
         _cell(percent(loss), "number"),
     ]
+
+
+def _winner_cell(milliseconds: float | None, row: Row) -> str:
+    """What the winner of a row took."""
+    if milliseconds is not None:
+        return _cell(_milliseconds(milliseconds), "number")
+    return _cell(NOT_TIMED, "none number") if row.untimed else _cell("–", "number")
 
 
 def _ran(call: CallReport, counts: Sequence[LiveCount]) -> dict[str, int]:

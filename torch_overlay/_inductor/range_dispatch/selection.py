@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from torch._inductor.range_dispatch.axes import Axis
     from torch._inductor.range_dispatch.dispatch_on import SearchedSizes
     from torch._inductor.range_dispatch.fused_call import FusedCall
+    from torch._inductor.range_dispatch.guesses import Guess
 
     from torch._inductor.range_dispatch.timing import Timings
     from torch._inductor.range_dispatch.trace.tracing import TracedCandidate
@@ -65,7 +66,9 @@ class RangeChoice:
     """The winner of a range, and what was measured to find it.
 
     ``number`` is the winner as registered. ``timings`` is what decided: the times at
-    all sizes in one.
+    all sizes in one. ``is_untimed`` tells that several candidates competed and none was
+    timed, and ``guess`` between which measured sizes the last one of the range lies, if
+    that is not known any better (see ``FoundRange``).
     """
 
     task: RangeTask
@@ -73,6 +76,8 @@ class RangeChoice:
     number: int
     measured: Sequence[Measured] = ()
     timings: Timings = field(default_factory=dict)
+    is_untimed: bool = False
+    guess: Guess | None = None
 
 
 @dataclass(frozen=True)
@@ -241,7 +246,8 @@ class _Selector:
             if traced is None:
                 return None
             number = self._number(task, traced)
-            choices.append(RangeChoice(task, traced, number, seen, times))
+            is_untimed = known is None and len(able) > 1 and not seen
+            choices.append(RangeChoice(task, traced, number, seen, times, is_untimed))
         if matter is None:
             return choices
         found = {choice.task.index: choice.number for choice in choices}
@@ -300,6 +306,8 @@ class _Selector:
                 self._number(one.interval, winner),
                 one.measured,
                 _combined(one.measured),
+                one.is_untimed,
+                one.guess,
             )
             for one, winner in zip(found, winners)
             if winner is not None
@@ -421,7 +429,7 @@ class _Selector:
             traced = self._variants.graph_for(candidate, task)
         if traced is None:
             raise self._cannot_agree(candidate or number, task)
-        return RangeChoice(task, traced, number, found.measured, found.timings)
+        return dataclasses.replace(found, winner=traced, number=number)
 
     def _usable(self, task: RangeTask) -> list[TracedCandidate]:
         """The traced candidates that compete for a range; one if it is given."""

@@ -8,7 +8,9 @@ from torch._inductor.range_dispatch.cell_times import (
     candidate_names,
     decided_of,
     NOT_KEPT,
+    unmeasured_texts,
 )
+from torch._inductor.range_dispatch.guesses import NOT_TIMED
 from torch._inductor.range_dispatch.record_text import axis_columns, cell_texts
 from torch._inductor.range_dispatch.table_calls import (
     calls_of,
@@ -57,6 +59,7 @@ def _choice_parts(choice: Choice, entries: Sequence[Entry]) -> list[Part]:
     decided, is_kept = decided_of(choice, entries)
     names = candidate_names(decided, entries)
     parts: list[Part] = [_choice_table(choice, decided, names)]
+    parts += [f"  {text}" for text in unmeasured_texts(choice, decided)]
     if not is_kept and any(decided):
         parts.append(f"  {NOT_KEPT}")
     return parts
@@ -85,6 +88,8 @@ def _choice_table(
 
 def _time_texts(decided: Decided | None, names: Sequence[str]) -> list[str]:
     """Nothing for a candidate that did not compete in a cell, or failed there."""
+    if decided and decided.untimed:
+        return [NOT_TIMED] * len(names)
     return [
         milliseconds_text(decided.milliseconds[name], decided.noise[name])
         if decided and name in decided.milliseconds

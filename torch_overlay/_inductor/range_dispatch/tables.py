@@ -20,6 +20,8 @@ from torch.utils._filelock import FileLock
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from torch._inductor.range_dispatch.guesses import Guess
+
 
 class TableError(ValueError):
     """A file is no tuning table that can be used; the message names it and says why."""
@@ -82,10 +84,15 @@ class Decided:
     may be off.
 
     It stands for the times at all sizes in the cell, as ``choosing.combined`` says.
+    ``untimed`` says why none of several candidates was timed, empty if any was.
+    ``guess`` has the measured sizes between which the last one of the only axis's
+    range lies, if it is not known any better, or above which none was measured.
     """
 
     milliseconds: Mapping[str, float]
     noise: Mapping[str, float]
+    untimed: str = ""
+    guess: Guess | None = None
 
 
 @dataclass(frozen=True)
@@ -222,7 +229,16 @@ def _decided(raw: Any) -> Decided | None:
     return Decided(
         {name: _positive(ms, "milliseconds") for name, ms in milliseconds.items()},
         {name: _noise(off) for name, off in noise.items()},
+        _checked(raw.get("untimed", ""), str, "untimed"),
+        _guess(raw.get("guess")),
     )
+
+
+def _guess(raw: Any) -> Guess | None:
+    if raw is None:
+        return None
+    low, high = _list_of(raw, (int, type(None)), "guess")
+    return _checked(low, int, "guess"), high
 
 
 def _of_call(raw: Any) -> dict[str, Any]:
