@@ -224,6 +224,9 @@ class RangeSearch:
 
     def _timings(self, contest: Contest, size: int) -> Timings | None:
         """Stored times or new ones, the better of both if it is measured again."""
+        resumed = self._bench.resumed(contest)
+        if resumed is not None:
+            return resumed
         before = self._measured.get(size)
         if before is None or self._replayed is not None:
             stored = self._bench.stored(contest)

@@ -18,7 +18,7 @@ from torch._inductor.range_dispatch.documents import DocumentKind
 from torch.utils._filelock import FileLock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from torch._inductor.range_dispatch.guesses import Guess
 
@@ -72,10 +72,20 @@ class Entry:
     def key(self) -> str:
         """The same for entries that measured the same."""
         digests = [one.digest for one in self.candidates]
-        return json.dumps(
-            [self.op, self.schema, self.operands, digests, self.environment],
-            sort_keys=True,
-        )
+        return entry_key(self.op, self.schema, self.operands, digests, self.environment)
+
+
+def entry_key(
+    op: str,
+    schema: str,
+    operands: str,
+    digests: Sequence[str],
+    environment: Mapping[str, str],
+) -> str:
+    """The key of the entry for an op's candidates, which digests tell apart."""
+    return json.dumps(
+        [op, schema, operands, [*digests], dict(environment)], sort_keys=True
+    )
 
 
 @dataclass(frozen=True)
