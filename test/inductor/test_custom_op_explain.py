@@ -5,8 +5,11 @@ Implementations add numbers of their own, so that a value tells which one ran.
 """
 
 import contextlib
+import html
+import io
 import itertools
 import json
+import math
 import os
 import re
 import subprocess
@@ -25,13 +28,17 @@ from torch._inductor import config
 from torch._inductor.kernel import custom_op
 from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
 from torch._inductor.range_dispatch import (
+    __main__ as command,
     budget,
     explain,
     live_counting,
     live_counts,
+    range_search,
     reset_counts,
+    save,
     save_counts,
     suggest,
+    table_store,
     timing,
 )
 from torch._inductor.range_dispatch.explaining import predicate_text
@@ -40,6 +47,10 @@ from torch._inductor.range_dispatch.live_counting import (
     LiveCount,
     read_counts,
 )
+from torch._inductor.range_dispatch.record_text import describe_record
+from torch._inductor.range_dispatch.records import record_dispatches
+from torch._inductor.range_dispatch.report_data import read_calls
+from torch._inductor.range_dispatch.report_page import page_of
 from torch._inductor.range_dispatch.suggesting import (
     compact,
     split_points_for,
@@ -440,8 +451,8 @@ class ReasonTest(DispatchTestCase):
                 sizes_per_range=3,
             ),
             [
-                "fastest of 3 at sizes 2, 4, 8: 0.045 ms against 1.27 ms (plus(k=0)), "
-                "2.53 ms (fallback)",
+                "fastest of 3 at sizes 2, 4, 8: 0.04 ms against 1 ms (plus(k=0)), "
+                "2 ms (fallback)",
                 "fastest of 3 at size 1000: 1 ms against 2 ms (fallback), "
                 "10 ms (plus(k=1))",
             ],
@@ -521,6 +532,250 @@ class ReasonTest(DispatchTestCase):
         self.assertRegex(
             reason, r"fastest of 3 at \d+ sizes from 2 to 64: 1 ms against"
         )
+
+
+class TunedTestCase(DispatchTestCase):
+    def tuned(self, milliseconds, noise=0.0, sizes=(8,), **options):
+        """What is explained, the table's text and the record of a tuning."""
+        table_store.forget()
+        self.addCleanup(table_store.forget)
+        options = {
+            "split_points": [64],
+            "dispatch_on": {**COLUMNS, "range_upper_bound": 1000},
+            "sizes_per_range": 2,
+            **options,
+        }
+        torch._dynamo.reset()
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            fresh_cache(),
+            planted(milliseconds, noise),
+            record_dispatches() as records,
+            custom_op_autotuning(add, configs=CONFIGS[:2], **options),
+        ):
+            f = compiled()
+            items = [explain(f, torch.zeros(3, size))[0] for size in sizes]
+            path = os.path.join(folder, "table.json")
+            save(path)
+            shown = io.StringIO()
+            with contextlib.redirect_stdout(shown):
+                for name in ("show", "export-winners"):
+                    self.assertEqual(command.main([name, path]), 0)
+            (call,) = read_calls(path)
+            self.page = html.unescape(page_of("title", [call], [[]]))
+        return items, shown.getvalue(), records[0]
+
+
+class OneNumberTest(TunedTestCase):
+    """What decides is what is shown: explained, recorded, logged and kept in tables."""
+
+    def test_geometric_mean(self):
+        """At 2 and 64 k=0 takes 0.01 and 0.64 ms, and k=1 0.1 ms, which is less if
+        added up, but more to a geometric mean: 0.08 ms."""
+        (item,), shown, record = self.tuned(
+            lambda k, size: {0: size / 100, 1: 0.1, "fallback": 9.0}[k]
+            if k != 0 or size > 2
+            else 0.01,
+            noise=0.001,
+        )
+        first = record.ranges[0]
+        self.assertEqual(first.winner, "plus(k=0)")
+        self.assertAlmostEqual(first.milliseconds["plus(k=0)"], 0.08)
+        # Both are off by a part of their times: 10 % and 0.16 %, each to the half.
+        due = 0.08 * math.hypot(0.05, 0.001 / 0.64 / 2)
+        self.assertAlmostEqual(first.noise["plus(k=0)"], due)
+        self.assertIn("0.08 ms against 0.1 ms (plus(k=1))", item.reason)
+        self.assertRegex(shown, r"\[0, 64\] +plus\(k=0\) +0 +0\.08000 ±0\.00400 ")
+        self.assertIn(
+            "# [0, 64] plus(k=0): 0.0800 ms ±0.0040 against 0.100 ms ±0.001 (plus",
+            shown,
+        )
+        self.assertRegex(str(describe_record(record)), r"\[0, 64\].* 0\.08000 ±")
+
+    def test_total_of_all_calls(self):
+        """By ``size_weights`` k=1 is the faster one, by means that are shown."""
+        (item,), shown, record = self.tuned(
+            lambda k, size: {0: size / 100, 1: 0.25, "fallback": 9.0}[k],
+            size_weights={1: 0, 2: 3, 64: 1},
+            dispatch_on=COLUMNS,
+        )
+        first = record.ranges[0]
+        self.assertAlmostEqual(first.milliseconds["plus(k=0)"], (3 * 0.02 + 0.64) / 4)
+        self.assertEqual(first.winner, "plus(k=0)")
+        self.assertIn("0.175 ms against 0.25 ms", item.reason)
+        self.assertIn("# [0, 64] plus(k=0): 0.175 ms against 0.250 ms", shown)
+
+    def test_a_range_of_no_call_is_decided_as_without_weights(self):
+        (_,), _, record = self.tuned(
+            lambda k, size: {0: size / 100, 1: 0.25, "fallback": 9.0}[k],
+            size_weights={1000: 1},
+        )
+        self.assertAlmostEqual(
+            record.ranges[0].milliseconds["plus(k=0)"], math.sqrt(0.02 * 0.64)
+        )
+
+    def test_nearest_size(self):
+        items, _, _ = self.tuned(
+            lambda k, size: {0: size / 100, 1: 0.25, "fallback": 9.0}[k],
+            noise=0.002,
+            sizes=(4, 60, 66, 500),
+        )
+        self.assertEqual(
+            [item.nearest for item in items],
+            [
+                "nearest size timed: 2: 0.0200 ms ±0.0020 against "
+                "0.250 ms ±0.002 (plus(k=1)), 9.00 ms ±0.00 (fallback)",
+                "nearest size timed: 64: 0.640 ms ±0.002 against "
+                "0.250 ms ±0.002 (plus(k=1)), 9.00 ms ±0.00 (fallback)",
+                # The one winner's of another range, which is nearer than its own.
+                "nearest size timed: 64, in [0, 64]: 0.250 ms ±0.002 against "
+                "0.640 ms ±0.002 (plus(k=0)), 9.00 ms ±0.00 (fallback)",
+                "nearest size timed: 1000: 0.250 ms ±0.002 against "
+                "9.00 ms ±0.00 (fallback), 10.0 ms ±0.0 (plus(k=0))",
+            ],
+        )
+        lines = str(items[0]).splitlines()
+        self.assertEqual(lines[-1].strip(), items[0].nearest)
+        self.assertEqual(lines[-2].strip(), items[0].reason)
+
+    def test_nearest_sizes_of_two_axes(self):
+        (item,), _, _ = self.tuned(
+            lambda k, size: {0: size / 100, 1: 0.25, "fallback": 9.0}[k],
+            dispatch_on=[COLUMNS, {**ROWS, "range_upper_bound": 32}],
+            split_points=[[64], [4]],
+            sizes_per_range=1,
+            sizes=(60,),
+        )
+        self.assertEqual(str(item.cell), "[0, 64] x [0, 4]")
+        self.assertRegex(
+            item.nearest,
+            r"^nearest size timed: \(64, 4\): 0\.250 ms against 0\.640 ",
+        )
+
+    def test_nothing_timed_is_near(self):
+        with registered([0, 1, 2]):
+            (item,) = explain(compiled(), torch.zeros(3, 9))
+        self.assertIsNone(item.nearest)
+        self.assertNotIn("nearest", str(item))
+
+
+class UnmeasuredTest(TunedTestCase):
+    """What a search or a grid had no time for is shown to be a guess."""
+
+    def searched(self, seconds, fastest=lambda size: int(size > 10), **options):
+        """Timing a size of 2, 6, 20 and 64 takes a tenth of a second each."""
+        ticks = itertools.count(0.0, 0.1)
+        clock = types.SimpleNamespace(perf_counter=lambda: next(ticks))
+        with mock.patch.object(range_search, "time", clock):
+            return self.tuned(
+                lambda k, size: 0.001 if k == fastest(size) else 0.002,
+                split_points="auto",
+                dispatch_on={**COLUMNS, "max": 64},
+                sizes_per_range=3,
+                tuning_seconds=seconds,
+                sizes=(4, 40),
+                **options,
+            )
+
+    def check_shown(self, text, items, shown, record):
+        self.assertEqual([item.unmeasured for item in items], [(text,)] * len(items))
+        for item in items:
+            self.assertIn(f"\n     {text}", str(item))
+        self.assertIn(f"\n  {text}\n", shown)
+        self.assertIn(f"\n# {text}\n", shown)
+        self.assertIn(f"\n  {text}\n", describe_record(record))
+        self.assertIn(f"<li>{text}</li>", self.page)
+
+    def test_a_split_that_was_not_bracketed(self):
+        found = self.searched(seconds=0.45)
+        (split, end) = (row.size_range.end for row in found[2].ranges)
+        self.assertTrue(6 <= split < 20 and end is None, split)
+        text = f"split {split}: not measured, somewhere between 6 and 20"
+        self.check_shown(text, *found)
+
+    def test_a_split_that_was(self):
+        items, shown, record = self.searched(seconds=60.0)
+        self.assertEqual([row.size_range.end for row in record.ranges], [10, None])
+        self.assertEqual([row.guess for row in record.ranges], [None, None])
+        for text in (*map(str, items), shown, describe_record(record), self.page):
+            self.assertNotIn("not measured", text)
+            self.assertNotIn("not timed", text)
+
+    def test_sizes_beyond_the_largest_that_was_timed(self):
+        found = self.searched(seconds=0.35, fastest=lambda size: 0)
+        self.check_shown("sizes above 20: not timed", *found)
+
+    def test_a_search_that_had_no_time_at_all(self):
+        clock = types.SimpleNamespace(perf_counter=lambda: 0.0)
+        refuse = mock.patch.object(budget.Budget, "allows", lambda *_: False)
+        with refuse, mock.patch.object(range_search, "time", clock):
+            items, shown, record = self.tuned(
+                None, split_points="auto", dispatch_on=COLUMNS, sizes_per_range=3
+            )
+        reason = "not timed: the op itself is taken"
+        self.assertEqual(items[0].reason, reason)
+        self.assertEqual([row.untimed for row in record.ranges], [reason])
+        self.assertIn(f"\n  {reason} (1 of 1 ranges)\n", shown)
+        self.assertIn(f"\n# [0, inf] fallback: {reason}\n", shown)
+        self.assertIn(f"<li>{reason} (1 of 1 ranges)</li>", self.page)
+
+    def test_a_graph_from_a_cache_and_a_stored_search(self):
+        def run():
+            torch._dynamo.reset()
+            counters.clear()
+            return explain(compiled(), torch.zeros(3, 40))
+
+        ticks = itertools.count(0.0, 0.1)
+        clock = types.SimpleNamespace(perf_counter=lambda: next(ticks))
+        with (
+            config.patch(fx_graph_cache=True),
+            mock.patch.object(range_search, "time", clock),
+            planted(lambda k, size: 0.001 if k == int(size > 10) else 0.002),
+            custom_op_autotuning(
+                add,
+                configs=CONFIGS[:2],
+                dispatch_on={**COLUMNS, "max": 64},
+                split_points="auto",
+                tuning_seconds=0.45,
+            ),
+        ):
+            before = run()
+            self.assertEqual(run(), before)
+            self.assertEqual(counters["inductor"]["fxgraph_cache_hit"], 1)
+            with config.patch(fx_graph_cache=False):
+                self.assertEqual(run(), before)
+                self.assertEqual(counters["inductor"]["fxgraph_cache_hit"], 0)
+        (item,) = before
+        self.assertRegex(item.unmeasured[0], r"^split \d+: not measured, somewhere ")
+        self.assertRegex(item.nearest, r"^nearest size timed: 64: 0\.00100 ms against ")
+
+    def test_cells_that_were_not_timed(self):
+        first = iter([True] * 4)
+        powers = [2**n for n in range(1, 6)]
+        reason = "not timed: the winner of the nearest ranges that were"
+        with mock.patch.object(budget.Budget, "allows", lambda *_: next(first, False)):
+            items, shown, record = self.tuned(
+                lambda k, size: 0.001 if k == int(size > 10) else 0.002,
+                dispatch_on=[COLUMNS, ROWS],
+                split_points=[powers, powers],
+                sizes_per_range=1,
+            )
+        untimed = [row for row in record.ranges if not row.sizes]
+        self.assertEqual(len(untimed), len(record.ranges) - 4)
+        self.assertEqual({row.untimed for row in untimed}, {reason})
+        total = 36  # with those that cannot occur
+        text = f"{reason} ({len(untimed)} of {total} ranges)"
+        self.assertIn(f"\n  {text}\n", shown)
+        self.assertIn(f"<li>{text}</li>", self.page)
+        self.assertEqual(self.page.count(">not timed<"), len(untimed))
+        self.assertEqual(shown.count(f": {reason}\n"), len(untimed))
+        row = untimed[0]
+        for text in (shown, describe_record(record)):
+            self.assertRegex(
+                text,
+                re.escape(str(row.cell.ranges[0]))
+                + r" +\[.*\] +plus\(k=\d\) .*not timed +not timed +not timed",
+            )
 
 
 class PredicateTextTest(TestCase):

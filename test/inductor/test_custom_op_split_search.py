@@ -8,6 +8,7 @@ import itertools
 import math
 import random
 import statistics
+import types
 from unittest import mock
 
 from _fresh_test_case import FreshTestCase
@@ -164,6 +165,65 @@ class SplitSearchTest(TestCase):
         if budget > 8:
             self.assertEqual(option_at(found, 65536), "large")
         self.assertEqual(PlantedSearch(CURVES, 1, 65536, budget=0).run(), [])
+
+    @parametrize("noise", (0.0, 0.02))
+    def test_splits_that_are_no_guesses(self, noise):
+        found = PlantedSearch(CURVES, 1, 65536, noise).run()
+        self.assertEqual([r.guess for r in found], [None] * 3)
+        # All there is between has been measured.
+        found = PlantedSearch(CURVES, 96, 65536, step=96).run()
+        self.assertEqual([r.guess for r in found], [None] * 3)
+
+    def test_splits_that_are_guesses(self):
+        grid = geometric_grid(1, 65536)
+        for budget, guesses in (
+            (len(grid) - 3, [(256, 1024), (1024, None)]),
+            (len(grid), [(256, 1024), (16384, 65536), None]),
+            # The wider gap, on a log scale the first of two, is halved.
+            (len(grid) + 1, [(256, 512), (16384, 65536), None]),
+        ):
+            found = PlantedSearch(CURVES, 1, 65536, budget=budget).run()
+            self.assertEqual([r.guess for r in found], guesses)
+            for one in found:
+                if one.last is not None:
+                    low, high = one.guess
+                    self.assertTrue(low <= one.last < high)
+
+    def test_no_guess_where_options_are_equal_on_both_sides(self):
+        """They differ by no more than noise, so that the split may be anywhere."""
+
+        class Noisy(PlantedSearch):
+            def _time(self, milliseconds):
+                return Timing(milliseconds, 0.2)
+
+        curves = {"a": line(1.0, 0.01), "b": line(1.3, 0.009)}
+        search = Noisy(curves, 1, 4096, budget=len(geometric_grid(1, 4096)))
+        found = search.run()
+        self.assertGreater(len(search.refused), 0)
+        for one, after in itertools.pairwise(found):
+            self.assertIsNone(one.guess, (one, after))
+
+    def test_guesses_of_options_that_serve_some_sizes_only(self):
+        """Where one begins to serve is known; one that ends may be slower before."""
+
+        class Partial(PlantedSearch):
+            def _planted(self, size):
+                times = super()._planted(size)
+                if times:
+                    del times["only below 64" if size >= 64 else "only from 64"]
+                return times
+
+        curves = {
+            "only below 64": line(1.0, 0.0),
+            "only from 64": line(1.0, 0.0),
+            "all": line(2.0, 0.0),
+        }
+        budget = len(geometric_grid(1, 4096))
+        for slow, guess in (("only from 64", (16, 64)), ("only below 64", None)):
+            own = {**curves, slow: line(9.0, 0.0)}
+            found = Partial(own, 1, 4096, budget=budget).run()
+            self.assertEqual([r.last for r in found], [63, None])
+            self.assertEqual(found[0].guess, guess)
 
     def test_only_some_sizes_can_be_measured(self):
         search = PlantedSearch(CURVES, 96, 65536, step=96)
@@ -506,6 +566,46 @@ class SearchBudgetTest(RegisteredTestCase):
         self.assertIn(f"{len(measured)} of 10 sizes were timed, then 0.2 s", line)
         self.assertIn(f"splits above {max(measured)} are not measured", line)
         self.assertEqual(measured[:4], sorted(measured[:4]))
+
+    def searched(self, seconds, function, curves):
+        """Ranges that are found if timing at 4, 16, 64, 256, 1024 takes 0.1 s each."""
+        ticks = itertools.count(0.0, 0.1)
+        clock = types.SimpleNamespace(perf_counter=lambda: next(ticks))
+        with fresh_cache(), mock.patch.object(range_search, "time", clock):
+            _, record = self.run_model(
+                [8],
+                curves,
+                configs=[CustomOpConfig(function, k=1), CustomOpConfig(plus, k=2)],
+                dispatch_on={"min": 4, "max": 1024},
+                split_points="auto",
+                tuning_seconds=seconds,
+            )
+        return [(r.size_range.end, r.winner, r.guess) for r in record.ranges]
+
+    def test_a_split_where_the_graph_of_a_candidate_changes_is_no_guess(self):
+        def two_graphs(x, k):
+            return x + k if x.shape[0] < 64 else (x + k).neg().neg()
+
+        first, second = "two_graphs(k=1)", "plus(k=2)"
+        slow = {"fallback": line(99.0, 1.0), 2: line(9.0, 0.0), 1: line(1.0, 0.0)}
+        found = self.searched(0.55, two_graphs, slow)
+        self.assertEqual(found, [(63, first, None), (None, first, None)])
+        crossing = {**slow, 2: lambda n: 9.0 if n <= 200 else 0.5}
+        (graph, split, last) = self.searched(0.55, two_graphs, crossing)
+        self.assertEqual(graph, (63, first, None))
+        self.assertEqual(split[1:], (first, (64, 256)))
+        self.assertEqual(last, (None, second, None))
+
+    def test_a_range_that_no_time_was_left_for(self):
+        """What has won before has another graph there, and was not timed."""
+
+        def two_graphs(x, k):
+            return x + k if x.shape[0] < 64 else (x + k).neg().neg()
+
+        first = "two_graphs(k=1)"
+        curves = {"fallback": line(99.0, 1.0), 2: line(9.0, 0.0), 1: line(1.0, 0.0)}
+        found = self.searched(0.25, two_graphs, curves)
+        self.assertEqual(found, [(63, first, (16, None)), (None, "fallback", None)])
 
     def test_all_gaps_are_filled_where_there_is_time(self):
         seconds, measured = self.seconds_taken(100.0, 1e-6)

@@ -4,9 +4,11 @@
 import contextlib
 import dataclasses
 import io
+import itertools
 import logging
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,15 +27,19 @@ from torch._inductor.kernel.custom_op import (
 )
 from torch._inductor.range_dispatch import (
     __main__ as command,
+    call_tables,
     progress,
     save,
     table_store,
+    tables,
     timing,
+    tune_table,
 )
 from torch._inductor.range_dispatch.records import record_dispatches
 from torch._inductor.range_dispatch.tables import (
     CandidateTime,
     Choice,
+    Decided,
     Entry,
     merge_into_file,
     read_table,
@@ -85,6 +91,17 @@ def choice(split_points=((8,),), winners=(0, 1), **changes):
         names=tuple(NAMES[winner] for winner in winners),
     )
     return dataclasses.replace(made, **changes)
+
+
+def decided_by(*times):
+    """What decided in each cell: milliseconds of the first and second, and noise."""
+    return tuple(
+        Decided(
+            dict(zip(("first", "second"), milliseconds)),
+            dict.fromkeys(("first", "second"), noise),
+        )
+        for milliseconds, noise in times
+    )
 
 
 def grid_choice():
@@ -178,7 +195,8 @@ line
 class ShowTest(CommandTestCase):
     def test_choice_and_times(self):
         entries = [entry(64, (3.0, None)), entry(8)]
-        path = self.table("a.json", entries, [choice()])
+        decided = [([0.5, 2.0], 0.1), ([4.0, 3.0], 0.0)]
+        path = self.table("a.json", entries, [choice(decided=decided_by(*decided))])
         self.assertExpectedInline(
             self.output("show", path),
             """\
@@ -187,14 +205,29 @@ some::op.default
   dispatched on x.shape[0]
   device: one, threads: 2 of 2, torch: 2
 
-  x.shape[0]  winner  number
-  [0, 8]      first        0
-  [9, inf]    second       1
+  x.shape[0]  winner  number        first ms     second ms
+  [0, 8]      first        0  0.5000 ±0.1000  2.000 ±0.100
+  [9, inf]    second       1           4.000         3.000
 
   x.shape[0]  operands            first ms     second ms
   8           float32[8, 4]   1.000 ±0.100  2.000 ±0.100
   64          float32[64, 4]  3.000 ±0.100        failed
 """,
+        )
+
+    def test_an_older_table_keeps_no_times_that_decided(self):
+        """They are the geometric means of the sizes in a range."""
+        entries = [entry(2, (1.0, 2.0)), entry(8, (4.0, 2.0)), entry(64, (3.0, None))]
+        out = self.output("show", self.table("a.json", entries, [choice()]))
+        self.assertIn(
+            """
+  x.shape[0]  winner  number      first ms     second ms
+  [0, 8]      first        0  2.000 ±0.103  2.000 ±0.071
+  [9, inf]    second       1  3.000 ±0.100
+  the table does not keep what decided: the times of ranges are geometric means of \
+what was taken at the sizes in them
+""",
+            out,
         )
 
     def test_a_grid(self):
@@ -212,7 +245,7 @@ some::op.default
         )
         out = self.output("show", path)
         self.assertIn("no dispatch", out)
-        self.assertRegex(out, r"(?m)^  all +second +1$")
+        self.assertRegex(out, r"(?m)^  all +second +1 +1.000 ±0.100 +2.000 ±0.100$")
         self.assertRegex(out, r"(?m)^  float32\[8, 4\] +1.000 ±0.100 +2.000 ±0.100$")
 
     def test_calls_of_one_op(self):
@@ -231,7 +264,7 @@ some::op.default
     def test_candidates_of_an_edited_source(self):
         edited = entry(16, digests=("abc", "other"))
         out = self.output("show", self.table("a.json", [entry(), edited], [choice()]))
-        self.assertEqual(out.count("first ms"), 2)
+        self.assertEqual(out.count("operands"), 2)
 
     def test_on_a_terminal(self):
         terminal = Terminal()
@@ -300,6 +333,25 @@ some::op.default
  the winners differ:
  x.shape[0] A B
  [9, 10] second first
+""",
+        )
+
+    def test_times_that_decided(self):
+        """Of an older table they are means of what was measured."""
+        kept = choice(decided=decided_by(((0.5, 2.0), 0.1), ((4.0, 3.0), 0.0)))
+        other = choice(winners=(0, 0))
+        sizes = [entry(16, (2.0, 1.0), 0.0), entry(64, (8.0, 1.0), 0.0)]
+        out = self.diff((sizes, [kept]), (sizes, [other]))
+        self.assertExpectedInline(
+            re.sub(" +", " ", out),
+            """\
+some::op.default
+ x: float32[s0, 4] (4, 1)
+ the winners differ:
+ x.shape[0] A B decided by in A decided by in B
+ [9, inf] second first 3.00 ms against 4.00 ms (first) 4.00 ms against 1.00 ms (second)
+ B: the table does not keep what decided: the times of ranges are geometric means of \
+what was taken at the sizes in them
 """,
         )
 
@@ -499,6 +551,20 @@ class ExportWinnersTest(CommandTestCase):
             self.assertEqual(arguments_of(text), {"winners": [0]})
             self.assertEqual(self.registered(text, [(5, 2), (80, 2)]), [1.0, 1.0])
 
+    def test_times_that_decided(self):
+        decided = decided_by(((0.5, 2.0), 0.1), ((4.0, 3.0), 0.0))
+        path = self.table("a.json", [entry(8)], [choice(decided=decided)])
+        text = self.output("export-winners", path)
+        for line in (
+            "[0, 8] first: 0.500 ms ±0.100 against 2.00 ms ±0.10 (second)",
+            "[9, inf] second: 3.00 ms against 4.00 ms (first)",
+        ):
+            self.assertIn(f"\n# {line}\n", text)
+        path = self.table("b.json", [entry(8)], [choice()])
+        text = self.output("export-winners", path)
+        self.assertIn("[0, 8] first: 1.00 ms ±0.10 against 2.00 ms ±0.10", text)
+        self.assertIn("\n# the table does not keep what decided: ", text)
+
     def test_several_choices(self):
         other = {"op": "other::op.default"}
         path = self.table("a.json", [], [choice(), choice(**other), grid_choice()])
@@ -562,20 +628,23 @@ def once(x):
 """
 
 
-class TuneTest(CommandTestCase):
+class TuneTestCase(CommandTestCase):
+    SCRIPT = SCRIPT
+
     def setUp(self):
         super().setUp()
         self.script = os.path.join(self.folder, "train.py")
         with open(self.script, "w") as file:
-            file.write(SCRIPT)
+            file.write(self.SCRIPT)
         with open(os.path.join(self.folder, "beside.py"), "w") as file:
             file.write(BESIDE)
         self.default = os.path.join(self.folder, "train.tuning.json")
         self.addCleanup(sys.modules.pop, "beside", None)
 
-    def tune(self, how, *options, **others):
+    def tune(self, how, *options, name=None, **others):
         torch._dynamo.reset()
-        name = f"{self._testMethodName}_{len(os.listdir(self.folder))}"
+        if name is None:
+            name = f"{self._testMethodName}_{len(os.listdir(self.folder))}"
         self.addCleanup(self.unregister, name)
         path, argv = [*sys.path], sys.argv
         found = self.run_command("tune", *options, self.script, name, how, **others)
@@ -589,6 +658,8 @@ class TuneTest(CommandTestCase):
                 op = getattr(namespace, f"{op}_{name}").default
                 unregister_custom_op_autotuning(op)
 
+
+class TuneTest(TuneTestCase):
     def test_table_and_summary(self):
         status, out, err = self.tune("call")
         self.assertEqual(status, 0)
@@ -657,6 +728,204 @@ class TuneTest(CommandTestCase):
         self.assertEqual(status, 1)
         self.assertRegex(err, r"^error: .*missing.py'\n$")
         self.assertEqual({*os.listdir(self.folder)}, {"train.py", "beside.py"})
+
+
+RESUMED = """
+import sys
+import torch
+from torch._inductor.kernel.custom_op import CustomOpConfig, register_custom_op_autotuning
+
+def once(x):
+    return torch.ops.command_test.plus.default(x, 1)
+
+op = torch.library.custom_op(
+    f"command_test_script::called_{sys.argv[1]}",
+    lambda x: x + 1, mutates_args=(), schema="(Tensor x) -> Tensor")
+op.register_fake(torch.empty_like)
+on = {"tensor_name": "x", "dim": 0}
+if "grid" in sys.argv[2]:
+    on = [{**on, "range_upper_bound": 64}, {"tensor_name": "x", "dim": 1}]
+    split_points = [[8], [16]]
+elif "auto" in sys.argv[2]:
+    on["max"] = 64
+    split_points = "auto"
+else:
+    on["range_upper_bound"] = 128 if "more" in sys.argv[2] else 64
+    split_points = [8]
+register_custom_op_autotuning(
+    op, configs=[CustomOpConfig(once)], dispatch_on=on, split_points=split_points)
+for dtype in (torch.float32, torch.float64):
+    compiled = torch.compile(lambda x: op(x), dynamic=True)
+    compiled(torch.randn(5, 7, dtype=dtype))
+"""
+
+
+class ResumeTest(TuneTestCase):
+    """A ``tune`` that goes on with the table of one before."""
+
+    SCRIPT = RESUMED
+
+    def planted(self, then=lambda count: None):
+        """Takes down what is timed, calls ``then`` with how much, and times nothing."""
+
+        def time_candidates(compiled, inputs, *_):
+            (x,) = (one for one in inputs if isinstance(one, torch.Tensor))
+            then(len(self.timed))
+            self.timed.append((*x.shape, x.dtype))
+            return {
+                one.candidate: Timing(
+                    0.001 * (1 + (one.candidate.is_fallback == (x.shape[0] <= 20)))
+                )
+                for one in compiled
+            }
+
+        return mock.patch.object(timing, "time_candidates", time_candidates)
+
+    def counts(self, how="", *options, then=lambda count: None):
+        """What a ``tune`` says at last of what it has measured, and taken; its ops are
+        those of the one before."""
+        name = self._testMethodName
+        self.unregister(name)
+        table_store.forget()
+        counters.clear()
+        self.timed = []
+        with self.planted(then):
+            found = self.tune(how, *options, name=name)
+        self.status, out, self.err = found
+        last = out.splitlines()[-1]
+        numbers = re.fullmatch(
+            re.escape(self.default)
+            + r": (\d+) sizes measured(?:, (\d+) taken from the table)?",
+            last,
+        )
+        self.assertEqual(int(numbers[1]), len({*self.timed}))
+        return tuple(None if one is None else int(one) for one in numbers.groups())
+
+    @staticmethod
+    def interrupted(count):
+        def then(timed):
+            if timed == count:
+                raise KeyboardInterrupt
+
+        return then
+
+    def test_nothing_is_measured_again(self):
+        self.assertEqual(self.counts(), (8, None))
+        before = read_table(self.default)
+        self.assertEqual((len(before.entries), len(before.choices)), (8, 2))
+        self.assertEqual(self.counts(), (0, 8))
+        self.assertEqual(self.status, 0)
+        self.assertEqual(read_table(self.default), before)
+        self.assertEqual(counters["inductor"]["custom_op_candidates_compiled"], 0)
+        self.assertEqual(self.counts("", "--fresh"), (8, None))
+
+    def test_it_goes_on_where_it_was_interrupted(self):
+        self.assertEqual(self.counts(then=self.interrupted(3)), (3, None))
+        self.assertEqual(self.status, 1)
+        self.assertEqual(len(read_table(self.default).entries), 3)
+        before = {*self.timed}
+        self.assertEqual(self.counts(), (5, 3))
+        self.assertEqual((self.status, before & {*self.timed}), (0, set()))
+        self.assertEqual(len(read_table(self.default).entries), 8)
+        self.assertEqual(self.counts(), (0, 8))
+
+    def test_new_sizes_extend_it(self):
+        self.counts()
+        self.assertEqual(self.counts("more"), (2, 6))
+        self.assertEqual({one[0] for one in self.timed}, {128})
+        self.assertEqual(len(read_table(self.default).entries), 10)
+
+    def test_found_split_points(self):
+        """A search times what it had no time for; with other tables it does not."""
+        self.assertEqual(self.counts("auto", then=self.interrupted(5)), (5, None))
+        before = {*self.timed}
+        measured, taken = self.counts("auto")
+        self.assertEqual(taken, 5)
+        self.assertGreater(measured, 10)
+        self.assertFalse(before & {*self.timed})
+        choices = read_table(self.default).choices
+        self.assertEqual(self.counts("auto"), (0, measured + taken))
+        self.assertEqual(read_table(self.default).choices, choices)
+        for choice in choices.values():
+            ((split,),) = choice.split_points
+            self.assertTrue(18 <= split <= 22, split)
+
+    def test_a_grid(self):
+        self.assertEqual(self.counts("grid", then=self.interrupted(5)), (5, None))
+        measured, taken = self.counts("grid")
+        self.assertEqual(taken, 5)
+        self.assertGreater(measured, 5)
+        self.assertEqual(self.counts("grid"), (0, measured + taken))
+
+    def test_another_environment_and_an_edited_source(self):
+        self.counts()
+        here = call_tables.describe_environment(torch.device("cpu"))
+        with mock.patch.object(
+            call_tables, "describe_environment", lambda _: {**here, "torch": "1.0"}
+        ):
+            # No time of the near table is used.
+            self.assertEqual(self.counts(), (8, 0))
+        self.assertNotIn("near_tables", self.err)
+        self.assertEqual(len(read_table(self.default).entries), 16)
+        with open(self.script, "w") as file:
+            file.write(RESUMED.replace("default(x, 1)", "default(x, 1).view(x.shape)"))
+        self.assertEqual(self.counts(), (8, 0))
+        self.assertEqual(len(read_table(self.default).entries), 24)
+
+    def test_calls_are_written_as_they_are_measured(self):
+        found = []
+
+        def then(timed):
+            table = read_table(self.default)
+            found.append((len(table.entries), len(table.choices)))
+
+        self.counts(then=then)
+        self.assertEqual(found, [(0, 0)] * 4 + [(4, 1)] * 4)
+        os.remove(self.default)
+        found.clear()
+        with mock.patch.object(tune_table, "SECONDS_BETWEEN_WRITES", -1.0):
+            self.counts(then=then)
+        self.assertEqual([entries for entries, _ in found], [*range(8)])
+
+    def test_a_table_that_cannot_be_written_for_a_while(self):
+        """Other than before and after a script."""
+        merge = tables.merge_into_file
+        done = itertools.count()
+
+        def failing(path, table):
+            if next(done) == 1:
+                raise OSError("no space left")
+            return merge(path, table)
+
+        with (
+            mock.patch.object(tune_table, "merge_into_file", failing),
+            self.assertLogs("torch._inductor.range_dispatch", "WARNING") as logs,
+        ):
+            self.assertEqual(self.counts(), (8, None))
+        (line,) = logs.output
+        self.assertIn(
+            "train.tuning.json: not written yet, trying again: no space", line
+        )
+        self.assertEqual(len(read_table(self.default).entries), 8)
+
+    @pytest.mark.slow  # a process
+    def test_a_killed_process_loses_no_call_that_it_had_done(self):
+        with open(self.script, "w") as file:
+            file.write(
+                "import torch\n"
+                "@torch.library.custom_op('command_test::plus', mutates_args=())\n"
+                "def plus(x: torch.Tensor, k: int) -> torch.Tensor:\n"
+                "    return x + k\n"
+                "plus.register_fake(lambda x, k: torch.empty_like(x))\n"
+                + RESUMED
+                + "    import os, signal\n"
+                "    os.kill(os.getpid(), signal.SIGKILL)\n"
+            )
+        tune = ["-m", "torch._inductor.range_dispatch", "tune", self.script]
+        done = subprocess.run([sys.executable, *tune, "killed", ""], timeout=300)
+        self.assertEqual(done.returncode, -signal.SIGKILL)
+        found = read_table(self.default)
+        self.assertEqual((len(found.entries), len(found.choices)), (4, 1))
 
 
 class LazyCommandTest(CommandTestCase):

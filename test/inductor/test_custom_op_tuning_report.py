@@ -52,6 +52,7 @@ from torch._inductor.range_dispatch.report_pictures import (
 from torch._inductor.range_dispatch.tables import (
     CandidateTime,
     Choice,
+    Decided,
     Entry,
     merge_into_file,
     TableError,
@@ -442,6 +443,23 @@ class ReportPageTest(ReportTestCase):
         # The geometric means of short and long up to 10, and of long beyond.
         for expected in ("1.414", "2.828 flaky", "4.472"):
             self.assertIn(expected, cells)
+        self.assertIn("The table does not keep what decided: ", " ".join(cells))
+
+    def test_times_that_decided(self):
+        """They are shown as they are, whatever was taken at the sizes."""
+        chosen = split_at_ten()
+        decided = (
+            Decided({"short": 7.25, "long": 9.5}, {"short": 0.5, "long": 0.0}),
+            Decided({"long": 3.5}, {"long": 0.0}),
+        )
+        chosen = dataclasses.replace(chosen, decided=decided)
+        text, _ = self.write(crossing(), [chosen])
+        cells = [one for one in Page(text).text if one.strip()]
+        for expected in ("7.25", "9.5 long", "3.5"):
+            self.assertIn(expected, cells)
+        for unexpected in ("1.414", "2.828 flaky", "4.472"):
+            self.assertNotIn(unexpected, cells)
+        self.assertIn("Milliseconds are what decided: geometric", " ".join(cells))
 
     def test_counts(self):
         count = counted({"short": 30, "long": 10}, every=10)

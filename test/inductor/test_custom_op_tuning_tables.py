@@ -29,6 +29,7 @@ from torch._inductor.range_dispatch.records import record_dispatches
 from torch._inductor.range_dispatch.tables import (
     CandidateTime,
     Choice,
+    Decided,
     Entry,
     merge_into_file,
     read_table,
@@ -108,6 +109,24 @@ class TableFileTest(TableTestCase):
         expected = TuningTable.of([entry(1)], [choice(1), choice(2, other), choice(3)])
         self.assertEqual(found, expected)
 
+    def test_what_decided_round_trips(self):
+        """A table without it, as they were written before, can be read as well."""
+        one = Decided({"first": 1.0, "second": 2.5}, {"first": 0.0, "second": 0.25})
+        none = Decided({}, {}, "not timed: for a reason", (4, None))
+        two = dataclasses.replace(one, guess=(4, 2048))
+        kept = dataclasses.replace(choice(1), decided=(one, two, None, none, one, one))
+        merge_into_file(self.path, TuningTable.of([], [kept, choice(2)]))
+        self.assertEqual(read_table(self.path), TuningTable.of([], [kept, choice(2)]))
+        with open(self.path, encoding="utf-8") as file:
+            content = json.load(file)
+        for raw in content["choices"]:
+            del raw["decided"]
+        with open(self.path, "w", encoding="utf-8") as file:
+            json.dump(content, file)
+        self.assertEqual(
+            read_table(self.path), TuningTable.of([], [choice(1), choice(2)])
+        )
+
     def test_choices_of_other_calls_stay(self):
         """Of another call, of other axes, and of another environment."""
         choices = [
@@ -135,6 +154,10 @@ class TableFileTest(TableTestCase):
 
         def with_choice(**changes):
             return {"choices": [{**raw_choice, **changes}]}
+
+        def with_decided(**changes):
+            one = {"milliseconds": {"first": 1.0}, "noise": {"first": 0.1}, **changes}
+            return with_choice(decided=[one, *[None] * 5])
 
         no_winners = {k: v for k, v in raw_choice.items() if k != "winners"}
 
@@ -170,6 +193,15 @@ class TableFileTest(TableTestCase):
             (with_choice(winners=[True] * 6), "winners is True"),
             (with_choice(names=[1] * 6), "names is 1"),
             (with_choice(op=3), "op is 3"),
+            (with_choice(decided={}), "decided is {}"),
+            (with_choice(decided=[None] * 5), "decided has 5 for 6 cells"),
+            (with_decided(milliseconds={"first": 0}), "milliseconds is 0"),
+            (with_decided(milliseconds={"other": 1.0}), "noise is {'first': 0.1} for"),
+            (with_decided(noise={"first": -1.0}), "noise is -1.0"),
+            (with_decided(untimed=3), "untimed is 3"),
+            (with_decided(guess=[4]), r"choices\[0\].*unpack"),
+            (with_decided(guess=[None, 8]), "guess is None"),
+            (with_decided(guess=[4, "8"]), "guess is '8'"),
             (with_choice(environment=[]), r"environment is \[\]"),
         ):
             text = json.dumps({**content, **changes})
@@ -440,6 +472,22 @@ class CompileWithTablesTest(TableTestCase):
         self.assertEqual(found.names, ("plus(k=1)", "plus(k=2)", "plus(k=2)"))
         (entry,) = {(e.call, e.axes) for e in read_table(self.path).entries.values()}
         self.assertEqual(entry, (found.call, found.axes))
+
+    def test_what_decided_is_saved(self):
+        for options in (
+            {"split_points": [8, 64]},
+            {"split_points": "auto"},
+            {"split_points": None, "dispatch_on": None},
+            {"split_points": [8], "size_weights": {4: 3, 20: 1}},
+        ):
+            table_store.forget()
+            record, choices = self.saved_choices(**options)
+            self.assertEqual(
+                [(one.milliseconds, one.noise) for one in choices[-1].decided],
+                [(row.milliseconds, row.noise) for row in record.ranges],
+            )
+            self.assertTrue(all(one.milliseconds for one in choices[-1].decided))
+            os.remove(self.path)
 
     def test_the_choice_among_found_ranges_is_saved(self):
         record, (found,) = self.saved_choices(split_points="auto")

@@ -59,8 +59,13 @@ def _parser() -> argparse.ArgumentParser:
         "tune",
         help="run a script, and write what its compiles measure into a table",
         description="Runs SCRIPT as a program. What is measured while it compiles goes "
-        "into TABLE, merged with what is there. No cache is used. The script must call "
-        "its ops in functions that torch.compile compiles.",
+        "into TABLE, merged with what is there, and is written as it goes. Sizes that "
+        "TABLE has, of this environment and the same candidates, are taken from it and "
+        "not measured again; no other cache is used. The script must call its ops in "
+        "functions that torch.compile compiles.",
+    )
+    tune.add_argument(
+        "--fresh", action="store_true", help="measure all anew, whatever TABLE has"
     )
     tune.add_argument(
         "--out",
@@ -114,7 +119,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _tune(options: argparse.Namespace) -> int:
     out = options.out or default_table(options.file)
-    return tune_script(options.file, options.arguments, out)
+    return tune_script(options.file, options.arguments, out, options.fresh)
 
 
 def _show(options: argparse.Namespace) -> int:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
-from typing import TYPE_CHECKING
+from typing import Any, TYPE_CHECKING
 
 import torch
 from torch._dynamo.utils import counters
@@ -20,7 +21,7 @@ from torch._inductor.range_dispatch.tables import CandidateTime, Entry
 from torch._inductor.range_dispatch.timing import SHORTEST, Timing, Timings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from torch._inductor.range_dispatch.axes import Axis
     from torch._inductor.range_dispatch.binding import BoundCall
@@ -48,21 +49,39 @@ class CallTables:
         self, candidates: Sequence[TracedCandidate], values: SymbolValues
     ) -> Timings | None:
         """The times in a table for these sizes, None if no table has them."""
+        entry = self._entry(table_store.find, candidates, values)
+        if entry is None:
+            return None
+        counters["inductor"]["custom_op_tuning_table_hit"] += 1
+        return _timings(entry, candidates)
+
+    def take(
+        self,
+        candidates: Sequence[TracedCandidate],
+        values: SymbolValues,
+        axes: Sequence[Axis],
+    ) -> Timings | None:
+        """The times for these sizes in the table that the ``tune`` command goes on
+        with; they stay in it, as times of this call. None if it has none."""
+        entry = self._entry(table_store.find_tuned, candidates, values)
+        if entry is None:
+            return None
+        own = dataclasses.replace(entry, **self._for_people(values, axes))
+        table_store.note(own, is_taken=True)
+        return _timings(entry, candidates)
+
+    def _entry(
+        self,
+        find: Callable[[str, str, str, Sequence[str], Mapping[str, str]], Entry | None],
+        candidates: Sequence[TracedCandidate],
+        values: SymbolValues,
+    ) -> Entry | None:
         digests = self._digests(candidates)
         if digests is None:
             return None
         op = self._call.op
         operands = self._operands(values)
-        schema = str(op._schema)
-        entry = table_store.find(str(op), schema, operands, digests, self._environment)
-        if entry is None:
-            return None
-        counters["inductor"]["custom_op_tuning_table_hit"] += 1
-        return {
-            one.candidate: Timing(time.milliseconds, time.noise, time.disturbed)
-            for one, time in zip(candidates, entry.candidates)
-            if time.milliseconds is not None
-        }
+        return find(str(op), str(op._schema), operands, digests, self._environment)
 
     def note(
         self,
@@ -93,13 +112,19 @@ class CallTables:
             op=str(self._call.op),
             schema=str(self._call.op._schema),
             environment=self._environment,
-            call=self._call.describe(),
-            axes=tuple(axis.name for axis in axes),
             operands=self._operands(values),
-            sizes=tuple(evaluate(axis.size, values) for axis in axes),
             candidates=tuple(times),
+            **self._for_people(values, axes),
         )
         table_store.note(entry)
+
+    def _for_people(self, values: SymbolValues, axes: Sequence[Axis]) -> dict[str, Any]:
+        """What entries tell of this call besides what they are found by."""
+        return {
+            "call": self._call.describe(),
+            "axes": tuple(axis.name for axis in axes),
+            "sizes": tuple(evaluate(axis.size, values) for axis in axes),
+        }
 
     def _digests(self, candidates: Sequence[TracedCandidate]) -> list[str] | None:
         """None if one of them has none."""
@@ -120,3 +145,11 @@ class CallTables:
             (*layout, torch.device(device).type) for *layout, device in tensors
         ]
         return json.dumps([described, symbols])
+
+
+def _timings(entry: Entry, candidates: Sequence[TracedCandidate]) -> Timings:
+    return {
+        one.candidate: Timing(time.milliseconds, time.noise, time.disturbed)
+        for one, time in zip(candidates, entry.candidates)
+        if time.milliseconds is not None
+    }

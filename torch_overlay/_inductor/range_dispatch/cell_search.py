@@ -6,12 +6,12 @@ import logging
 from typing import TYPE_CHECKING
 
 from torch._inductor.range_dispatch.budget import Budget
-from torch._inductor.range_dispatch.choosing import combined, fastest
 from torch._inductor.range_dispatch.grid_search import (
     Place,
     search_grid,
     without_clear_neighbours,
 )
+from torch._inductor.range_dispatch.choosing import combined, counts_calls, fastest
 from torch._inductor.range_dispatch.progress import TuningProgress
 from torch._inductor.range_dispatch.sizes import input_bytes
 from torch._inductor.range_dispatch.trace.holding import sample_for
@@ -108,7 +108,8 @@ class CellSearch:
                 return None
             self._measured[number] = measured
         timings = combined(
-            [(one.timings, one.sample.weight) for one in self._measured[number]], True
+            [(one.timings, one.sample.weight) for one in self._measured[number]],
+            counts_calls(self._registration.size_weights, self._tasks[number].cell),
         )
         threshold = self._registration.min_speedup_threshold
         # Where no candidate could be run, the op itself is taken.

@@ -3,43 +3,66 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+import operator
+from typing import Any, TYPE_CHECKING, TypeVar
 
 from torch._inductor.range_dispatch.timing import SHORTEST, Timing
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch._inductor.range_dispatch.candidates import Candidate
+    from torch._inductor.range_dispatch.ranges import Cell
     from torch._inductor.range_dispatch.timing import Timings
 
 
-def combined(measured: Sequence[tuple[Timings, float]], is_relative: bool) -> Timings:
-    """What stands for the times of a range's candidates at several sizes, each with
-    its weight: the mean time.
+# A candidate, or what stands for it.
+_Key = TypeVar("_Key")
 
-    If ``is_relative``, it is the mean ratio to the fastest at a size, so that large
-    sizes decide no more than small ones, given as part of the fastest's mean time. A
-    candidate that could not be run at one of the sizes is left out.
+
+def combined(
+    measured: Sequence[tuple[Mapping[_Key, Timing], float]], is_total: bool = False
+) -> dict[_Key, Timing]:
+    """What stands for the times of candidates at several sizes, each with its weight.
+
+    It is the geometric mean, by which large sizes decide no more than small ones; if
+    ``is_total``, where weights are how often sizes come, it is the arithmetic mean, as
+    what all calls take together counts. A candidate that was not timed at one of the
+    sizes is left out; all are if at one of them none was.
     """
     if not measured or not all(timings for timings, _ in measured):
         return {}
-    total = sum(weight for _, weight in measured)
+    total = math.fsum(weight for _, weight in measured)
     shares = [weight / total for _, weight in measured]
-    best = [min(t.milliseconds for t in timings.values()) for timings, _ in measured]
-    best = [max(milliseconds, SHORTEST) for milliseconds in best]
-    mean_best = sum(share * ms for share, ms in zip(shares, best))
-    if is_relative:
-        shares = [share * mean_best / ms for share, ms in zip(shares, best)]
     result = {}
     for candidate in measured[0][0]:
-        times = [timings.get(candidate) for timings, _ in measured]
-        if all(times):
-            result[candidate] = Timing(
-                sum(share * t.milliseconds for share, t in zip(shares, times) if t),
-                math.hypot(*(share * t.noise for share, t in zip(shares, times) if t)),
-            )
+        times = [timings[candidate] for timings, _ in measured if candidate in timings]
+        if len(times) == len(shares):
+            result[candidate] = _mean(times, shares, is_total)
     return result
+
+
+def _mean(times: Sequence[Timing], shares: Sequence[float], is_total: bool) -> Timing:
+    if is_total:
+        return Timing(
+            math.fsum(share * time.milliseconds for share, time in zip(shares, times)),
+            math.hypot(*(share * time.noise for share, time in zip(shares, times))),
+        )
+    taken = [max(time.milliseconds, SHORTEST) for time in times]
+    mean = math.exp(math.fsum(share * math.log(ms) for share, ms in zip(shares, taken)))
+    parts = [time.noise / ms for time, ms in zip(times, taken)]
+    return Timing(mean, mean * math.hypot(*map(operator.mul, shares, parts)))
+
+
+def counts_calls(size_weights: Mapping[Any, float] | None, cell: Cell) -> bool:
+    """Whether it is known how often sizes of a cell come, so that their total counts.
+
+    Keys of ``size_weights`` are sizes, or tuples of one for each axis.
+    """
+    return any(
+        weight > 0 and (size if isinstance(size, tuple) else (size,)) in cell
+        for size, weight in (size_weights or {}).items()
+    )
 
 
 def choose(

@@ -14,6 +14,7 @@ from unittest import mock
 
 import torch
 from torch._inductor.range_dispatch.decisions import decide, Decision
+from torch._inductor.range_dispatch.guesses import guess_texts
 from torch._inductor.range_dispatch.kept_calls import sizes_read
 from torch._inductor.range_dispatch.live_counting import (
     count_of,
@@ -21,6 +22,7 @@ from torch._inductor.range_dispatch.live_counting import (
     LiveCount,
     watch_calls,
 )
+from torch._inductor.range_dispatch.nearest_size import nearest_text
 from torch._inductor.range_dispatch.record_text import fusion_texts
 
 
@@ -46,7 +48,9 @@ class ExplainedCall:
     the answers; none are if there is only one branch. ``branch`` is the number of the
     branch taken, ``winner`` the name of what it runs, ``number`` the same as registered
     (-1 is the op itself), ``cell`` the ranges that the sizes are in and ``reason`` why
-    the winner won there; all are None for unknown sizes. ``is_backward`` and
+    the winner won there; all are None for unknown sizes. ``nearest`` tells what was
+    measured at the size nearest to these ones, None if nothing was, and ``unmeasured``
+    at which ends of the range a split is a guess. ``is_backward`` and
     ``is_conditional`` tell of calls in a backward graph, and in a branch of a cond,
     which run only if the branch does. ``fusion`` says what branches compute besides
     the op, and why not more. ``dropped`` are the candidates that could not be used,
@@ -63,6 +67,8 @@ class ExplainedCall:
     number: int | None
     cell: Cell | None
     reason: str | None
+    nearest: str | None = None
+    unmeasured: tuple[str, ...] = ()
     is_backward: bool = False
     is_conditional: bool = False
     fusion: tuple[str, ...] = ()
@@ -87,6 +93,9 @@ class ExplainedCall:
                 lines[-1] += f" for {self.cell or 'sizes that no range was tuned for'}"
         if self.reason is not None:
             lines.append(f"   {self.reason}")
+        if self.nearest is not None:
+            lines.append(f"   {self.nearest}")
+        lines += [f"   {text}" for text in self.unmeasured]
         lines += self.fusion
         lines += [f"dropped: {one}" for one in self.dropped]
         lines += [f"counted so far: {count}" for count in self.counts]
@@ -194,8 +203,13 @@ def _explained(
         branch = decide(record.tree, known)
         row = _row_of(record, known, branch)
     reason = None if row is None else call.reasons[row]
-    cell = None
+    winner = None if branch is None else record.branch_winners[branch]
+    cell = nearest = None
+    unmeasured: list[str] = []
     if row is not None and len(known) == len(sizes):
+        nearest = nearest_text(record, known, winner)
+        around = record.ranges[max(row - 1, 0) : row + 1]
+        unmeasured = guess_texts([r.cell for r in around], [r.guess for r in around])
         own = record.ranges[row].cell
         cell = own if known in own or not record.axes else None
     return ExplainedCall(
@@ -205,10 +219,12 @@ def _explained(
         axes=tuple(zip(record.axes, sizes)),
         predicates=tuple(_predicates(record, known)) if is_known else (),
         branch=branch,
-        winner=None if branch is None else record.branch_winners[branch],
+        winner=winner,
         number=None if row is None else record.ranges[row].number,
         cell=cell,
         reason=reason,
+        nearest=nearest,
+        unmeasured=tuple(unmeasured),
         is_backward=is_backward,
         is_conditional=call.is_conditional,
         fusion=tuple(map(str.strip, fusion_texts(record))),

@@ -16,8 +16,8 @@ from torch._inductor.range_dispatch.records import (
     SizeRecord,
 )
 from torch._inductor.range_dispatch.sizes import evaluate
-from torch._inductor.range_dispatch.tables import Choice
-from torch._inductor.range_dispatch.timing import is_disturbed
+from torch._inductor.range_dispatch.tables import Choice, Decided
+from torch._inductor.range_dispatch.timing import is_disturbed, SHORTEST
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,6 +49,7 @@ def publish_choices(
     ``dropped`` are the candidates that could not be used. The ``region`` is what its
     branches take in from around the op.
     """
+    reasons = reasons_of(registration, choices, dropped)
     names = {c.winner.graph_module: c.winner.candidate.name for c in choices}
     record = DispatchRecord(
         op=str(registration.op),
@@ -56,7 +57,7 @@ def publish_choices(
         call=call.describe(),
         axes=tuple(axis.name for axis in axes),
         sizes=tuple(str(axis.size) for axis in axes),
-        ranges=tuple(_range_record(choice) for choice in choices),
+        ranges=tuple(map(_range_record, choices, reasons)),
         branch_winners=tuple(names[branch] for branch in plan.branches),
         tree=plan.tree,
         fused=() if region is None else region.absorbed,
@@ -67,12 +68,12 @@ def publish_choices(
     for row in record.ranges:
         log.info("%s range %s -> %s", registration.name, row.cell, row.winner)
     publish(record)
-    note_call(record, reasons_of(registration, choices, dropped), axes)
+    note_call(record, reasons, axes)
     table_store.note_choice(_choice(registration, call, record))
     return record
 
 
-def _range_record(choice: RangeChoice) -> RangeRecord:
+def _range_record(choice: RangeChoice, reason: str) -> RangeRecord:
     return RangeRecord(
         choice.task.cell,
         choice.winner.candidate.name,
@@ -89,6 +90,8 @@ def _range_record(choice: RangeChoice) -> RangeRecord:
         ),
         {c.name: t.milliseconds for c, t in choice.timings.items()},
         {c.name: t.noise for c, t in choice.timings.items()},
+        reason if choice.is_untimed and not choice.timings else "",
+        choice.guess,
     )
 
 
@@ -117,4 +120,11 @@ def _choice(
         winners=tuple(None if row is None else row.number for row in rows),
         names=tuple(None if row is None else row.winner for row in rows),
         dropped=record.dropped,
+        decided=tuple(None if row is None else _decided(row) for row in rows),
     )
+
+
+def _decided(row: RangeRecord) -> Decided:
+    # As in the entries: no time is 0.
+    milliseconds = {n: max(ms, SHORTEST) for n, ms in row.milliseconds.items()}
+    return Decided(milliseconds, row.noise, row.untimed, row.guess)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from torch._inductor.range_dispatch.axes import Axis
     from torch._inductor.range_dispatch.binding import BoundCall
     from torch._inductor.range_dispatch.dispatch_on import SearchedSizes
+    from torch._inductor.range_dispatch.guesses import Guess
     from torch._inductor.range_dispatch.segments import Option, Time
     from torch._inductor.range_dispatch.spec import Registration
     from torch._inductor.range_dispatch.trace.tracing import TracedCandidate
@@ -57,13 +59,27 @@ class FoundChoice:
     """A range that was found, and what was measured in it.
 
     ``interval`` is the one of the coarse grid that it starts in, and ``winner`` None
-    where no candidate could be timed.
+    where no candidate could be timed; ``is_untimed`` tells that some might have been.
+    ``guess`` has the measured sizes between which its last size lies, if it is not
+    known any better (see ``FoundRange``).
     """
 
     task: RangeTask
     interval: RangeTask
     winner: TracedCandidate | None
     measured: Sequence[Measured]
+    guess: Guess | None = None
+    is_untimed: bool = False
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A part of an interval, or of several, that has one winner."""
+
+    part: SizeRange
+    winner: TracedCandidate | None
+    guess: Guess | None
+    is_untimed: bool
 
 
 class RangeSearch:
@@ -207,6 +223,9 @@ class RangeSearch:
 
     def _timings(self, contest: Contest, size: int) -> Timings | None:
         """Stored times or new ones, the better of both if it is measured again."""
+        resumed = self._bench.resumed(contest)
+        if resumed is not None:
+            return resumed
         before = self._measured.get(size)
         if before is None or self._replayed is not None:
             stored = self._bench.stored(contest)
@@ -235,27 +254,50 @@ class RangeSearch:
 
     def _choices(self, found: Sequence[FoundRange]) -> list[FoundChoice]:
         """What was found, as far as the graphs serve the intervals."""
-        pieces: list[tuple[SizeRange, TracedCandidate | None]] = []
+        pieces: list[_Piece] = []
         for task, able in zip(self._tasks, self._able):
-            for part, option in _parts(found, task.size_range):
+            for part, option, guess in _parts(found, task.size_range):
                 winner = next((one for one in able if one is option), None)
                 if len(able) == 1:
                     winner = able[0]
-                if pieces and pieces[-1][1] is winner:
-                    part = SizeRange(pieces.pop()[0].start, part.end)
-                pieces.append((part, winner))
+                is_untimed = winner is None and len(able) > 1
+                if pieces and pieces[-1].winner is winner:
+                    last = pieces.pop()
+                    part = SizeRange(last.part.start, part.end)
+                    is_untimed |= last.is_untimed
+                pieces.append(_Piece(part, winner, guess, is_untimed))
         return [
-            self._choice(index, part, winner)
-            for index, (part, winner) in enumerate(pieces)
+            self._choice(index, piece, self._guess(piece, after))
+            for index, (piece, after) in enumerate(zip(pieces, [*pieces[1:], None]))
         ]
 
-    def _choice(
-        self, index: int, part: SizeRange, winner: TracedCandidate | None
-    ) -> FoundChoice:
-        sizes = sorted(size for size in self._measured if size in part)
+    def _guess(self, piece: _Piece, after: _Piece | None) -> Guess | None:
+        """The measured sizes around the end of a piece, if it is a guess.
+
+        It is none where one candidate has another graph from there on.
+        """
+        if after is None:
+            return None if piece.is_untimed else piece.guess
+        if piece.is_untimed or after.is_untimed:
+            end = piece.part.end or 0
+            below = [size for size in self._measured if size <= end]
+            above = [size for size in self._measured if size > end]
+            return (max(below), min(above, default=None)) if below else None
+        if piece.winner and after.winner:
+            if piece.winner.candidate is after.winner.candidate:
+                return None
+        return piece.guess
+
+    def _choice(self, index: int, piece: _Piece, guess: Guess | None) -> FoundChoice:
+        part = piece.part
+        # The shares by which the search has chosen.
+        everywhere = sorted(self._measured)
+        shares = dict(zip(everywhere, log_shares(everywhere)))
+        sizes = [size for size in everywhere if size in part]
+        total = math.fsum(shares[size] for size in sizes)
         samples = [
-            Sample(self._measured[size].sample.values, share)
-            for size, share in zip(sizes, log_shares(sizes))
+            Sample(self._measured[size].sample.values, shares[size] / total)
+            for size in sizes
         ]
         measured = [
             Measured(sample, self._measured[size].timings)
@@ -268,15 +310,18 @@ class RangeSearch:
             tuple(samples) or interval.samples,
             (self._axis,),
         )
-        return FoundChoice(task, interval, winner, measured)
+        return FoundChoice(
+            task, interval, piece.winner, measured, guess, piece.is_untimed
+        )
 
 
 def _parts(
     found: Sequence[FoundRange], interval: SizeRange
-) -> Iterator[tuple[SizeRange, Option]]:
-    """The interval cut where the ranges that were found meet, with their options."""
+) -> Iterator[tuple[SizeRange, Option, Guess | None]]:
+    """The interval cut where the ranges that were found meet, with their options, and
+    where the parts end if that is a guess."""
     if not found:
-        yield interval, None
+        yield interval, None, None
         return
     ranges = ranges_from_split_points(
         [one.last for one in found if one.last is not None]
@@ -286,4 +331,5 @@ def _parts(
         ends = [r.end for r in (size_range, interval) if r.end is not None]
         end = min(ends, default=None)
         if end is None or start <= end:
-            yield SizeRange(start, end), one.option
+            guess = one.guess if end == one.last else None
+            yield SizeRange(start, end), one.option, guess

@@ -64,7 +64,7 @@ def _reason(
         if choice.is_untimed and is_timed:
             return "not timed: the winner of the nearest ranges that were"
         if choice.is_untimed:
-            return "not timed, as tuning_seconds were used up: the op itself"
+            return "not timed: the op itself is taken"
         return _untimed_reason(registration, choice, dropped)
     winner, timings = choice.winner.candidate, choice.timings
     times = _times(choice, winner)

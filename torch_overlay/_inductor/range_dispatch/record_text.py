@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from torch._inductor.range_dispatch.guesses import guess_texts, NOT_TIMED, untimed_texts
 from torch._inductor.range_dispatch.text_tables import (
     milliseconds_text,
     Part,
@@ -38,7 +39,15 @@ def record_parts(record: DispatchRecord) -> list[Part]:
         *fusion_texts(record),
         *(f"  dropped: {one}" for one in record.dropped),
         record_table(record),
+        *(f"  {text}" for text in unmeasured_texts(record)),
     ]
+
+
+def unmeasured_texts(record: DispatchRecord) -> list[str]:
+    """Which splits are guesses, and how many ranges were not timed."""
+    rows = record.ranges
+    guesses = guess_texts([row.cell for row in rows], [row.guess for row in rows])
+    return [*guesses, *untimed_texts([row.untimed for row in rows])]
 
 
 def fusion_texts(record: DispatchRecord) -> list[str]:
@@ -53,7 +62,7 @@ def fusion_texts(record: DispatchRecord) -> list[str]:
 
 
 def record_table(record: DispatchRecord) -> TextTable:
-    """A row for each cell; times are means over the sizes that stand for it."""
+    """A row for each cell, with the times that decided."""
     names = [*dict.fromkeys(name for row in record.ranges for name in row.milliseconds)]
     rows = [
         (
@@ -62,6 +71,8 @@ def record_table(record: DispatchRecord) -> TextTable:
             *(
                 milliseconds_text(row.milliseconds.get(name), row.noise.get(name, 0.0))
                 if row.milliseconds
+                else NOT_TIMED
+                if row.untimed
                 else ""
                 for name in names
             ),

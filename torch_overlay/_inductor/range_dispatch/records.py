@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from torch._inductor.range_dispatch.decisions import DecisionTree
+    from torch._inductor.range_dispatch.guesses import Guess
     from torch._inductor.range_dispatch.ranges import Cell, SizeRange
 
 
@@ -45,7 +46,11 @@ class RangeRecord:
     """One cell: its winner, and the times that decided, if any were taken.
 
     ``number`` is the winner as registered with ``winners``. ``milliseconds`` and
-    ``noise`` sum up ``sizes``; a candidate within the noise of the fastest may win.
+    ``noise`` sum up ``sizes``, as ``choosing.combined`` says: it is they that decide. A
+    candidate within the noise of the fastest may win. ``untimed`` says why none of
+    several candidates was timed, empty if any was. ``guess`` has the measured sizes
+    between which the last one of the range lies, if it is not known any better, or
+    above which none was measured (see ``guesses``).
     """
 
     cell: Cell
@@ -54,6 +59,8 @@ class RangeRecord:
     sizes: tuple[SizeRecord, ...] = ()
     milliseconds: dict[str, float] = field(default_factory=dict)
     noise: dict[str, float] = field(default_factory=dict)
+    untimed: str = ""
+    guess: Guess | None = None
 
     @property
     def size_range(self) -> SizeRange:

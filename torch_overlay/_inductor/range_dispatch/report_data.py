@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
+from torch._inductor.range_dispatch.cell_times import (
+    candidate_names,
+    decided_of,
+    unmeasured_texts,
+)
+from torch._inductor.range_dispatch.choosing import combined
 from torch._inductor.range_dispatch.decisions import (
     Branch,
     Decision,
@@ -22,6 +28,7 @@ from torch._inductor.range_dispatch.ranges import (
     SizeRange,
 )
 from torch._inductor.range_dispatch.tables import read_table, TableError
+from torch._inductor.range_dispatch.timing import Timing
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -63,15 +70,19 @@ class Point:
 
 @dataclass(frozen=True)
 class Row:
-    """One cell of the grid, and who serves it.
+    """One cell of the grid, who serves it, and what decided that.
 
     ``winner`` is a candidate's number and ``registered`` the entry of ``winners=``.
-    Both are None where the cell cannot occur.
+    Both are None where the cell cannot occur. ``milliseconds`` are by candidate's
+    number, none where nothing was timed; if none of several candidates was,
+    ``untimed`` says why.
     """
 
     cell: Cell
     winner: int | None
     registered: int | None
+    milliseconds: Mapping[int, float] = field(default_factory=dict)
+    untimed: str = ""
 
 
 @dataclass(frozen=True)
@@ -91,7 +102,9 @@ class CallReport:
     ``names`` are those of all candidates. There are no ``rows`` and no ``tree`` if no
     choice was kept. The leaves of ``tree`` are indices of ``branches``, of which each
     has the number of a candidate as its winner. ``dropped`` are candidates that could
-    not be used, for which ranges and why.
+    not be used, for which ranges and why. Unless ``keeps_decided`` what decided in
+    the rows was not kept, and is taken from the points inside. ``unmeasured`` tells in
+    words which splits are guesses, and how many rows were not timed.
     """
 
     op: str
@@ -106,6 +119,8 @@ class CallReport:
     branches: tuple[Branch, ...]
     tree: DecisionTree | None
     dropped: tuple[str, ...] = ()
+    keeps_decided: bool = True
+    unmeasured: tuple[str, ...] = ()
 
     @property
     def winners(self) -> tuple[int, ...]:
@@ -159,7 +174,7 @@ class CallReport:
         return [
             CurvePoint(
                 size,
-                geometric_mean([ms for ms, _ in taken]),
+                combined([({0: Timing(*one)}, 1.0) for one in taken])[0].milliseconds,
                 min(max(ms - noise, ms / 10) for ms, noise in taken),
                 max(ms + noise for ms, noise in taken),
             )
@@ -171,11 +186,6 @@ def mean_loss(losses: Iterable[float | None]) -> float | None:
     """The mean of the losses that are known, None if there are none."""
     known = [loss for loss in losses if loss is not None]
     return math.fsum(known) / len(known) if known else None
-
-
-def geometric_mean(values: Sequence[float]) -> float:
-    """The mean of times that may differ by magnitudes; all are positive."""
-    return math.exp(math.fsum(map(math.log, values)) / len(values))
 
 
 def read_calls(path: str) -> list[CallReport]:
@@ -226,15 +236,25 @@ def _report(entries: Sequence[Entry], choice: Choice | None) -> CallReport:
     by_name: dict[str, int] = {}
     for (name, _), number in numbers.items():
         by_name.setdefault(name, number)
+    cells = [] if choice is None else _cells(choice)
+    decided, is_kept = ((), True) if choice is None else decided_of(choice, entries)
     chosen = [] if choice is None else [n for n in choice.names if n is not None]
-    for name in chosen:
+    for name in [*chosen, *candidate_names(decided, entries)]:
         if name not in by_name:
             by_name[name] = numbers[name, ""] = len(numbers)
-    cells = [] if choice is None else _cells(choice)
     rows = tuple(
-        Row(cell, None if name is None else by_name[name], registered)
-        for cell, name, registered in zip(
-            cells, choice.names if choice else (), choice.winners if choice else ()
+        Row(
+            cell,
+            None if name is None else by_name[name],
+            registered,
+            {by_name[n]: ms for n, ms in (one.milliseconds if one else {}).items()},
+            one.untimed if one else "",
+        )
+        for cell, name, registered, one in zip(
+            cells,
+            choice.names if choice else (),
+            choice.winners if choice else (),
+            decided,
         )
     )
     served = [(row.cell, row.winner) for row in rows if row.winner is not None]
@@ -252,6 +272,8 @@ def _report(entries: Sequence[Entry], choice: Choice | None) -> CallReport:
         branches=branches,
         tree=plan_decisions(branches) if branches else None,
         dropped=() if choice is None else choice.dropped,
+        keeps_decided=is_kept,
+        unmeasured=tuple(unmeasured_texts(choice, decided)) if choice else (),
     )
 
 

@@ -6,8 +6,9 @@ import base64
 import html
 from typing import TYPE_CHECKING
 
+from torch._inductor.range_dispatch.cell_times import NOT_KEPT
+from torch._inductor.range_dispatch.guesses import NOT_TIMED
 from torch._inductor.range_dispatch.report_data import (
-    geometric_mean,
     mean_loss,
     percent,
     range_text,
@@ -203,12 +204,20 @@ def _rows_table(call: CallReport) -> str:
     if len(call.rows) > _ROWS_SHOWN:
         title = f"all {len(call.rows)} {'ranges' if len(call.axes) == 1 else 'cells'}"
         table = f"<details><summary>{title}</summary>{table}</details>"
+    items = "".join(f"<li>{_text(text)}</li>" for text in call.unmeasured)
+    if items:
+        table = f"{table}<ul>{items}</ul>"
     if not call.points:
         return table
+    decided = (
+        "Milliseconds are what decided: geometric means of what was taken at the sizes "
+        "timed, or arithmetic ones where it was given how often sizes come."
+        if call.keeps_decided
+        else f"{NOT_KEPT[0].upper()}{NOT_KEPT[1:]}."
+    )
     return (
-        f"{table}<p><small>Milliseconds are geometric means of what was taken at the "
-        "sizes timed; the loss is the winner's to the fastest at each of them, on the "
-        "average.</small></p>"
+        f"{table}<p><small>{_text(decided)} The loss is the winner's to the fastest at "
+        "each size that was timed, on the average.</small></p>"
     )
 
 
@@ -218,27 +227,30 @@ def _row_cells(call: CallReport, row: Row) -> list[str]:
     if row.winner is None:
         return [*start, _cell("cannot occur", "none"), *[_cell("")] * 5]
     points = call.points_in(row.cell)
-    everywhere = {
-        number: geometric_mean([p.milliseconds[number] for p in points])
-        for number in range(len(call.names))
-        if points and all(number in p.milliseconds for p in points)
-    }
-    winner = everywhere.pop(row.winner, None)
-    runner_up = min(everywhere, key=lambda n: everywhere[n], default=None)
+    others = dict(row.milliseconds)
+    winner = others.pop(row.winner, None)
+    runner_up = min(others, key=lambda n: others[n], default=None)
     loss = mean_loss(p.loss_of(p.dispatched) for p in points)
     return [
         *start,
         _cell(call.names[row.winner]),
         _cell(row.registered, "number"),
         _cell(len(points), "number"),
-        _cell("–" if winner is None else _milliseconds(winner), "number"),
+        _winner_cell(winner, row),
         _cell(
             "–"
             if runner_up is None
-            else f"{_milliseconds(everywhere[runner_up])} {call.names[runner_up]}"
+            else f"{_milliseconds(others[runner_up])} {call.names[runner_up]}"
         ),
         _cell(percent(loss), "number"),
     ]
+
+
+def _winner_cell(milliseconds: float | None, row: Row) -> str:
+    """What the winner of a row took."""
+    if milliseconds is not None:
+        return _cell(_milliseconds(milliseconds), "number")
+    return _cell(NOT_TIMED, "none number") if row.untimed else _cell("–", "number")
 
 
 def _ran(call: CallReport, counts: Sequence[LiveCount]) -> dict[str, int]:

@@ -22,12 +22,12 @@ from torch._inductor.range_dispatch.agreement import (
 from torch._inductor.range_dispatch.binding import BoundCall
 from torch._inductor.range_dispatch.candidates import Candidate, CandidatePool
 from torch._inductor.range_dispatch.cell_search import CellSearch, places_of
-from torch._inductor.range_dispatch.choosing import choose, combined
 from torch._inductor.range_dispatch.forcing import (
     forced_among,
     forced_name,
     given_winner,
 )
+from torch._inductor.range_dispatch.choosing import choose, combined, counts_calls
 from torch._inductor.range_dispatch.grid_search import neighbours, steps_between
 from torch._inductor.range_dispatch.range_search import RangeSearch
 from torch._inductor.range_dispatch.ranges import Cell, ranges_from_split_points
@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from torch._inductor.range_dispatch.axes import Axis
     from torch._inductor.range_dispatch.dispatch_on import SearchedSizes
     from torch._inductor.range_dispatch.fused_call import FusedCall
+    from torch._inductor.range_dispatch.guesses import Guess
 
     from torch._inductor.range_dispatch.timing import Timings
     from torch._inductor.range_dispatch.trace.tracing import TracedCandidate
@@ -69,8 +70,10 @@ class RangeChoice:
     """The winner of a range, and what was measured to find it.
 
     ``number`` is the winner as registered. ``timings`` is what decided: the times at
-    all sizes in one. ``is_untimed`` says that the time was used up before: the winner
-    is that of the nearest range, or the op itself if none was timed.
+    all sizes in one. ``is_untimed`` says that several candidates competed and none was
+    timed: the winner is that of the nearest range, or the op itself. ``guess`` tells
+    between which measured sizes the last one of the range lies, if that is not known
+    any better (see ``FoundRange``).
     """
 
     task: RangeTask
@@ -79,6 +82,7 @@ class RangeChoice:
     measured: Sequence[Measured] = ()
     timings: Timings = field(default_factory=dict)
     is_untimed: bool = False
+    guess: Guess | None = None
 
 
 @dataclass(frozen=True)
@@ -223,8 +227,11 @@ class _Selector:
             known = decided(matter, [task.index for task in tasks])
         if known is None:
             measured = self._measure(tasks, usable)
-            is_relative = self._registration.size_weights is None
-            timings = [_combined(one, is_relative) for one in measured]
+            weights = self._registration.size_weights
+            timings = [
+                _combined(one, counts_calls(weights, task.cell))
+                for one, task in zip(measured, tasks)
+            ]
             winners = self._winners(tasks, usable, measured, timings)
         else:
             measured = [[] for _ in tasks]
@@ -301,7 +308,9 @@ class _Selector:
                 winner,
                 self._number(one.interval, winner),
                 one.measured,
-                _combined(one.measured, True),
+                _combined(one.measured),
+                one.is_untimed,
+                one.guess,
             )
             for one, winner in zip(found, winners)
             if winner is not None
@@ -423,9 +432,7 @@ class _Selector:
             traced = self._variants.graph_for(candidate, task)
         if traced is None:
             raise self._cannot_agree(candidate or number, task)
-        return dataclasses.replace(
-            found, winner=traced, number=number, is_untimed=False
-        )
+        return dataclasses.replace(found, winner=traced, number=number)
 
     def _usable(self, task: RangeTask) -> list[TracedCandidate]:
         """The traced candidates that compete for a range; one if it is given."""
@@ -548,9 +555,9 @@ class _Selector:
         return None
 
 
-def _combined(measured: Sequence[Measured], is_relative: bool) -> Timings:
+def _combined(measured: Sequence[Measured], is_total: bool = False) -> Timings:
     weighted = [(one.timings, one.sample.weight) for one in measured]
-    return combined(weighted, is_relative)
+    return combined(weighted, is_total)
 
 
 def _is_deterministic() -> bool:

@@ -25,6 +25,8 @@ from torch.utils._ordered_set import OrderedSet
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from torch._inductor.range_dispatch.guesses import Guess
+
 
 # Neighbouring sizes of the first grid differ by this factor at most, those of the last
 # one by the other, as far as the budget goes.
@@ -50,10 +52,16 @@ class SearchRules:
 
 @dataclass(frozen=True)
 class FoundRange:
-    """An option and the last size that it serves, None if there is no last one."""
+    """An option and the last size that it serves, None if there is no last one.
+
+    ``guess`` has the measured sizes between which ``last`` lies, if the search could
+    not come as close as its rules ask. Of the last range it has the largest size that
+    was measured, if larger ones were refused.
+    """
 
     last: int | None
     option: Option
+    guess: Guess | None = None
 
 
 class SplitSearch:
@@ -93,9 +101,13 @@ class SplitSearch:
         segments = self._segments()
         if not segments:
             return []
-        splits = [self._crossing(*pair) for pair in itertools.pairwise(segments)]
-        options = [segment.option for segment in segments]
-        return [*map(FoundRange, [*splits, None], options)]
+        found = [
+            FoundRange(self._crossing(one, after), one.option, self._guess(one, after))
+            for one, after in itertools.pairwise(segments)
+        ]
+        highest = segments[-1].last
+        beyond = (highest, None) if self._grid[-1] > highest else None
+        return [*found, FoundRange(None, segments[-1].option, beyond)]
 
     def _segments(self) -> list[Segment]:
         sizes = sorted(self.measured)
@@ -127,6 +139,22 @@ class SplitSearch:
                 return True
         return False
 
+    def _guess(self, one: Segment, after: Segment) -> Guess | None:
+        """The sizes on both sides of a split that is not known as the rules ask."""
+        low, high = one.last, after.first
+        if high <= low * (1 + self._rules.precision):
+            return None
+        if self._between(low, high) is None or not self._is_worth_refining(one, after):
+            return None
+        if after.option not in self.measured[low] and high in self._grid:
+            return None  # it serves no smaller size
+        return low, high
+
+    def _between(self, low: int, high: int) -> int | None:
+        """A size in the middle of two that can be measured, None if there is none."""
+        middle = self._snap(round(math.sqrt(low * high)))
+        return middle if low < middle < high else None
+
     def _measure_doubtful(self) -> bool:
         """Measure again what alone makes a range: it may have been disturbed."""
         for one in self._segments():
@@ -147,8 +175,8 @@ class SplitSearch:
         """Measure inside a gap wider than ``factor``; False if there is none."""
         wide = [(low, high) for low, high in gaps if high > low * factor]
         for low, high in sorted(wide, key=lambda gap: gap[0] / gap[1]):
-            middle = self._snap(round(math.sqrt(low * high)))
-            if low < middle < high and middle not in self.refused:
+            middle = self._between(low, high)
+            if middle is not None and middle not in self.refused:
                 if self._try(middle):
                     return True
         return False

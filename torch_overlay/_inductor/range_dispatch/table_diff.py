@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import bisect
+from dataclasses import dataclass
 from typing import Any, TYPE_CHECKING, TypeVar
 
+from torch._inductor.range_dispatch.cell_times import decided_of, NOT_KEPT, times_text
 from torch._inductor.range_dispatch.ranges import (
     cells_of_grid,
     ranges_from_split_points,
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from torch._inductor.range_dispatch.tables import (
         CandidateTime,
         Choice,
+        Decided,
         Entry,
         TuningTable,
     )
@@ -111,12 +114,32 @@ def _choices(one: TableCall, other: TableCall, names: tuple[str, str]) -> list[P
             rows = [(name, _points(p)) for name, p in zip(names, points)]
             parts.append(f"  {axis} is split differently:")
             parts.append(TextTable(("", "split points"), rows, labels=2))
-    winners = _winners(first, second)
-    if winners:
-        cells = [(*cell_texts(cell), *texts) for cell, *texts in winners]
-        axes = axis_columns(one.axes)
-        parts.append("  the winners differ:")
-        parts.append(TextTable((*axes, *names), cells, labels=len(axes) + 2))
+    parts += _winner_parts(one, other, names)
+    return parts
+
+
+def _winner_parts(
+    one: TableCall, other: TableCall, names: tuple[str, str]
+) -> list[Part]:
+    """The cells with other winners, and what decided in each table, where it is known
+    of one of them."""
+    both = _Winners.of(one), _Winners.of(other)
+    winners = _winners(*both)
+    if not winners:
+        return []
+    times = [found for *_, found in winners]
+    columns = [*axis_columns(one.axes), *names]
+    is_known = any(map(any, times))
+    rows = [
+        (*cell_texts(cell), *texts, *(found if is_known else ()))
+        for cell, texts, found in winners
+    ]
+    decided = [f"decided by in {name}" for name in names] if is_known else []
+    parts: list[Part] = ["  the winners differ:"]
+    parts.append(TextTable((*columns, *decided), rows, labels=len(columns) + 2))
+    for name, side in zip(names, both):
+        if is_known and not side.is_kept and any(side.decided):
+            parts.append(f"  {name}: {NOT_KEPT}")
     return parts
 
 
@@ -124,29 +147,46 @@ def _points(points: Sequence[int]) -> str:
     return str([*points]) if points else "nowhere"
 
 
-def _winners(first: Choice, second: Choice) -> list[tuple[Cell, str, str]]:
-    """The cells of the grid that both are a part of in which other ones win."""
-    grid = [
-        sorted(OrderedSet([*a, *b]))
-        for a, b in zip(first.split_points, second.split_points)
-    ]
+@dataclass(frozen=True)
+class _Winners:
+    """The choice of a call, and what decided in each of its cells."""
+
+    choice: Choice
+    decided: Sequence[Decided | None]
+    is_kept: bool
+
+    @classmethod
+    def of(cls, call: TableCall) -> _Winners:
+        if call.choice is None:
+            raise AssertionError(f"nothing was chosen for {call.op}")
+        return cls(call.choice, *decided_of(call.choice, call.entries))
+
+    def at(self, sizes: Sequence[int]) -> tuple[str | None, int | None, str]:
+        """The winner where sizes begin, its number and its times in words."""
+        index = 0
+        for points, size in zip(self.choice.split_points, sizes):
+            index = index * (len(points) + 1) + bisect.bisect_left(points, size)
+        name = self.choice.names[index]
+        return name, self.choice.winners[index], times_text(self.decided[index], name)
+
+
+def _winners(
+    first: _Winners, second: _Winners
+) -> list[tuple[Cell, list[str], list[str]]]:
+    """The cells of the grid that both are a part of in which other ones win, with the
+    winners and their times."""
+    points = zip(first.choice.split_points, second.choice.split_points)
+    grid = [sorted(OrderedSet([*a, *b])) for a, b in points]
     found = []
     for cell in cells_of_grid([*map(ranges_from_split_points, grid)]):
         starts = [one.start for one in cell.ranges]
-        winners = [_winner_at(choice, starts) for choice in (first, second)]
-        if winners[0] != winners[1]:
-            texts = [_winner_text(name, number) for name, number in winners]
+        winners = [one.at(starts) for one in (first, second)]
+        if winners[0][:2] != winners[1][:2]:
+            texts = [_winner_text(name, number) for name, number, _ in winners]
             if texts[0] == texts[1]:  # the configs are in another order
-                texts = [f"{name} ({number})" for name, number in winners]
-            found.append((cell, texts[0], texts[1]))
+                texts = [f"{name} ({number})" for name, number, _ in winners]
+            found.append((cell, texts, [times for *_, times in winners]))
     return found
-
-
-def _winner_at(choice: Choice, sizes: Sequence[int]) -> tuple[str | None, int | None]:
-    index = 0
-    for points, size in zip(choice.split_points, sizes):
-        index = index * (len(points) + 1) + bisect.bisect_left(points, size)
-    return choice.names[index], choice.winners[index]
 
 
 def _winner_text(name: str | None, number: int | None) -> str:

@@ -29,6 +29,8 @@ from torch._inductor.range_dispatch.tables import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from torch._inductor.range_dispatch.tune_table import TuneTable
+
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +40,8 @@ NEAR_TABLES = ("warn", "use", "ignore")
 _loaded: dict[str, Entry] = {}
 _measured: dict[str, Entry] = {}
 _chosen: dict[str, Choice] = {}
+# What the ``tune`` command measures into, while it does.
+_tuned: list[TuneTable] = []
 
 
 def save(path: str, op: Any = None) -> int:
@@ -77,15 +81,42 @@ def forget() -> None:
     _chosen.clear()
 
 
-def note(entry: Entry) -> None:
-    """Keep what this process has measured, for ``save``."""
+def note(entry: Entry, is_taken: bool = False) -> None:
+    """Keep what this process has measured, for ``save``.
+
+    ``is_taken`` tells that it was measured before, as ``find_tuned`` has found.
+    """
     if entry.stands_against(_measured.get(entry.key)):
         _measured[entry.key] = entry
+    for table in _tuned[-1:]:
+        table.note(entry, is_taken)
 
 
 def note_choice(choice: Choice) -> None:
     """Keep what this process has chosen, for ``save``."""
     _chosen[choice.key] = choice
+    for table in _tuned[-1:]:
+        table.note_choice(choice)
+
+
+@contextlib.contextmanager
+def tuning_into(table: TuneTable) -> Iterator[None]:
+    """Take from a table what was measured before, and add to it what is measured."""
+    _tuned.append(table)
+    try:
+        yield
+    finally:
+        _tuned.pop()
+
+
+def find_tuned(
+    op: str, schema: str, operands: str, digests: Sequence[str], here: Mapping[str, str]
+) -> Entry | None:
+    """The entry of the table that is tuned into, for these candidates and operands, of
+    this environment only."""
+    for table in _tuned[-1:]:
+        return table.find(op, schema, operands, digests, here)
+    return None
 
 
 def state() -> str:

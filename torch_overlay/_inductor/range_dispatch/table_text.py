@@ -4,6 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from torch._inductor.range_dispatch.cell_times import (
+    candidate_names,
+    decided_of,
+    NOT_KEPT,
+    unmeasured_texts,
+)
+from torch._inductor.range_dispatch.guesses import NOT_TIMED
 from torch._inductor.range_dispatch.record_text import axis_columns, cell_texts
 from torch._inductor.range_dispatch.table_calls import (
     calls_of,
@@ -18,7 +25,14 @@ from torch._inductor.range_dispatch.text_tables import (
 )
 
 if TYPE_CHECKING:
-    from torch._inductor.range_dispatch.tables import Choice, Entry, TuningTable
+    from collections.abc import Sequence
+
+    from torch._inductor.range_dispatch.tables import (
+        Choice,
+        Decided,
+        Entry,
+        TuningTable,
+    )
 
 
 CANNOT_OCCUR = "cannot occur"
@@ -35,20 +49,53 @@ def table_parts(table: TuningTable) -> list[Part]:
             parts.append("  nothing is known of what was chosen")
         else:
             parts += [f"  dropped: {one}" for one in call.choice.dropped]
-            parts += ["", choice_table(call.choice)]
+            parts += ["", *_choice_parts(call.choice, call.entries)]
         for entries in _alike(call):
             parts += ["", _times(call, entries)]
     return parts or ["the table is empty"]
 
 
-def choice_table(choice: Choice) -> TextTable:
-    """A row for each cell: its winner, and the number it is registered by."""
+def _choice_parts(choice: Choice, entries: Sequence[Entry]) -> list[Part]:
+    decided, is_kept = decided_of(choice, entries)
+    names = candidate_names(decided, entries)
+    parts: list[Part] = [_choice_table(choice, decided, names)]
+    parts += [f"  {text}" for text in unmeasured_texts(choice, decided)]
+    if not is_kept and any(decided):
+        parts.append(f"  {NOT_KEPT}")
+    return parts
+
+
+def _choice_table(
+    choice: Choice, decided: Sequence[Decided | None], names: Sequence[str]
+) -> TextTable:
+    """A row for each cell: its winner, the number it is registered by, and what
+    decided."""
     rows = [
-        (*cell_texts(cell), name or CANNOT_OCCUR, "" if number is None else str(number))
-        for cell, name, number in zip(cells_of(choice), choice.names, choice.winners)
+        (
+            *cell_texts(cell),
+            name or CANNOT_OCCUR,
+            "" if number is None else str(number),
+            *_time_texts(one, names),
+        )
+        for cell, name, number, one in zip(
+            cells_of(choice), choice.names, choice.winners, decided
+        )
     ]
     axes = axis_columns(choice.axes)
-    return TextTable((*axes, "winner", "number"), rows, labels=len(axes) + 1)
+    columns = (*axes, "winner", "number", *(f"{name} ms" for name in names))
+    return TextTable(columns, rows, labels=len(axes) + 1)
+
+
+def _time_texts(decided: Decided | None, names: Sequence[str]) -> list[str]:
+    """Nothing for a candidate that did not compete in a cell, or failed there."""
+    if decided and decided.untimed:
+        return [NOT_TIMED] * len(names)
+    return [
+        milliseconds_text(decided.milliseconds[name], decided.noise[name])
+        if decided and name in decided.milliseconds
+        else ""
+        for name in names
+    ]
 
 
 def _alike(call: TableCall) -> list[list[Entry]]:

@@ -18,7 +18,9 @@ from torch._inductor.range_dispatch.documents import DocumentKind
 from torch.utils._filelock import FileLock
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from torch._inductor.range_dispatch.guesses import Guess
 
 
 class TableError(ValueError):
@@ -81,10 +83,37 @@ class Entry:
     def key(self) -> str:
         """The same for entries that measured the same."""
         digests = [one.digest for one in self.candidates]
-        return json.dumps(
-            [self.op, self.schema, self.operands, digests, self.environment],
-            sort_keys=True,
-        )
+        return entry_key(self.op, self.schema, self.operands, digests, self.environment)
+
+
+def entry_key(
+    op: str,
+    schema: str,
+    operands: str,
+    digests: Sequence[str],
+    environment: Mapping[str, str],
+) -> str:
+    """The key of the entry for an op's candidates, which digests tell apart."""
+    return json.dumps(
+        [op, schema, operands, [*digests], dict(environment)], sort_keys=True
+    )
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What decided in one cell: milliseconds by candidate's name, and by how many each
+    may be off.
+
+    It stands for the times at all sizes in the cell, as ``choosing.combined`` says.
+    ``untimed`` says why none of several candidates was timed, empty if any was.
+    ``guess`` has the measured sizes between which the last one of the only axis's
+    range lies, if it is not known any better, or above which none was measured.
+    """
+
+    milliseconds: Mapping[str, float]
+    noise: Mapping[str, float]
+    untimed: str = ""
+    guess: Guess | None = None
 
 
 @dataclass(frozen=True)
@@ -93,8 +122,9 @@ class Choice:
 
     The last axis changes fastest. ``winners`` are as registered, -1 for the op itself,
     None for a cell that cannot occur, and ``names`` those of the candidates.
-    ``dropped`` says in words which candidates could not be used, where and why; tables
-    that were written before there was this have nothing.
+    ``dropped`` says in words which candidates could not be used, where and why, and
+    ``decided`` has for each cell that can occur what decided there; tables that were
+    written before there was this have nothing.
     """
 
     op: str
@@ -106,6 +136,7 @@ class Choice:
     winners: tuple[int | None, ...]
     names: tuple[str | None, ...]
     dropped: tuple[str, ...] = ()
+    decided: tuple[Decided | None, ...] = ()
 
     @property
     def key(self) -> str:
@@ -204,11 +235,37 @@ def _choice(raw: Any) -> Choice:
         winners=_list_of(raw["winners"], (int, type(None)), "winners"),
         names=_list_of(raw["names"], (str, type(None)), "names"),
         dropped=_list_of(raw.get("dropped", []), str, "dropped"),
+        decided=tuple(map(_decided, _checked(raw.get("decided", []), list, "decided"))),
     )
     cells = math.prod(len(points) + 1 for points in found.split_points)
     if not cells == len(found.winners) == len(found.names):
         raise ValueError(f"winners are {found.winners!r} for {cells} cells")
+    if found.decided and len(found.decided) != cells:
+        raise ValueError(f"decided has {len(found.decided)} for {cells} cells")
     return found
+
+
+def _decided(raw: Any) -> Decided | None:
+    if raw is None:
+        return None
+    milliseconds, noise = (
+        _checked(raw[name], dict, name) for name in ("milliseconds", "noise")
+    )
+    if milliseconds.keys() != noise.keys():
+        raise ValueError(f"noise is {noise!r} for {milliseconds!r}")
+    return Decided(
+        {name: _positive(ms, "milliseconds") for name, ms in milliseconds.items()},
+        {name: _noise(off) for name, off in noise.items()},
+        _checked(raw.get("untimed", ""), str, "untimed"),
+        _guess(raw.get("guess")),
+    )
+
+
+def _guess(raw: Any) -> Guess | None:
+    if raw is None:
+        return None
+    low, high = _list_of(raw, (int, type(None)), "guess")
+    return _checked(low, int, "guess"), high
 
 
 def _of_call(raw: Any) -> dict[str, Any]:
@@ -229,14 +286,17 @@ def _candidate(raw: Any) -> CandidateTime:
     milliseconds = raw["milliseconds"]
     if milliseconds is not None:
         milliseconds = _positive(milliseconds, "milliseconds")
-    noise = raw["noise"]
     return CandidateTime(
         _checked(raw["name"], str, "name"),
         _checked(raw["digest"], str, "digest"),
         milliseconds,
-        0.0 if noise == 0 else _positive(noise, "noise"),
+        _noise(raw["noise"]),
         _flag(raw.get("disturbed", False), "disturbed"),
     )
+
+
+def _noise(value: Any) -> float:
+    return 0.0 if value == 0 else _positive(value, "noise")
 
 
 def _checked(value: Any, kind: Any, name: str) -> Any:

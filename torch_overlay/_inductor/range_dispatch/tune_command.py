@@ -15,9 +15,9 @@ from torch._inductor.lowering import user_lowerings
 from torch._inductor.range_dispatch.progress import without_summaries
 from torch._inductor.range_dispatch.record_text import record_parts
 from torch._inductor.range_dispatch.records import DispatchRecord, record_dispatches
-from torch._inductor.range_dispatch.table_store import save
-from torch._inductor.range_dispatch.tables import merge_into_file, TuningTable
+from torch._inductor.range_dispatch.table_store import tuning_into
 from torch._inductor.range_dispatch.text_tables import Part, write
+from torch._inductor.range_dispatch.tune_table import TuneTable
 from torch.utils._ordered_set import OrderedSet
 
 if TYPE_CHECKING:
@@ -29,10 +29,14 @@ def default_table(script: str) -> str:
     return f"{os.path.splitext(script)[0]}.tuning.json"
 
 
-def tune_script(script: str, arguments: Sequence[str], out: str) -> int:
+def tune_script(
+    script: str, arguments: Sequence[str], out: str, is_fresh: bool = False
+) -> int:
     """Run a script as a program; returns the exit status of the command.
 
-    What was measured before a script fails is kept.
+    Sizes that ``out`` has of this environment and the same candidates are taken from
+    it, unless ``is_fresh``. What was measured before a script fails, or is killed, is
+    kept.
 
     Raises:
         TableError: there is something else in ``out``.
@@ -42,21 +46,29 @@ def tune_script(script: str, arguments: Sequence[str], out: str) -> int:
     with open(script, "rb"):
         pass  # what cannot be read is told apart from what the script cannot read
     # Hours of tuning must not end with a table that cannot be written.
-    merge_into_file(out, TuningTable.of([]))
+    table = TuneTable(out, is_fresh)
     before = dict(user_lowerings)
-    with record_dispatches() as records, without_summaries():
+    with record_dispatches() as records, without_summaries(), tuning_into(table):
         failure = _run(script, arguments)
-    written = save(out)
+    table.write()
     registered = [
         str(op)
         for op, lowering in user_lowerings.items()
         if isinstance(lowering, AutotunedLowering) and before.get(op) is not lowering
     ]
     write(_summary(records, registered), sys.stdout)
-    print(f"{out}: {written} sizes measured")
+    print(f"{out}: {_counts(table)}")
     if failure:
         print(f"error: {script} {failure}", file=sys.stderr)
-    return 1 if failure or not written else 0
+    return 1 if failure or not (table.measured or table.taken) else 0
+
+
+def _counts(table: TuneTable) -> str:
+    """How many sizes were measured, and how many were not but taken."""
+    measured = f"{len(table.measured)} sizes measured"
+    if not table.has_something_to_take:
+        return measured
+    return f"{measured}, {len(table.taken - table.measured)} taken from the table"
 
 
 def _run(script: str, arguments: Sequence[str]) -> str:

@@ -138,11 +138,28 @@ class Bench:
         # How far behind a candidate was when it was last timed.
         self._behind: dict[Candidate, _Behind] = {}
 
+    def resumed(self, contest: Contest) -> timing.Timings | None:
+        """What the ``tune`` command has measured before, None if that is nothing.
+
+        Unlike other tables this one is added to: what it has not is timed.
+        """
+        if contest.peers() is not None:  # others may have nothing to resume
+            return None
+        axes = contest.task.axes
+        timings = self._tables.take(contest.candidates, contest.sample.values, axes)
+        if timings is not None:
+            self._note_behind(contest, timings)
+            _log(self._registration, contest, timings, " (measured before)")
+        return timings
+
     def stored(self, contest: Contest) -> timing.Timings | None:
         """What a table or an earlier compile has, None if that is nothing."""
         if contest.peers() is not None:  # others may have nothing stored
             return None
         values = contest.sample.values
+        resumed = self.resumed(contest)
+        if resumed is not None:
+            return resumed
         timings = self._tables.find(contest.candidates, values)
         if timings is not None:
             self.uses_table = True

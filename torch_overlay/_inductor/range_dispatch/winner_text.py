@@ -5,6 +5,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from torch._inductor.range_dispatch.cell_times import (
+    decided_of,
+    guessed_splits,
+    NOT_KEPT,
+    times_text,
+)
 from torch._inductor.range_dispatch.table_calls import calls_of, cells_of
 
 if TYPE_CHECKING:
@@ -50,7 +56,21 @@ def _comments(call: TableCall, choice: Choice) -> list[str]:
             f"cannot occur, so any winner will do, here {_FALLBACK} for the op itself: "
             + ", ".join(unreachable)
         )
+    lines += _times(call, choice)
     return [f"# {' '.join(line.split())}" for line in lines]
+
+
+def _times(call: TableCall, choice: Choice) -> list[str]:
+    """What decided in each cell, and which splits are guesses."""
+    decided, is_kept = decided_of(choice, call.entries)
+    lines = [
+        f"{cell} {winner}: {times}"
+        for cell, winner, one in zip(cells_of(choice), choice.names, decided)
+        if (times := times_text(one, winner))
+    ]
+    if lines and not is_kept:
+        lines.append(NOT_KEPT)
+    return [*lines, *guessed_splits(choice, decided)]
 
 
 def _dispatch(choice: Choice) -> list[str]:
