@@ -45,9 +45,15 @@ class CallTables:
         self._environment = describe_environment(call.nodes[0].get_device_or_error())
 
     def find(
-        self, candidates: Sequence[TracedCandidate], values: SymbolValues
+        self,
+        candidates: Sequence[TracedCandidate],
+        values: SymbolValues,
+        agreed: str | None = None,
     ) -> Timings | None:
-        """The times in a table for these sizes, None if no table has them."""
+        """The times in a table for these sizes, None if no table has them.
+
+        With ``agreed`` they must have been noted with the same.
+        """
         digests = self._digests(candidates)
         if digests is None:
             return None
@@ -55,7 +61,7 @@ class CallTables:
         operands = self._operands(values)
         schema = str(op._schema)
         entry = table_store.find(str(op), schema, operands, digests, self._environment)
-        if entry is None:
+        if entry is None or (agreed is not None and entry.agreed != agreed):
             return None
         counters["inductor"]["custom_op_tuning_table_hit"] += 1
         return {
@@ -70,10 +76,12 @@ class CallTables:
         values: SymbolValues,
         axes: Sequence[Axis],
         timings: Timings,
+        agreed: str | None = None,
     ) -> None:
         """Keep times for a table that this process may save.
 
-        ``axes`` are what the call is dispatched on.
+        ``axes`` are what the call is dispatched on, and ``agreed`` is the tolerance
+        within which candidates were found to agree with the op itself, if they were.
         """
         digests = self._digests(candidates)
         if digests is None:
@@ -93,6 +101,7 @@ class CallTables:
             operands=self._operands(values),
             sizes=tuple(evaluate(axis.size, values) for axis in axes),
             candidates=tuple(times),
+            agreed=agreed,
         )
         table_store.note(entry)
 

@@ -368,8 +368,17 @@ class _Selector:
 
     def _bench(self) -> Bench:
         return Bench(
-            self._registration, self._call, self.fake_operands, self.drops, self._fused
+            self._registration,
+            self._call,
+            self.fake_operands,
+            self.drops,
+            self._fused,
+            self._graph_of_op,
         )
+
+    def _graph_of_op(self, task: RangeTask) -> torch.fx.GraphModule | None:
+        traced = self._variants.graph_for(self._pool.fallback, task)
+        return None if traced is None else traced.graph_module
 
     def _last_resort(self, task: RangeTask) -> TracedCandidate | None:
         """The op itself, for a range that no candidate is left for."""

@@ -61,6 +61,9 @@ class Timing:
 Timings: TypeAlias = dict[Candidate, Timing]
 Runs: TypeAlias = dict[Candidate, Callable[[], Any]]
 OnFailure: TypeAlias = Callable[[Candidate, Exception], None]
+# Gets what the first call of a candidate returned, the only item of a list that it
+# empties. It may raise what an ``OnFailure`` is to be told.
+OnResults: TypeAlias = Callable[[Candidate, list[Any]], None]
 
 
 def time_candidates(
@@ -69,12 +72,14 @@ def time_candidates(
     use_cudagraphs: bool,
     seconds: float,
     on_failure: OnFailure,
+    comparing: Callable[[], OnResults] | None = None,
     meeting: Meeting | None = None,
 ) -> Timings:
     """What each candidate takes on these inputs, found out in about ``seconds``.
 
-    One that fails is reported to ``on_failure`` and left out. At a ``meeting`` they
-    are timed with all ranks in step.
+    One that fails is reported to ``on_failure`` and left out. ``comparing`` makes what
+    looks at first results, those of the op itself before all others. At a ``meeting``
+    they are timed with all ranks in step, and nothing looks at results.
     """
     device = next(x.device for x in inputs if isinstance(x, torch.Tensor))
     devices = [device.index] if is_gpu(device.type) else []
@@ -88,7 +93,7 @@ def time_candidates(
         runs: Runs = {c.candidate: functools.partial(_run, c, inputs) for c in compiled}
         if meeting is not None:
             return _time_at(meeting, runs, device, seconds, on_failure)
-        runs, first = _without_failures(runs, _seconds, on_failure)
+        runs, first = _first_calls(runs, comparing, on_failure)
         counters["inductor"]["custom_op_candidates_timed"] += len(runs)
         beyond_doubt = SECONDS_BEYOND_DOUBT if device.type == "cpu" else math.inf
         slow = _far_behind(runs, first, beyond_doubt, on_failure)
@@ -102,6 +107,27 @@ def time_candidates(
             return Timing(benchmarker.benchmark(run, device=device))
 
         return slow | _without_failures(runs, benchmark, on_failure)[1]
+
+
+def _first_calls(
+    runs: Runs, comparing: Callable[[], OnResults] | None, on_failure: OnFailure
+) -> tuple[Runs, dict[Candidate, float]]:
+    """Those whose first call succeeds, and the seconds that it takes."""
+    if comparing is None:
+        return _without_failures(runs, _seconds, on_failure)
+    look_at = comparing()
+
+    def looked_at(candidate: Candidate) -> float:
+        results: list[Any] = []
+        seconds = _seconds(lambda: results.append(runs[candidate]()))
+        look_at(candidate, results)
+        return seconds
+
+    ordered = sorted(runs, key=lambda one: not one.is_fallback)
+    calls: Runs = {one: functools.partial(looked_at, one) for one in ordered}
+    _, taken = _without_failures(calls, lambda call: call(), on_failure)
+    succeeding = {one: run for one, run in runs.items() if one in taken}
+    return succeeding, {one: taken[one] for one in succeeding}
 
 
 def _seconds(run: Callable[[], Any]) -> float:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TYPE_CHECKING, TypeAlias
 
 from torch._inductor.range_dispatch import modules, timing
+from torch._inductor.range_dispatch.accuracy import Accuracy, Occasion
 from torch._inductor.range_dispatch.agreement import describe_registration
 from torch._inductor.range_dispatch.call_tables import CallTables
 from torch._inductor.range_dispatch.in_step import communicates, Meeting
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from torch._inductor.range_dispatch.spec import Registration
     from torch._inductor.range_dispatch.split_search import SearchRules
     from torch._inductor.range_dispatch.trace.drops import Drops
+    from torch.fx import GraphModule
     from torch.utils._ordered_set import OrderedSet
 
 
@@ -84,6 +86,13 @@ class Contest:
         """The product of the sizes that are timed."""
         return math.prod(evaluate(s, self.sample.values) for s in self.task.sizes)
 
+    def occasion(
+        self, running: Sequence[modules.CompiledCandidate], inputs: Sequence[Any]
+    ) -> Occasion:
+        """That those candidates that are ``running`` are called with inputs."""
+        has_fallback = any(one.candidate.is_fallback for one in self.candidates)
+        return Occasion(self.task, self.sample.values, running, inputs, has_fallback)
+
     def peers(self) -> Peers | None:
         """Those to time the candidates together with, None if this rank alone can."""
         if any(communicates(one.graph_module) for one in self.candidates):
@@ -112,9 +121,11 @@ class Bench:
         call: BoundCall,
         fake_operands: Sequence[Any],
         drops: Drops,
-        fused: FusedCall | None = None,
+        fused: FusedCall | None,
+        graph_of_op: Callable[[RangeTask], GraphModule | None],
     ) -> None:
-        """``fused`` is the call with what candidates are timed with, if anything.
+        """``fused`` is the call with what candidates are timed with, if anything, and
+        ``graph_of_op`` traces the op itself for a range.
 
         Candidates that do not compile or run are added to ``drops``.
         """
@@ -125,6 +136,7 @@ class Bench:
         self._call = call
         self._fake_operands = fused.fake_operands() if fused else fake_operands
         self._cache = TuningCache(registration, fused or call)
+        self._accuracy = Accuracy(registration, call, fused, graph_of_op)
         self._tables = CallTables(call)
         # Whether a table had what was asked for.
         self.uses_table = False
@@ -137,14 +149,15 @@ class Bench:
         if contest.peers() is not None:  # others may have nothing stored
             return None
         values = contest.sample.values
-        timings = self._tables.find(contest.candidates, values)
+        required = self._accuracy.required
+        timings = self._tables.find(contest.candidates, values, required)
         if timings is not None:
             self.uses_table = True
             _log(self._registration, contest, timings, " (from a table)")
             return timings
-        timings = self._cache.load(self._as_timed(contest), values)
+        timings = self._cache.load(self._as_timed(contest), values, required)
         if timings is not None:
-            self._note(contest, timings)
+            self._note(contest, timings, required)
             _log(self._registration, contest, timings, " (stored)")
         return timings
 
@@ -161,9 +174,23 @@ class Bench:
     def _described(self, contests: Sequence[Contest]) -> list[Described]:
         return [(self._as_timed(one), one.sample.values) for one in contests]
 
-    def _note(self, contest: Contest, timings: timing.Timings) -> None:
-        axes = contest.task.axes
-        self._tables.note(contest.candidates, contest.sample.values, axes, timings)
+    def _note(
+        self, contest: Contest, timings: timing.Timings, agreed: str | None
+    ) -> None:
+        candidates, values = contest.candidates, contest.sample.values
+        self._tables.note(candidates, values, contest.task.axes, timings, agreed)
+
+    def _keep(self, contest: Contest, timings: timing.Timings) -> None:
+        """Keep new times for later compiles and for a table.
+
+        Where a candidate was dropped for its results, a later compile compares them
+        again: it may be told to keep it.
+        """
+        values = contest.sample.values
+        agreed = self._accuracy.agreed(values)
+        if not self._accuracy.has_dropped(values):
+            self._cache.store(self._as_timed(contest), values, timings, agreed)
+        self._note(contest, timings, agreed)
 
     def compile(self, contests: Sequence[Contest]) -> None:
         """Compile every graph that competes in one of the contests, side by side."""
@@ -244,15 +271,14 @@ class Bench:
             seconds_each,
             peers,
             _dropping(self._drops, contest.task.cell, "it does not run"),
+            self._accuracy,
         )
         timings = _better(before or {}, timings)
         if peers is None:
             self._note_behind(contest, timings)
         if timings:
             if peers is None:
-                values = contest.sample.values
-                self._cache.store(self._as_timed(contest), values, timings)
-                self._note(contest, timings)
+                self._keep(contest, timings)
             _log(self._registration, contest, timings)
         return timings
 
@@ -339,6 +365,7 @@ def _time(
     seconds_each: float,
     peers: Peers | None,
     on_failure: Callable[[Candidate, Exception], None],
+    accuracy: Accuracy,
 ) -> timing.Timings:
     """What the candidates that can be run on the range's sizes take."""
     if not running:
@@ -373,6 +400,7 @@ def _time(
         registration.benchmark_with_cudagraphs,
         seconds_each * len(running),
         on_failure,
+        None if meeting else accuracy.comparing(contest.occasion(running, inputs)),
         **together,
     )
 
