@@ -5,6 +5,8 @@ import contextlib
 import logging
 import math
 import os
+import subprocess
+import sys
 import tempfile
 import time
 from unittest import mock
@@ -216,6 +218,21 @@ class AccuracyTest(AccuracyTestCase):
     def test_off(self):
         self.assertEqual(self.accused(double, by_three, mode="off"), [])
 
+    def test_operands_are_not_alike(self):
+        """What is the other way round is found."""
+
+        @torch.library.custom_op("accuracy_test::minus", mutates_args=())
+        def minus(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+            return x - y
+
+        minus.register_fake(lambda x, y: torch.empty_like(x))
+
+        def turned(x, y):
+            return y - x
+
+        found = self.accused(minus, turned, model=lambda x: minus(x, x * 2))
+        self.assertEqual(found, ["turned"])
+
     def test_other_modes_are_refused(self):
         for mode in ("on", "", None, True):
             message = "config.range_dispatch.check_accuracy must be one of warn, drop"
@@ -224,6 +241,16 @@ class AccuracyTest(AccuracyTestCase):
                 self.assertRaisesRegex(InductorError, message),
             ):
                 self.compile(double, by_adding)
+
+    def test_environment_variable(self):
+        name = "TORCHINDUCTOR_RANGE_DISPATCH_CHECK_ACCURACY"
+        script = f"from torch._inductor import config; print(config.{MODE})"
+        for value in ("drop", "off"):
+            environment = {**os.environ, name: value}
+            shown = subprocess.check_output(
+                [sys.executable, "-c", script], env=environment, text=True
+            )
+            self.assertEqual(shown.strip(), value)
 
     def test_nothing_is_compared_where_nothing_is_timed(self):
         winners = {"winners": [0, 0], "mode": "drop"}
@@ -489,6 +516,19 @@ class StoredTimesTest(AccuracyTestCase):
         # Within another tolerance they may not agree.
         self.assertEqual(tune("drop", 1e-9), [0, 2, 0])
         self.assertEqual(tune("drop", math.inf), [2, 0, 0])
+
+    def test_cached_graphs(self):
+        """A graph that was compiled in another mode is not served."""
+
+        def tune(mode):
+            with config.patch(fx_graph_cache=True):
+                options = {"mode": mode, "fastest": "by_three", "sizes_per_range": 1}
+                (result,), *_ = self.compile(stored, by_adding, by_three, **options)
+            return float(result[0, 0]), counters["inductor"]["fxgraph_cache_hit"]
+
+        self.assertEqual(tune("warn"), (3.0, 0))
+        self.assertEqual(tune("warn"), (3.0, 1))
+        self.assertEqual(tune("drop"), (2.0, 0))
 
     def test_tables(self):
         with tempfile.TemporaryDirectory() as folder:

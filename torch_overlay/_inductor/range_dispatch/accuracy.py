@@ -66,8 +66,8 @@ class Occasion:
 
     @property
     def key(self) -> Hashable:
-        """The same for the same sizes."""
-        return _key(self.values)
+        """The same for the same sizes of a range."""
+        return _key(self.task, self.values)
 
 
 class Accuracy:
@@ -103,26 +103,30 @@ class Accuracy:
         """What ``agreed`` must be of stored times that are used, None for anything."""
         return self._within if self._mode == "drop" else None
 
-    def agreed(self, values: SymbolValues) -> str | None:
+    def agreed(self, task: RangeTask, values: SymbolValues) -> str | None:
         """Within which tolerance those candidates agree with the op itself that have
         times for these sizes; None if they do not, or were not compared."""
         none = OrderedSet[Any]() if self._gave_up else None
-        differing = self._differing.get(_key(values), none)
+        differing = self._differing.get(_key(task, values), none)
         if differing is None or (differing and self._mode != "drop"):
             return None
         return self._within
 
-    def has_dropped(self, values: SymbolValues) -> bool:
+    def has_dropped(self, task: RangeTask, values: SymbolValues) -> bool:
         """Whether a candidate was left out at these sizes."""
-        return self._mode == "drop" and bool(self._differing.get(_key(values)))
+        return self._mode == "drop" and bool(self._differing.get(_key(task, values)))
 
     @property
     def _within(self) -> str:
         return str(self._registration.accuracy_tolerance or "default")
 
     def comparing(self, occasion: Occasion) -> Callable[[], Comparison] | None:
-        """What starts a comparison; None if there is to be none."""
+        """What starts a comparison; None if there is to be none, such as at sizes that
+        are timed once more."""
         if self._mode == "off" or self._gave_up:
+            return None
+        was_compared = occasion.key in self._differing
+        if was_compared and not self.has_dropped(occasion.task, occasion.values):
             return None
         self._differing[occasion.key] = OrderedSet()
         reference = self._reference(occasion)
@@ -329,5 +333,5 @@ def _mode_in_force(registration: Registration) -> str:
     return "off" if tolerance is not None and tolerance.is_infinite else mode
 
 
-def _key(values: SymbolValues) -> Hashable:
-    return frozenset(values.items())
+def _key(task: RangeTask, values: SymbolValues) -> Hashable:
+    return task.cell, frozenset(values.items())

@@ -186,9 +186,9 @@ class Bench:
         Where a candidate was dropped for its results, a later compile compares them
         again: it may be told to keep it.
         """
-        values = contest.sample.values
-        agreed = self._accuracy.agreed(values)
-        if not self._accuracy.has_dropped(values):
+        task, values = contest.task, contest.sample.values
+        agreed = self._accuracy.agreed(task, values)
+        if not self._accuracy.has_dropped(task, values):
             self._cache.store(self._as_timed(contest), values, timings, agreed)
         self._note(contest, timings, agreed)
 
