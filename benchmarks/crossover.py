@@ -154,6 +154,10 @@ def measure(
                 "range_upper_bound": operator.open_size,
             },
             split_points=[*operator.split_points],
+            accuracy_tolerance=(
+                operator.relative_tolerance,
+                operator.absolute_tolerance,
+            ),
         ),
     ):
         reporter.describe(f"{operator.name}: tuning and compiling")

@@ -34,6 +34,7 @@ register_custom_op_autotuning(
         {"tensor_name": "y", "dim": 0, "range_upper_bound": 2048},
     ],
     split_points=[[4, 32, 256], [4, 32, 256]],
+    accuracy_tolerance=1e-4,
 )
 
 

@@ -211,7 +211,7 @@ class RangesBudgetTest(FreshTestCase):
         """The winners, and what the clock shows after tuning four ranges."""
         clock = Clock()
 
-        def planted(compiled, inputs, cudagraphs, share, on_failure, limit):
+        def planted(compiled, inputs, cudagraphs, share, on_failure, limit, *_):
             size = inputs[0].shape[0]
             timings, started = {}, clock.now
             for one in compiled:

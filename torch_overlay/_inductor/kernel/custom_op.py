@@ -158,6 +158,7 @@ def register_custom_op_autotuning(
     size_weights: SizeWeights | None = None,
     tuning_seconds: float | None = None,
     uuid: str | None = None,
+    accuracy_tolerance: float | tuple[float, float] | None = None,
 ) -> None:
     """Let ``torch.compile`` choose among several implementations of a custom op.
 
@@ -215,6 +216,13 @@ def register_custom_op_autotuning(
         uuid: stands for the code of the implementations and of all that they call, of
             the op and of its derivative in the keys of caches, which otherwise look at
             that code and the values that it reads. Change it when you change them.
+        accuracy_tolerance: how far results of an implementation may be from the op's
+            own on the inputs that it is timed with: a number, relative and absolute at
+            once, or a pair ``(rtol, atol)``; by default what
+            ``torch.testing.assert_close`` allows for the dtype. ``math.inf``: they
+            differ on purpose, and are not compared.
+            ``config.range_dispatch.check_accuracy`` says what to do about one that is
+            farther off.
 
     Raises:
         TypeError, ValueError: an argument is wrong; the message names it.
@@ -244,6 +252,7 @@ def register_custom_op_autotuning(
         size_weights=size_weights,
         tuning_seconds=tuning_seconds,
         uuid=uuid,
+        accuracy_tolerance=accuracy_tolerance,
     )
     warn_of_effect(registration.op)
     if registration.op in user_lowerings:

@@ -46,11 +46,17 @@ class CallTables:
         self._environment = describe_environment(call.nodes[0].get_device_or_error())
 
     def find(
-        self, candidates: Sequence[TracedCandidate], values: SymbolValues
+        self,
+        candidates: Sequence[TracedCandidate],
+        values: SymbolValues,
+        agreed: str | None = None,
     ) -> Timings | None:
-        """The times in a table for these sizes, None if no table has them."""
+        """The times in a table for these sizes, None if no table has them.
+
+        With ``agreed`` they must have been noted with the same.
+        """
         entry = self._entry(table_store.find, candidates, values)
-        if entry is None:
+        if entry is None or agreed not in (None, entry.agreed):
             return None
         counters["inductor"]["custom_op_tuning_table_hit"] += 1
         return _timings(entry, candidates)
@@ -60,11 +66,12 @@ class CallTables:
         candidates: Sequence[TracedCandidate],
         values: SymbolValues,
         axes: Sequence[Axis],
+        agreed: str | None = None,
     ) -> Timings | None:
         """The times for these sizes in the table that the ``tune`` command goes on
         with; they stay in it, as times of this call. None if it has none."""
         entry = self._entry(table_store.find_tuned, candidates, values)
-        if entry is None:
+        if entry is None or agreed not in (None, entry.agreed):
             return None
         own = dataclasses.replace(entry, **self._for_people(values, axes))
         table_store.note(own, is_taken=True)
@@ -89,10 +96,12 @@ class CallTables:
         values: SymbolValues,
         axes: Sequence[Axis],
         timings: Timings,
+        agreed: str | None = None,
     ) -> None:
         """Keep times for a table that this process may save.
 
-        ``axes`` are what the call is dispatched on.
+        ``axes`` are what the call is dispatched on, and ``agreed`` is the tolerance
+        within which candidates were found to agree with the op itself, if they were.
         """
         digests = self._digests(candidates)
         if digests is None:
@@ -114,6 +123,7 @@ class CallTables:
             environment=self._environment,
             operands=self._operands(values),
             candidates=tuple(times),
+            agreed=agreed,
             **self._for_people(values, axes),
         )
         table_store.note(entry)

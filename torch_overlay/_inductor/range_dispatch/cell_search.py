@@ -6,12 +6,12 @@ import logging
 from typing import TYPE_CHECKING
 
 from torch._inductor.range_dispatch.budget import Budget
+from torch._inductor.range_dispatch.choosing import combined, counts_calls, fastest
 from torch._inductor.range_dispatch.grid_search import (
     Place,
     search_grid,
     without_clear_neighbours,
 )
-from torch._inductor.range_dispatch.choosing import combined, counts_calls, fastest
 from torch._inductor.range_dispatch.progress import TuningProgress
 from torch._inductor.range_dispatch.sizes import input_bytes
 from torch._inductor.range_dispatch.trace.holding import sample_for

@@ -186,8 +186,10 @@ class FusedCall:
         known = dict(zip(map(id, self.first.nodes), own))
         with _disable_current_modes(), torch.no_grad():
             tensors = [
-                known[id(node)] if id(node) in known else random_tensor(node, values)
-                for node in self.nodes
+                known[id(node)]
+                if id(node) in known
+                else random_tensor(node, values, len(own) + number)
+                for number, node in enumerate(self.nodes)
             ]
         return [*tensors, *(concrete(symbol, values) for symbol in self.symbols)]
 

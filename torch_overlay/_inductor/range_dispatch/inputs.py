@@ -56,7 +56,9 @@ def make_inputs(
         ValueError: a generator returns another shape, dtype or device.
     """
     with _disable_current_modes(), torch.no_grad():
-        operands: list[Any] = [random_tensor(node, values) for node in call.nodes]
+        operands: list[Any] = [
+            random_tensor(node, values, seed) for seed, node in enumerate(call.nodes)
+        ]
         symbols = [concrete(symbol, values) for symbol in call.symbols]
         examples = call.arguments([*operands, *symbols])
         for name, generator in generators.items():
@@ -114,13 +116,16 @@ def _generated(
     return example.copy_(made)
 
 
-def random_tensor(node: Any, values: SymbolValues) -> torch.Tensor:
-    """A tensor with the layout of an IR node; integers are 0 or 1."""
+def random_tensor(node: Any, values: SymbolValues, seed: int) -> torch.Tensor:
+    """A tensor with the layout of an IR node; integers are 0 or 1.
+
+    Operands with the same layout need seeds of their own to be told apart.
+    """
     size, stride = concrete_layout(node, values)
     length = storage_length(size, stride)
     dtype, device = node.get_dtype(), node.get_device()
     # A generator of its own leaves the global random state alone.
-    generator = torch.Generator(device=device).manual_seed(0)
+    generator = torch.Generator(device=device).manual_seed(seed)
     if dtype.is_floating_point or dtype.is_complex:
         # Not every narrow float type has a random kernel of its own.
         drawn = dtype if dtype.itemsize >= 2 else torch.float32

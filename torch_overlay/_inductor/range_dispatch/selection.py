@@ -22,12 +22,12 @@ from torch._inductor.range_dispatch.agreement import (
 from torch._inductor.range_dispatch.binding import BoundCall
 from torch._inductor.range_dispatch.candidates import Candidate, CandidatePool
 from torch._inductor.range_dispatch.cell_search import CellSearch, places_of
+from torch._inductor.range_dispatch.choosing import choose, combined, counts_calls
 from torch._inductor.range_dispatch.forcing import (
     forced_among,
     forced_name,
     given_winner,
 )
-from torch._inductor.range_dispatch.choosing import choose, combined, counts_calls
 from torch._inductor.range_dispatch.grid_search import neighbours, steps_between
 from torch._inductor.range_dispatch.range_search import RangeSearch
 from torch._inductor.range_dispatch.ranges import Cell, ranges_from_split_points
@@ -382,8 +382,17 @@ class _Selector:
 
     def _bench(self) -> Bench:
         return Bench(
-            self._registration, self._call, self.fake_operands, self.drops, self._fused
+            self._registration,
+            self._call,
+            self.fake_operands,
+            self.drops,
+            self._fused,
+            self._graph_of_op,
         )
+
+    def _graph_of_op(self, task: RangeTask) -> torch.fx.GraphModule | None:
+        traced = self._variants.graph_for(self._pool.fallback, task)
+        return None if traced is None else traced.graph_module
 
     def _last_resort(self, task: RangeTask) -> TracedCandidate | None:
         """The op itself, for a range that no candidate is left for."""

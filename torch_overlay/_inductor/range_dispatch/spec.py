@@ -23,6 +23,7 @@ from torch._inductor.range_dispatch.configs import (
     CustomOpConfig,
     parameters_of,
 )
+from torch._inductor.range_dispatch.differences import check_tolerance, Tolerance
 from torch._inductor.range_dispatch.dispatch_on import AUTO, check_dispatch, DispatchOn
 from torch._inductor.range_dispatch.ranges import (
     Cell,
@@ -62,6 +63,7 @@ class Registration:
     size_weights: SizeWeights | None
     tuning_seconds: float | None
     uuid: str | None
+    accuracy_tolerance: Tolerance | None
 
     def key_parts(self) -> tuple[Any, ...]:
         """All that a dispatch depends on; in place of functions their names, for which
@@ -137,6 +139,7 @@ def build_registration(
     size_weights: SizeWeights | None = None,
     tuning_seconds: float | None = None,
     uuid: str | None = None,
+    accuracy_tolerance: float | tuple[float, float] | None = None,
 ) -> Registration:
     """Check everything the op's schema can tell and freeze it.
 
@@ -171,6 +174,7 @@ def build_registration(
         size_weights=_check_size_weights(size_weights, dispatch),
         tuning_seconds=_check_tuning_seconds(tuning_seconds),
         uuid=uuid,
+        accuracy_tolerance=check_tolerance(accuracy_tolerance),
     )
 
 

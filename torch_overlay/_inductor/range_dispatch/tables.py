@@ -58,7 +58,9 @@ class Entry:
     ``operands`` has size, stride, dtype and device type of each tensor, then the values
     of symbols, and ``environment`` what the times depend on besides. ``call``, ``axes``
     and ``sizes`` are for people: the operands with symbols, what is dispatched on, such
-    as ``x.shape[1]``, and its sizes here. Plain autotuning has no axes.
+    as ``x.shape[1]``, and its sizes here. Plain autotuning has no axes. ``agreed`` is
+    the tolerance within which the candidates that have times were found to agree with
+    the op itself; None if they do not, or were not compared.
     """
 
     op: str
@@ -69,6 +71,7 @@ class Entry:
     operands: str
     sizes: tuple[int, ...]
     candidates: tuple[CandidateTime, ...]
+    agreed: str | None = None
 
     @property
     def is_disturbed(self) -> bool:
@@ -224,6 +227,7 @@ def _entry(raw: Any) -> Entry:
         operands=operands,
         sizes=_list_of(raw["sizes"], int, "sizes"),
         candidates=candidates,
+        agreed=_checked(raw.get("agreed"), (str, type(None)), "agreed"),
     )
 
 

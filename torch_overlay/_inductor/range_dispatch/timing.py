@@ -83,6 +83,9 @@ class Timing:
 Timings: TypeAlias = dict[Candidate, Timing]
 Runs: TypeAlias = dict[Candidate, Callable[[], Any]]
 OnFailure: TypeAlias = Callable[[Candidate, Exception], None]
+# Gets what the first call of a candidate returned, the only item of a list that it
+# empties. It may raise what an ``OnFailure`` is to be told.
+OnResults: TypeAlias = Callable[[Candidate, list[Any]], None]
 
 
 def is_disturbed(timings: Timings) -> bool:
@@ -97,13 +100,15 @@ def time_candidates(
     seconds: float,
     on_failure: OnFailure,
     limit: float = math.inf,
+    comparing: Callable[[], OnResults] | None = None,
     meeting: Meeting | None = None,
 ) -> Timings:
     """What each candidate takes on these inputs, found out in about ``seconds``.
 
     No call is begun after ``limit`` seconds. A candidate that fails is reported to
-    ``on_failure`` and left out. At a ``meeting`` they are timed with all ranks in step,
-    whatever the limit.
+    ``on_failure`` and left out. ``comparing`` makes what looks at first results, those
+    of the op itself before all others. At a ``meeting`` they are timed with all ranks
+    in step, whatever the limit, and nothing looks at results.
 
     Raises:
         OutOfTime: not every candidate could be called before that.
@@ -123,7 +128,7 @@ def time_candidates(
             return _time_at(meeting, runs, device, seconds, on_failure)
         waited = WaitedShare()
         call = functools.partial(_seconds_of_call, device=device)
-        runs, first = _without_failures(runs, call, on_failure, deadline)
+        runs, first = _first_calls(runs, call, comparing, on_failure, deadline)
         counters["inductor"]["custom_op_candidates_timed"] += len(runs)
         is_busy = waited.so_far() > BUSY
         may_doubt = device.type != "cpu" or is_busy
@@ -156,6 +161,31 @@ def _seconds_of_call(run: Callable[[], Any], device: torch.device) -> float:
     before = waited_here()
     seconds = seconds_of_call(run, device)
     return max(seconds - (waited_here() - before), 0.0)
+
+
+def _first_calls(
+    runs: Runs,
+    seconds_of: Callable[[Callable[[], Any]], float],
+    comparing: Callable[[], OnResults] | None,
+    on_failure: OnFailure,
+    deadline: float,
+) -> tuple[Runs, dict[Candidate, float]]:
+    """Those whose first call succeeds, and the seconds that it takes."""
+    if comparing is None:
+        return _without_failures(runs, seconds_of, on_failure, deadline)
+    look_at = comparing()
+
+    def looked_at(candidate: Candidate) -> float:
+        results: list[Any] = []
+        seconds = seconds_of(lambda: results.append(runs[candidate]()))
+        look_at(candidate, results)
+        return seconds
+
+    ordered = sorted(runs, key=lambda one: not one.is_fallback)
+    calls: Runs = {one: functools.partial(looked_at, one) for one in ordered}
+    _, taken = _without_failures(calls, lambda call: call(), on_failure, deadline)
+    succeeding = {one: run for one, run in runs.items() if one in taken}
+    return succeeding, {one: taken[one] for one in succeeding}
 
 
 def _far_behind(
@@ -265,7 +295,10 @@ def _rounds(
     enough = time.perf_counter() + seconds
     rounds: dict[Candidate, list[float]] = {candidate: [] for candidate in runs}
     active = runs
-    measure = functools.partial(one_round, deadline=deadline)
+
+    def measure(run: Callable[[], Any]) -> float:
+        return one_round(run, deadline)
+
     for done in range(1, MAX_ROUNDS + 1):
         try:
             running, taken = _without_failures(active, measure, on_failure, deadline)

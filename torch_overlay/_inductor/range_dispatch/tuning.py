@@ -12,6 +12,7 @@ from typing import Any, TYPE_CHECKING, TypeAlias
 
 import torch
 from torch._inductor.range_dispatch import modules, timing
+from torch._inductor.range_dispatch.accuracy import Accuracy, Occasion
 from torch._inductor.range_dispatch.agreement import describe_registration
 from torch._inductor.range_dispatch.budget import Budget
 from torch._inductor.range_dispatch.call_tables import CallTables
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from torch._inductor.range_dispatch.spec import Registration
     from torch._inductor.range_dispatch.split_search import SearchRules
     from torch._inductor.range_dispatch.trace.drops import Drops
+    from torch.fx import GraphModule
     from torch.utils._ordered_set import OrderedSet
 
 
@@ -87,6 +89,13 @@ class Contest:
         """The product of the sizes that are timed."""
         return math.prod(evaluate(s, self.sample.values) for s in self.task.sizes)
 
+    def occasion(
+        self, running: Sequence[modules.CompiledCandidate], inputs: Sequence[Any]
+    ) -> Occasion:
+        """That those candidates that are ``running`` are called with inputs."""
+        has_fallback = any(one.candidate.is_fallback for one in self.candidates)
+        return Occasion(self.task, self.sample.values, running, inputs, has_fallback)
+
     def peers(self) -> Peers | None:
         """Those to time the candidates together with, None if this rank alone can."""
         if any(communicates(one.graph_module) for one in self.candidates):
@@ -115,9 +124,11 @@ class Bench:
         call: BoundCall,
         fake_operands: Sequence[Any],
         drops: Drops,
-        fused: FusedCall | None = None,
+        fused: FusedCall | None,
+        graph_of_op: Callable[[RangeTask], GraphModule | None],
     ) -> None:
-        """``fused`` is the call with what candidates are timed with, if anything.
+        """``fused`` is the call with what candidates are timed with, if anything, and
+        ``graph_of_op`` traces the op itself for a range.
 
         Candidates that do not compile or run are added to ``drops``.
         """
@@ -128,6 +139,7 @@ class Bench:
         self._call = call
         self._fake_operands = fused.fake_operands() if fused else fake_operands
         self._cache = TuningCache(registration, fused or call)
+        self._accuracy = Accuracy(registration, call, fused, graph_of_op)
         self._tables = CallTables(call)
         # Whether a table had what was asked for.
         self.uses_table = False
@@ -146,7 +158,9 @@ class Bench:
         if contest.peers() is not None:  # others may have nothing to resume
             return None
         axes = contest.task.axes
-        timings = self._tables.take(contest.candidates, contest.sample.values, axes)
+        timings = self._tables.take(
+            contest.candidates, contest.sample.values, axes, self._accuracy.required
+        )
         if timings is not None:
             self._note_behind(contest, timings)
             _log(self._registration, contest, timings, " (measured before)")
@@ -160,14 +174,15 @@ class Bench:
         resumed = self.resumed(contest)
         if resumed is not None:
             return resumed
-        timings = self._tables.find(contest.candidates, values)
+        required = self._accuracy.required
+        timings = self._tables.find(contest.candidates, values, required)
         if timings is not None:
             self.uses_table = True
             _log(self._registration, contest, timings, " (from a table)")
             return timings
-        timings = self._cache.load(self._as_timed(contest), values)
+        timings = self._cache.load(self._as_timed(contest), values, required)
         if timings is not None:
-            self._note(contest, timings)
+            self._note(contest, timings, required)
             _log(self._registration, contest, timings, " (stored)")
         return timings
 
@@ -184,9 +199,24 @@ class Bench:
     def _described(self, contests: Sequence[Contest]) -> list[Described]:
         return [(self._as_timed(one), one.sample.values) for one in contests]
 
-    def _note(self, contest: Contest, timings: timing.Timings) -> None:
-        axes = contest.task.axes
-        self._tables.note(contest.candidates, contest.sample.values, axes, timings)
+    def _note(
+        self, contest: Contest, timings: timing.Timings, agreed: str | None
+    ) -> None:
+        candidates, values = contest.candidates, contest.sample.values
+        self._tables.note(candidates, values, contest.task.axes, timings, agreed)
+
+    def _keep(self, contest: Contest, timings: timing.Timings) -> None:
+        """Keep new times for later compiles and for a table.
+
+        Where a candidate was dropped for its results, a later compile compares them
+        again: it may be told to keep it. What other programs disturbed it times again.
+        """
+        task, values = contest.task, contest.sample.values
+        agreed = self._accuracy.agreed(task, values)
+        is_final = not self._accuracy.has_dropped(task, values)
+        if is_final and not timing.is_disturbed(timings):
+            self._cache.store(self._as_timed(contest), values, timings, agreed)
+        self._note(contest, timings, agreed)
 
     def compile(self, contests: Sequence[Contest]) -> None:
         """Compile every graph that competes in one of the contests, side by side."""
@@ -273,10 +303,7 @@ class Bench:
             self._note_behind(contest, timings)
         if timings:
             if peers is None:
-                values = contest.sample.values
-                if not timing.is_disturbed(timings):
-                    self._cache.store(self._as_timed(contest), values, timings)
-                self._note(contest, timings)
+                self._keep(contest, timings)
             _log(self._registration, contest, timings)
         return timings
 
@@ -302,6 +329,10 @@ class Bench:
         if inputs is None:
             return {}
 
+        comparing = None
+        if peers is None:
+            comparing = self._accuracy.comparing(contest.occasion(running, inputs))
+
         def time_all(running: Sequence[modules.CompiledCandidate]) -> timing.Timings:
             return timing.time_candidates(
                 running,
@@ -310,6 +341,7 @@ class Bench:
                 seconds_each * len(running),
                 _dropping(self._drops, contest.task.cell, "it does not run"),
                 budget.limit,
+                comparing,
                 **together,
             )
 

@@ -52,7 +52,7 @@ _SYMBOL = re.compile(r"\b[su]\d+\b")
 
 
 class TuningCache:
-    """What the candidates of one call took, by range."""
+    """What the candidates of one call took, by range, as earlier compiles stored it."""
 
     def __init__(self, registration: Registration, call: BoundCall | FusedCall) -> None:
         self._call = call
@@ -71,16 +71,20 @@ class TuningCache:
             self._generators = registration.input_gen_fns
 
     def load(
-        self, candidates: Sequence[TracedCandidate], values: SymbolValues
+        self,
+        candidates: Sequence[TracedCandidate],
+        values: SymbolValues,
+        agreed: str | None = None,
     ) -> Timings | None:
         """What was stored for these sizes, None if that is nothing.
 
-        Candidates that could not be run then are left out.
+        Candidates that could not be run then are left out. With ``agreed`` it must have
+        been stored with the same.
         """
         path = self._path([(candidates, values)])
         if path is None:
             return None
-        found = _read(path, candidates)
+        found = _read(path, candidates, agreed)
         outcome = "miss" if found is None else "hit"
         counters["inductor"][f"custom_op_tuning_cache_{outcome}"] += 1
         return found
@@ -90,8 +94,13 @@ class TuningCache:
         candidates: Sequence[TracedCandidate],
         values: SymbolValues,
         timings: Timings,
+        agreed: str | None = None,
     ) -> None:
-        """Keep the times for later compiles, also of other processes."""
+        """Keep the times for later compiles, also of other processes.
+
+        ``agreed`` is the tolerance within which candidates were found to agree with the
+        op itself, if they were.
+        """
         path = self._path([(candidates, values)])
         if path is None:
             return
@@ -99,6 +108,7 @@ class TuningCache:
         content = {
             "candidates": [one.candidate.name for one in candidates],
             "timings": [one and (one.milliseconds, one.noise) for one in taken],
+            "agreed": agreed,
         }
         _write(path, content)
 
@@ -169,10 +179,15 @@ def _read_sizes(path: str) -> OrderedSet[int] | None:
         return None
 
 
-def _read(path: str, candidates: Sequence[TracedCandidate]) -> Timings | None:
+def _read(
+    path: str, candidates: Sequence[TracedCandidate], agreed: str | None
+) -> Timings | None:
     try:
         with open(path) as file:
-            rows = json.load(file)["timings"]
+            content = json.load(file)
+        rows = content["timings"]
+        if agreed is not None and content.get("agreed") != agreed:
+            return None
         return {
             one.candidate: Timing(float(row[0]), float(row[1]))
             for one, row in zip(candidates, rows, strict=True)
