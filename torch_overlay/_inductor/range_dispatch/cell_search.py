@@ -11,8 +11,7 @@ from torch._inductor.range_dispatch.choosing import combined, fastest
 from torch._inductor.range_dispatch.grid_search import Place, search_grid
 from torch._inductor.range_dispatch.progress import TuningProgress
 from torch._inductor.range_dispatch.sizes import input_bytes
-from torch._inductor.range_dispatch.trace.holding import sample_for
-from torch._inductor.range_dispatch.tuning import Bench, Contest, Measured
+from torch._inductor.range_dispatch.tuning import Bench, Measured, within_memory
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -54,9 +53,9 @@ class CellSearch:
         self._bench = bench
         self._tasks = tasks
         self._contests = [
-            [Contest(able, task, sample_for(able, s, task.sizes)) for s in task.samples]
-            for task, able in zip(tasks, usable)
+            bench.memory.contests(able, task) for task, able in zip(tasks, usable)
         ]
+        self._usable = usable
         self._budget = Budget(registration.seconds)
         self._measured: dict[int, list[Measured]] = {}
         self._replayed: OrderedSet[int] | None = None
@@ -68,7 +67,7 @@ class CellSearch:
         numbers = {
             place: number
             for number, place in enumerate(places_of(self._registration, self._tasks))
-            if any(len(one.candidates) > 1 for one in self._contests[number])
+            if self._contests[number] and len(self._usable[number]) > 1
         }
         competing = [
             one for number in numbers.values() for one in self._contests[number]
@@ -123,19 +122,19 @@ class CellSearch:
         size = max(largest, SMALL_INPUTS)
         if not self._budget.allows(size):
             return []
+        contests, stored = within_memory(self._bench, contests, stored)
         self._bench.compile([one for row in self._contests for one in row[:1]])
         started = time.perf_counter()
         runs = sum(len(self._bench.running(contest)) for contest in contests)
         cells = min(len(self._tasks), EXPECTED_CELLS)
         seconds_each = self._registration.seconds / max(runs * cells, 1)
-        measured = [
-            Measured(
-                contest.sample,
-                self._bench.time(contest, seconds_each) if timings is None else timings,
-            )
-            for contest, timings in zip(contests, stored)
-        ]
-        timings = measured[-1].timings
+        measured = []
+        for contest, timings in zip(contests, stored):
+            if timings is None:
+                timings = self._bench.time(contest, seconds_each)
+            if timings is not None:
+                measured.append(Measured(contest.sample, timings))
+        timings = measured[-1].timings if measured else {}
         self._budget.spend(size, time.perf_counter() - started, timings)
         self._progress.advance()
         return measured

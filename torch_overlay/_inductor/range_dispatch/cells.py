@@ -6,6 +6,7 @@ import itertools
 import logging
 from typing import Any, TYPE_CHECKING
 
+from torch._inductor.range_dispatch.memory import tuning_bytes
 from torch._inductor.range_dispatch.ranges import Cell, overlaps, SizeRange
 from torch._inductor.range_dispatch.sampling import spread_sizes
 from torch._inductor.range_dispatch.sizes import (
@@ -13,7 +14,6 @@ from torch._inductor.range_dispatch.sizes import (
     evaluate,
     hint_values,
     input_bytes,
-    MAX_INPUT_BYTES,
     RangeTask,
     Sample,
     samples_for_range,
@@ -112,7 +112,8 @@ def samples_for_cell(
     ]
     dispatched = OrderedSet(s for size in sizes for s in size.free_symbols)
     seen = hint_values(OrderedSet([*call.size_symbols(), *dispatched]))
-    reached = _fit_memory(call, sizes, reached, seen)
+    limit = tuning_bytes(call.nodes[0].get_device())
+    reached = _fit_memory(call, sizes, reached, seen, limit)
     diagonals = [*_on_diagonals(reached, count)]
     weights = {one: w for one, w in (histogram or {}).items() if w and one in cell}
     heaviest = sorted(weights, key=lambda one: -weights[one])[: len(diagonals)]
@@ -120,7 +121,7 @@ def samples_for_cell(
         found: dict[tuple[int, ...], Sample] = {}
         for targets in targets_of_all:
             values = values_in(sizes, cell.ranges, targets, seen)
-            if values is None or input_bytes(call, values) > MAX_INPUT_BYTES:
+            if values is None or input_bytes(call, values) > limit:
                 continue
             actual = tuple(evaluate(size, values) for size in sizes)
             weight = weights.get(targets, 1.0)
@@ -144,12 +145,13 @@ def _fit_memory(
     sizes: Sequence[sympy.Expr],
     reached: Sequence[tuple[int, int]],
     seen: SymbolValues,
+    limit: int,
 ) -> list[tuple[int, int]]:
     """Bring the last sizes nearer to the first until inputs fit."""
     for _ in range(_HALVINGS):
         ranges = [SizeRange(first, last) for first, last in reached]
         values = values_in(sizes, ranges, [last for _, last in reached], seen)
-        if values is None or input_bytes(call, values) <= MAX_INPUT_BYTES:
+        if values is None or input_bytes(call, values) <= limit:
             break
         reached = [(first, max(first, last // 2)) for first, last in reached]
         log.info("%s: timing up to sizes %s, for memory", call.op, reached)

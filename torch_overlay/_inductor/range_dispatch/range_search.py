@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torch._inductor.range_dispatch.budget import Budget
+from torch._inductor.range_dispatch.contests import Contest
 from torch._inductor.range_dispatch.progress import TuningProgress
 from torch._inductor.range_dispatch.ranges import (
     Cell,
@@ -33,7 +34,7 @@ from torch._inductor.range_dispatch.split_search import (
 )
 from torch._inductor.range_dispatch.timing import SHORTEST, Timing, Timings
 from torch._inductor.range_dispatch.trace.holding import sample_for
-from torch._inductor.range_dispatch.tuning import Bench, Contest, Measured
+from torch._inductor.range_dispatch.tuning import Bench, Measured
 from torch.utils._ordered_set import OrderedSet
 
 if TYPE_CHECKING:
@@ -109,8 +110,9 @@ class RangeSearch:
 
     @functools.cached_property
     def _able(self) -> list[Sequence[TracedCandidate]]:
-        """What competes in each interval."""
-        return [self._usable(task) for task in self._tasks]
+        """What competes in each interval, and fits in memory at the smallest size."""
+        memory, least = self._bench.memory, self._tasks[0].values
+        return [memory.able(self._usable(one), one, least) for one in self._tasks]
 
     @functools.cached_property
     def _contests(self) -> list[Contest]:
@@ -132,7 +134,9 @@ class RangeSearch:
             )
             return self._choices([])
         self._replayed = self._bench.searched_before(self._contests, self._rules)
-        search = SplitSearch(self._grid, self._snap, self._measure, self._rules)
+        search = SplitSearch(
+            self._fitting_grid(), self._snap, self._measure, self._rules
+        )
         with self._progress:
             found = search.run()
         if self._replayed is None and not self._bench.uses_table:
@@ -172,6 +176,29 @@ class RangeSearch:
             )
             for index, (size_range, start) in enumerate(zip(ranges, self._grid))
         ]
+
+    def _fitting_grid(self) -> list[int]:
+        """The grid up to the largest size at which memory is enough for all."""
+        fitting: list[int] = []
+        for size in self._grid:
+            if not self._fits(size):
+                low, high = (fitting or [size])[-1], size
+                while high - low > 1:
+                    middle = (low + high) // 2
+                    if self._fits(middle):
+                        low = middle
+                    else:
+                        high = middle
+                log.info(
+                    "%s: sizes above %d are not timed, for memory", self._call.op, low
+                )
+                return [*OrderedSet([*fitting, self._snap(low)])]
+            fitting.append(size)
+        return fitting
+
+    def _fits(self, size: int) -> bool:
+        able = self._able[self._index_of(size)]
+        return self._bench.memory.fits(able, self._values[self._snap(size)])
 
     def _contest(self, index: int, values: SymbolValues) -> Contest:
         sample = sample_for(self._able[index], Sample(values), [self._size])
@@ -222,12 +249,18 @@ class RangeSearch:
             if size not in self._measured:
                 self._too_expensive.add(size)
             return None
+        within = self._bench.memory.with_op(contest)
+        if within.sample.values != contest.sample.values:
+            return None
+        contest = within
         self._bench.compile(self._contests)
         started = time.perf_counter()
         seconds_each = self._registration.seconds / EXPECTED_SIZES
         seconds_each /= max(len(self._bench.running(contest)), 1)
         known = None if before is None else before.timings
         timings = self._bench.time(contest, seconds_each, known)
+        if timings is None:
+            return None
         self._budget.spend(size, time.perf_counter() - started, timings)
         self._progress.advance()
         return timings

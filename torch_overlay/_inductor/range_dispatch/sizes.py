@@ -12,6 +12,7 @@ from typing import Any, TYPE_CHECKING, TypeAlias
 
 import sympy
 
+from torch._inductor.range_dispatch.memory import tuning_bytes
 from torch._inductor.range_dispatch.sampling import (
     log_shares,
     sizes_of_histogram,
@@ -26,14 +27,12 @@ if TYPE_CHECKING:
 
     from torch._inductor.range_dispatch.axes import Axis
     from torch._inductor.range_dispatch.binding import BoundCall
+    from torch._inductor.range_dispatch.fused_call import FusedCall
     from torch._inductor.range_dispatch.ranges import Cell, SizeRange
     from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 
 log = logging.getLogger(__name__)
-
-# A range is timed at smaller sizes if inputs would take more than this.
-MAX_INPUT_BYTES = 1 << 30
 
 # Values tried for a symbol on which a size depends in no simple way.
 _TRIALS = 4096
@@ -109,7 +108,7 @@ def samples_for_range(
     They lie equally far on a log scale from the first to the last that can occur, and
     count for the part of the scale around them, or are those that a ``histogram`` has
     most of, if it has any. Else the open range is represented by ``open_size`` alone.
-    Where inputs would be larger than ``MAX_INPUT_BYTES``, the largest size below
+    Where inputs would take more memory than ``tuning_bytes``, the largest size below
     stands for all above. Symbols that ``size`` does not depend on keep the sizes seen
     at compile time.
     """
@@ -149,25 +148,26 @@ def values_up_to(
 ) -> SymbolValues:
     """Values with ``size`` in ``[first, last]``, as large as fits in memory."""
     values = values_near(call, size, first, last)
-    if input_bytes(call, values) > MAX_INPUT_BYTES:
-        values = _fit_memory(call, size, first, last)
+    limit = tuning_bytes(call.nodes[0].get_device())
+    if input_bytes(call, values) > limit:
+        values = _fit_memory(call, size, first, last, limit)
         log.info(
             "%s: timing at size %s, not %d: its inputs would take more than %d bytes",
             call.op,
             evaluate(size, values),
             last,
-            MAX_INPUT_BYTES,
+            limit,
         )
     return values
 
 
 def _fit_memory(
-    call: BoundCall, size: sympy.Expr, first: int, last: int
+    call: BoundCall, size: sympy.Expr, first: int, last: int, limit: int
 ) -> SymbolValues:
     """Bisect for the largest size in ``[first, last]`` whose inputs fit."""
     while first < last:
         middle = (first + last + 1) // 2
-        if input_bytes(call, values_near(call, size, first, middle)) <= MAX_INPUT_BYTES:
+        if input_bytes(call, values_near(call, size, first, middle)) <= limit:
             first = middle
         else:
             last = middle - 1
@@ -330,7 +330,7 @@ def storage_length(size: Sequence[int], stride: Sequence[int]) -> int:
     return 1 + sum((n - 1) * step for n, step in zip(size, stride))
 
 
-def input_bytes(call: BoundCall, values: SymbolValues) -> int:
+def input_bytes(call: BoundCall | FusedCall, values: SymbolValues) -> int:
     """Bytes of memory that all tensor operands take at these sizes."""
     return sum(
         storage_length(*concrete_layout(node, values)) * node.get_dtype().itemsize

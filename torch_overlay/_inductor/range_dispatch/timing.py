@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TYPE_CHECKING, TypeAlias
 
@@ -77,14 +78,7 @@ def time_candidates(
     are timed with all ranks in step.
     """
     device = next(x.device for x in inputs if isinstance(x, torch.Tensor))
-    devices = [device.index] if is_gpu(device.type) else []
-    with (
-        _disable_current_modes(),
-        # In force while a graph is compiled, where it would hold up every ATen call.
-        no_python_dispatcher(),
-        torch.no_grad(),
-        torch.random.fork_rng(devices, device_type=device.type),
-    ):
+    with undisturbed(device):
         runs: Runs = {c.candidate: functools.partial(_run, c, inputs) for c in compiled}
         if meeting is not None:
             return _time_at(meeting, runs, device, seconds, on_failure)
@@ -102,6 +96,23 @@ def time_candidates(
             return Timing(benchmarker.benchmark(run, device=device))
 
         return slow | _without_failures(runs, benchmark, on_failure)[1]
+
+
+@contextlib.contextmanager
+def undisturbed(device: torch.device) -> Iterator[None]:
+    """Let real tensors be computed with while a graph is compiled.
+
+    The state of random numbers on the device, and on CPU, is the same afterwards.
+    """
+    devices = [device.index] if is_gpu(device.type) else []
+    with (
+        _disable_current_modes(),
+        # In force while a graph is compiled, where it would hold up every ATen call.
+        no_python_dispatcher(),
+        torch.no_grad(),
+        torch.random.fork_rng(devices, device_type=device.type),
+    ):
+        yield
 
 
 def _seconds(run: Callable[[], Any]) -> float:

@@ -5,22 +5,21 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import logging
-import math
 from dataclasses import dataclass
 from typing import Any, TYPE_CHECKING, TypeAlias
 
 from torch._inductor.range_dispatch import modules, timing
 from torch._inductor.range_dispatch.agreement import describe_registration
 from torch._inductor.range_dispatch.call_tables import CallTables
-from torch._inductor.range_dispatch.in_step import communicates, Meeting
+from torch._inductor.range_dispatch.fitting import Fitting
+from torch._inductor.range_dispatch.in_step import Meeting
 from torch._inductor.range_dispatch.inputs import (
     make_inputs,
     operand_layouts,
     warn_of_integers,
 )
+from torch._inductor.range_dispatch.memory import is_out_of_memory, release
 from torch._inductor.range_dispatch.progress import show_range, TuningProgress
-from torch._inductor.range_dispatch.ranks import find_peers, Peers
-from torch._inductor.range_dispatch.sizes import evaluate
 from torch._inductor.range_dispatch.trace.drops import as_rejection, CandidateRejected
 from torch._inductor.range_dispatch.trace.holding import lowered_for, suits
 from torch._inductor.range_dispatch.trace.judging import Judge
@@ -32,8 +31,10 @@ if TYPE_CHECKING:
 
     from torch._inductor.range_dispatch.binding import BoundCall
     from torch._inductor.range_dispatch.candidates import Candidate
+    from torch._inductor.range_dispatch.contests import Contest
     from torch._inductor.range_dispatch.fused_call import FusedCall
     from torch._inductor.range_dispatch.ranges import Cell
+    from torch._inductor.range_dispatch.ranks import Peers
     from torch._inductor.range_dispatch.sizes import RangeTask, Sample, SymbolValues
     from torch._inductor.range_dispatch.spec import Registration
     from torch._inductor.range_dispatch.split_search import SearchRules
@@ -66,37 +67,15 @@ class _Behind:
 
 
 @dataclass(frozen=True)
-class Contest:
-    """The candidates for a range, and sizes of it to time them at."""
-
-    candidates: Sequence[TracedCandidate]
-    task: RangeTask
-    sample: Sample
-
-    def describe(self) -> str:
-        """The range and the sizes that are timed: ``[0, 512] at 128``."""
-        values = self.sample.values
-        sizes = [str(evaluate(size, values)) for size in self.task.sizes]
-        return f"{self.task.cell} at {' x '.join(sizes)}" if sizes else "all sizes"
-
-    @property
-    def extent(self) -> int:
-        """The product of the sizes that are timed."""
-        return math.prod(evaluate(s, self.sample.values) for s in self.task.sizes)
-
-    def peers(self) -> Peers | None:
-        """Those to time the candidates together with, None if this rank alone can."""
-        if any(communicates(one.graph_module) for one in self.candidates):
-            return find_peers()
-        return None
-
-
-@dataclass(frozen=True)
 class Measured:
-    """What the candidates took at the sizes of a sample; nothing if none could run."""
+    """What the candidates took at the sizes of a sample; nothing if none could run.
+
+    ``task`` is the range that the sizes stand for, if they were timed for one.
+    """
 
     sample: Sample
     timings: timing.Timings
+    task: RangeTask | None = None
 
 
 class Bench:
@@ -131,6 +110,9 @@ class Bench:
         self._compiled: _Compiled = {}
         # How far behind a candidate was when it was last timed.
         self._behind: dict[Candidate, _Behind] = {}
+        generators = registration.input_gen_fns
+        timed = fused or call
+        self.memory = Fitting(call, timed, self._composed_with, generators, drops)
 
     def stored(self, contest: Contest) -> timing.Timings | None:
         """What a table or an earlier compile has, None if that is nothing."""
@@ -150,13 +132,16 @@ class Bench:
 
     def _as_timed(self, contest: Contest) -> list[TracedCandidate]:
         """The graphs that are timed: with what is fused around the candidates."""
+        return [self._composed_with(one) for one in contest.candidates]
+
+    def _composed_with(self, one: TracedCandidate) -> TracedCandidate:
+        """A candidate with what is fused around it."""
         if self._fused is None:
-            return [*contest.candidates]
-        for one in contest.candidates:
-            if one not in self._composed:
-                composed = self._fused.compose([one.graph_module])
-                self._composed[one] = dataclasses.replace(one, graph_module=composed)
-        return [self._composed[one] for one in contest.candidates]
+            return one
+        if one not in self._composed:
+            composed = self._fused.compose([one.graph_module])
+            self._composed[one] = dataclasses.replace(one, graph_module=composed)
+        return self._composed[one]
 
     def _described(self, contests: Sequence[Contest]) -> list[Described]:
         return [(self._as_timed(one), one.sample.values) for one in contests]
@@ -227,14 +212,25 @@ class Bench:
         contest: Contest,
         seconds_each: float,
         before: timing.Timings | None = None,
-    ) -> timing.Timings:
+    ) -> timing.Timings | None:
         """Time each candidate for about so long; keep the result for later compiles.
 
-        Of the times measured ``before`` the better ones stand.
+        Of the times measured ``before`` the better ones stand. None if there is no
+        memory for inputs. What a candidate ran out of memory at is not kept: there may
+        be more the next time.
         """
         peers = contest.peers()
         running = self.running(contest)
         show_range(contest.describe())
+        drop = _dropping(self._drops, contest.task.cell, "it does not run")
+        ran_out = []
+
+        def on_failure(candidate: Candidate, error: Exception) -> None:
+            if is_out_of_memory(error):
+                ran_out.append(candidate)
+                error = _out_of_memory(contest, error)
+            drop(candidate, error)
+
         timings = _time(
             self._registration,
             self._call,
@@ -243,13 +239,15 @@ class Bench:
             running,
             seconds_each,
             peers,
-            _dropping(self._drops, contest.task.cell, "it does not run"),
+            on_failure,
         )
+        if timings is None:
+            return None
         timings = _better(before or {}, timings)
         if peers is None:
             self._note_behind(contest, timings)
         if timings:
-            if peers is None:
+            if peers is None and not ran_out:
                 values = contest.sample.values
                 self._cache.store(self._as_timed(contest), values, timings)
                 self._note(contest, timings)
@@ -299,9 +297,11 @@ def tune(
 ) -> list[Measured]:
     """What the candidates take in each contest: stored times, or new ones.
 
-    All contests share the registration's ``tuning_seconds``.
+    All contests share the registration's ``tuning_seconds``. Those at sizes that the
+    memory is not enough for are left out.
     """
-    found = [bench.stored(contest) for contest in contests]
+    stored = [bench.stored(contest) for contest in contests]
+    contests, found = within_memory(bench, contests, stored)
     untimed = [one for one, timings in zip(contests, found) if timings is None]
     bench.compile(untimed)
     runs = sum(len(bench.running(contest)) for contest in untimed)
@@ -313,9 +313,29 @@ def tune(
                 found[place] = bench.time(contests[place], seconds_each)
                 progress.advance()
     return [
-        Measured(contest.sample, timings or {})
+        Measured(contest.sample, timings, contest.task)
         for contest, timings in zip(contests, found)
+        if timings is not None
     ]
+
+
+def within_memory(
+    bench: Bench,
+    contests: Sequence[Contest],
+    stored: Sequence[timing.Timings | None],
+) -> tuple[list[Contest], list[timing.Timings | None]]:
+    """The contests at sizes that memory is enough for, and what is stored of them.
+
+    Those that were timed before stay as they are.
+    """
+    contests, found = [*contests], [*stored]
+    # The op itself is called at small sizes before it is called at large ones.
+    for place in sorted(range(len(contests)), key=lambda i: contests[i].extent):
+        if found[place] is None:
+            fitting = bench.memory.with_op(contests[place])
+            if fitting is not contests[place]:
+                contests[place], found[place] = fitting, bench.stored(fitting)
+    return contests, found
 
 
 def _better(before: timing.Timings, timings: timing.Timings) -> timing.Timings:
@@ -339,8 +359,11 @@ def _time(
     seconds_each: float,
     peers: Peers | None,
     on_failure: Callable[[Candidate, Exception], None],
-) -> timing.Timings:
-    """What the candidates that can be run on the range's sizes take."""
+) -> timing.Timings | None:
+    """What the candidates that can be run on the range's sizes take.
+
+    None if there is no memory for inputs of these sizes.
+    """
     if not running:
         return {}
     meeting = None
@@ -348,7 +371,6 @@ def _time(
         meeting = _meet(peers, registration, call, contest, running)
         if meeting is None:
             return {}
-    cell = contest.task.cell
     try:
         values, generators = contest.sample.values, registration.input_gen_fns
         warn_of_integers(call, generators)
@@ -359,10 +381,20 @@ def _time(
     except ValueError:
         raise  # a generator's fault, which names the argument
     except Exception as error:
+        if is_out_of_memory(error):
+            release(error)
+            log.warning(
+                "%s: no memory for inputs to time range %s with, which is not timed at "
+                "these sizes; the op itself is taken if it is at no others: %s",
+                call.op,
+                contest.describe(),
+                error,
+            )
+            return None
         log.warning(
             "%s: no inputs to time range %s with, taking the op itself: %s",
             call.op,
-            cell,
+            contest.task.cell,
             error,
         )
         return {}
@@ -410,6 +442,16 @@ def _dropping(
         drops.add(candidate, cell, error)
 
     return drop
+
+
+def _out_of_memory(contest: Contest, error: Exception) -> CandidateRejected:
+    """The reason to drop a candidate; what it had allocated is freed."""
+    release(error)
+    first_line = next(iter(str(error).splitlines()), type(error).__name__)
+    return CandidateRejected(
+        f"it ran out of memory when it was timed in {contest.describe()}: {first_line}",
+        "to use it there, register the op with winners=[...]",
+    )
 
 
 def _log(

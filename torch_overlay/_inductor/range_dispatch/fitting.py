@@ -1,0 +1,217 @@
+"""Brings the sizes that a range is timed at within the memory that timing may take."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from typing import Any, TYPE_CHECKING
+
+from torch._inductor.range_dispatch.cells import values_in
+from torch._inductor.range_dispatch.contests import Contest, describe_sizes
+from torch._inductor.range_dispatch.eager_memory import EagerMemory
+from torch._inductor.range_dispatch.footprint import Footprint
+from torch._inductor.range_dispatch.memory import readable, tuning_bytes
+from torch._inductor.range_dispatch.sizes import (
+    bounds_of,
+    evaluate,
+    hint_values,
+    input_bytes,
+    Sample,
+    values_near,
+)
+from torch._inductor.range_dispatch.trace.drops import CandidateRejected
+from torch._inductor.range_dispatch.trace.holding import sample_for
+from torch.utils._ordered_set import OrderedSet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from torch._inductor.range_dispatch.binding import BoundCall
+    from torch._inductor.range_dispatch.fused_call import FusedCall
+    from torch._inductor.range_dispatch.sizes import RangeTask, SymbolValues
+    from torch._inductor.range_dispatch.spec import InputGenerators
+    from torch._inductor.range_dispatch.trace.drops import Drops
+    from torch._inductor.range_dispatch.trace.tracing import TracedCandidate
+
+
+log = logging.getLogger(__name__)
+
+# The op's own memory is not looked at where so small a part of the limit is needed.
+_SMALL_PART = 1024
+
+
+class Fitting:
+    """What timing the candidates of a call takes, and the sizes at which that fits.
+
+    Alive at a time are the inputs, and what one candidate allocates: outputs and
+    temporaries. For a graph that is computed (see ``Footprint``), for the op itself
+    measured (see ``EagerMemory``), if it is about to be timed.
+    """
+
+    def __init__(
+        self,
+        call: BoundCall,
+        timed: BoundCall | FusedCall,
+        as_timed: Callable[[TracedCandidate], TracedCandidate],
+        generators: InputGenerators,
+        drops: Drops,
+    ) -> None:
+        """``timed`` is the call with what is fused around it, ``as_timed`` a graph."""
+        self._call = call
+        self._timed = timed
+        self._as_timed = as_timed
+        self._drops = drops
+        self._limit = tuning_bytes(call.nodes[0].get_device())
+        self._footprints: dict[TracedCandidate, Footprint] = {}
+        self._op: TracedCandidate | None = None
+        self._eager = EagerMemory(call, generators, self._needed_by_op, self._limit)
+
+    def contests(
+        self, candidates: Sequence[TracedCandidate], task: RangeTask
+    ) -> list[Contest]:
+        """One for each of the range's samples, at its sizes or the largest that fit."""
+        made: dict[tuple[Any, ...], Contest] = {}
+        for sample in task.samples:
+            one = self._fit(candidates, task, sample)
+            key = tuple(sorted((s.name, n) for s, n in one.sample.values.items()))
+            if key in made:
+                weight = one.sample.weight + made[key].sample.weight
+                one = dataclasses.replace(one, sample=Sample(one.sample.values, weight))
+            made[key] = one
+        return [*made.values()]
+
+    def with_op(self, contest: Contest) -> Contest:
+        """The contest at sizes at which the op itself has enough memory, too.
+
+        It is called at smaller sizes to find out.
+        """
+        task, values = contest.task, contest.sample.values
+        is_timed = any(one.candidate.is_fallback for one in contest.candidates)
+        # Other ranks would have to call it as well.
+        if not task.axes or not is_timed or contest.peers() is not None:
+            return contest
+        self._op = next(c for c in contest.candidates if c.candidate.is_fallback)
+        if self._static_bytes(self._op, values) * _SMALL_PART > self._limit:
+            symbols = OrderedSet(s for size in task.sizes for s in size.free_symbols)
+            self._eager.measure(values, symbols)
+        if self.fits(contest.candidates, values):
+            return contest
+        return self._fit(contest.candidates, task, contest.sample)
+
+    def fits(self, candidates: Sequence[TracedCandidate], values: SymbolValues) -> bool:
+        """Whether each of them can be timed at these sizes."""
+        return self._bytes(candidates, values) <= self._limit
+
+    def able(
+        self,
+        candidates: Sequence[TracedCandidate],
+        task: RangeTask,
+        values: SymbolValues,
+    ) -> list[TracedCandidate]:
+        """Those that fit at sizes, all of them if none does; the others are dropped."""
+        able = [one for one in candidates if self.fits([one], values)]
+        for one in candidates:
+            if able and one not in able:
+                reason = CandidateRejected(
+                    f"it takes {readable(self._bytes([one], values))} of memory at "
+                    f"{describe_sizes(task, values)}, where timing may take "
+                    f"{readable(self._limit)}",
+                    "register the op with winners=[...] to use it there",
+                )
+                self._drops.add(one.candidate, task.cell, reason)
+        return able or [*candidates]
+
+    def _fit(
+        self, candidates: Sequence[TracedCandidate], task: RangeTask, sample: Sample
+    ) -> Contest:
+        """The candidates at the largest sizes up to the sample's.
+
+        Sizes are lowered for all alike, as far as the range goes. A candidate that does
+        not fit at its smallest is left out, if another one does.
+        """
+        before = sample.values
+        able = [*candidates]
+        if task.axes and not self.fits(able, before):
+            *_, smallest = self._lowered(task, sample)
+            able = self.able(able, task, smallest)
+            if not self.fits(able, before):
+                sample = Sample(self._largest(able, task, sample), sample.weight)
+                log.info(
+                    "%s: range %s is timed at %s, not at %s, which would take %s of "
+                    "memory, more than %s",
+                    self._call.op,
+                    task.cell,
+                    describe_sizes(task, sample.values),
+                    describe_sizes(task, before),
+                    readable(self._bytes(able, before)),
+                    readable(self._limit),
+                )
+        return Contest(able, task, sample_for(able, sample, task.sizes))
+
+    def _largest(
+        self, candidates: Sequence[TracedCandidate], task: RangeTask, sample: Sample
+    ) -> SymbolValues:
+        if len(task.axes) > 1:
+            for values in self._lowered(task, sample):
+                if self.fits(candidates, values):
+                    break
+            return values
+        (size,) = task.sizes
+        first = _first(task, 0)
+        low, high = first, evaluate(size, sample.values)
+        while low < high:
+            middle = (low + high + 1) // 2
+            values = values_near(self._call, size, first, middle)
+            if self.fits(candidates, values):
+                low = middle
+            else:
+                high = middle - 1
+        return values_near(self._call, size, first, low)
+
+    def _lowered(self, task: RangeTask, sample: Sample) -> Iterator[SymbolValues]:
+        """The sample's sizes, halved until they are the smallest of their ranges."""
+        tops = [evaluate(size, sample.values) for size in task.sizes]
+        firsts = [_first(task, axis) for axis in range(len(tops))]
+        seen = hint_values(OrderedSet(sample.values))
+        yield sample.values
+        while tops != firsts:
+            tops = [max(first, top // 2) for first, top in zip(firsts, tops)]
+            if len(tops) == 1:
+                yield values_near(self._call, task.sizes[0], firsts[0], tops[0])
+                continue
+            values = values_in(task.sizes, task.cell.ranges, tops, seen)
+            if values is not None:
+                yield values
+
+    def _bytes(
+        self, candidates: Sequence[TracedCandidate], values: SymbolValues
+    ) -> int:
+        return max(self._bytes_of(one, values) for one in candidates)
+
+    def _bytes_of(self, traced: TracedCandidate, values: SymbolValues) -> int:
+        needed = self._static_bytes(traced, values)
+        if traced.candidate.is_fallback:
+            measured = input_bytes(self._timed, values) + self._eager.at(values)
+            return max(needed, measured)
+        return needed
+
+    def _static_bytes(self, traced: TracedCandidate, values: SymbolValues) -> int:
+        if traced not in self._footprints:
+            graph_module = self._as_timed(traced).graph_module
+            self._footprints[traced] = Footprint(graph_module)
+        peak = self._footprints[traced].peak(values)
+        return input_bytes(self._timed, values) + peak
+
+    def _needed_by_op(self, values: SymbolValues) -> int:
+        """Of what the op needs at least, the part that grows with the sizes."""
+        if self._op is None:
+            raise AssertionError(f"{self._call.op} is no candidate")
+        least = dict.fromkeys(values, 1)
+        whole = self._static_bytes(self._op, values)
+        return max(whole - self._static_bytes(self._op, least), 1)
+
+
+def _first(task: RangeTask, axis: int) -> int:
+    """The smallest size of a range."""
+    lower, _ = bounds_of(task.sizes[axis])
+    return max(task.cell.ranges[axis].start, lower, 1)
