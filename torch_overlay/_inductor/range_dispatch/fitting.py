@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import logging
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
-from torch._inductor.range_dispatch.cells import values_in
+from torch._inductor.range_dispatch.cells import samples_for, values_in
 from torch._inductor.range_dispatch.contests import Contest, describe_sizes
 from torch._inductor.range_dispatch.eager_memory import EagerMemory
 from torch._inductor.range_dispatch.footprint import Footprint
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
     from torch._inductor.range_dispatch.binding import BoundCall
     from torch._inductor.range_dispatch.fused_call import FusedCall
     from torch._inductor.range_dispatch.sizes import RangeTask, SymbolValues
-    from torch._inductor.range_dispatch.spec import InputGenerators
+    from torch._inductor.range_dispatch.spec import Registration
     from torch._inductor.range_dispatch.trace.drops import Drops
     from torch._inductor.range_dispatch.trace.tracing import TracedCandidate
 
@@ -53,32 +52,44 @@ class Fitting:
         call: BoundCall,
         timed: BoundCall | FusedCall,
         as_timed: Callable[[TracedCandidate], TracedCandidate],
-        generators: InputGenerators,
+        registration: Registration,
         drops: Drops,
     ) -> None:
         """``timed`` is the call with what is fused around it, ``as_timed`` a graph."""
         self._call = call
         self._timed = timed
         self._as_timed = as_timed
+        self._registration = registration
         self._drops = drops
         self._limit = tuning_bytes(call.nodes[0].get_device())
         self._footprints: dict[TracedCandidate, Footprint] = {}
         self._op: TracedCandidate | None = None
+        generators = registration.input_gen_fns
         self._eager = EagerMemory(call, generators, self._needed_by_op, self._limit)
 
     def contests(
         self, candidates: Sequence[TracedCandidate], task: RangeTask
     ) -> list[Contest]:
-        """One for each of the range's samples, at its sizes or the largest that fit."""
-        made: dict[tuple[Any, ...], Contest] = {}
-        for sample in task.samples:
-            one = self._fit(candidates, task, sample)
-            key = tuple(sorted((s.name, n) for s, n in one.sample.values.items()))
-            if key in made:
-                weight = one.sample.weight + made[key].sample.weight
-                one = dataclasses.replace(one, sample=Sample(one.sample.values, weight))
-            made[key] = one
-        return [*made.values()]
+        """One for each of the sizes that stand for the range, all of which fit.
+
+        Where the task's do not, there are others, smaller ones. A candidate that does
+        not fit at the smallest size of the range is left out, if another one does.
+        """
+        samples = task.samples
+        able = [*candidates]
+        if _can_vary(task) and not all(self.fits(able, s.values) for s in samples):
+            *_, smallest = self._lowered(task, samples[-1])
+            able = self.able(able, task, smallest)
+            samples = samples_for(
+                self._registration,
+                self._call,
+                task.axes,
+                task.cell,
+                lambda values: self.fits(able, values),
+            )
+        return [
+            Contest(able, task, sample_for(able, one, task.sizes)) for one in samples
+        ]
 
     def with_op(self, contest: Contest) -> Contest:
         """The contest at sizes at which the op itself has enough memory, too.
@@ -88,7 +99,7 @@ class Fitting:
         task, values = contest.task, contest.sample.values
         is_timed = any(one.candidate.is_fallback for one in contest.candidates)
         # Other ranks would have to call it as well.
-        if not task.axes or not is_timed or contest.peers() is not None:
+        if not _can_vary(task) or not is_timed or contest.peers() is not None:
             return contest
         self._op = next(c for c in contest.candidates if c.candidate.is_fallback)
         if self._static_bytes(self._op, values) * _SMALL_PART > self._limit:
@@ -96,7 +107,7 @@ class Fitting:
             self._eager.measure(values, symbols)
         if self.fits(contest.candidates, values):
             return contest
-        return self._fit(contest.candidates, task, contest.sample)
+        return self._lower(contest)
 
     def fits(self, candidates: Sequence[TracedCandidate], values: SymbolValues) -> bool:
         """Whether each of them can be timed at these sizes."""
@@ -121,31 +132,22 @@ class Fitting:
                 self._drops.add(one.candidate, task.cell, reason)
         return able or [*candidates]
 
-    def _fit(
-        self, candidates: Sequence[TracedCandidate], task: RangeTask, sample: Sample
-    ) -> Contest:
-        """The candidates at the largest sizes up to the sample's.
-
-        Sizes are lowered for all alike, as far as the range goes. A candidate that does
-        not fit at its smallest is left out, if another one does.
-        """
-        before = sample.values
-        able = [*candidates]
-        if task.axes and not self.fits(able, before):
-            *_, smallest = self._lowered(task, sample)
-            able = self.able(able, task, smallest)
-            if not self.fits(able, before):
-                sample = Sample(self._largest(able, task, sample), sample.weight)
-                log.info(
-                    "%s: range %s is timed at %s, not at %s, which would take %s of "
-                    "memory, more than %s",
-                    self._call.op,
-                    task.cell,
-                    describe_sizes(task, sample.values),
-                    describe_sizes(task, before),
-                    readable(self._bytes(able, before)),
-                    readable(self._limit),
-                )
+    def _lower(self, contest: Contest) -> Contest:
+        """The same at the largest sizes that fit, without what fits at none."""
+        task, sample = contest.task, contest.sample
+        *_, smallest = self._lowered(task, sample)
+        able = self.able(contest.candidates, task, smallest)
+        if not self.fits(able, sample.values):
+            values = self._largest(able, task, sample)
+            log.info(
+                "%s: range %s is timed at %s, not %s: the op itself would take more "
+                "memory than timing may (see memory.tuning_bytes)",
+                self._call.op,
+                task.cell,
+                describe_sizes(task, values),
+                describe_sizes(task, sample.values),
+            )
+            sample = Sample(values, sample.weight)
         return Contest(able, task, sample_for(able, sample, task.sizes))
 
     def _largest(
@@ -186,7 +188,7 @@ class Fitting:
     def _bytes(
         self, candidates: Sequence[TracedCandidate], values: SymbolValues
     ) -> int:
-        return max(self._bytes_of(one, values) for one in candidates)
+        return max((self._bytes_of(one, values) for one in candidates), default=0)
 
     def _bytes_of(self, traced: TracedCandidate, values: SymbolValues) -> int:
         needed = self._static_bytes(traced, values)
@@ -206,9 +208,16 @@ class Fitting:
         """Of what the op needs at least, the part that grows with the sizes."""
         if self._op is None:
             raise AssertionError(f"{self._call.op} is no candidate")
-        least = dict.fromkeys(values, 1)
-        whole = self._static_bytes(self._op, values)
-        return max(whole - self._static_bytes(self._op, least), 1)
+        try:
+            constant = self._static_bytes(self._op, dict.fromkeys(values, 0))
+        except ZeroDivisionError:
+            constant = 0
+        return max(self._static_bytes(self._op, values) - constant, 1)
+
+
+def _can_vary(task: RangeTask) -> bool:
+    """Whether there are sizes to choose from; else there is memory for the only one."""
+    return not all(axis.is_static for axis in task.axes)
 
 
 def _first(task: RangeTask, axis: int) -> int:

@@ -7,6 +7,7 @@ that operands which share a symbol agree.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TYPE_CHECKING, TypeAlias
 
@@ -41,6 +42,8 @@ _TRIALS = 4096
 _HUGE = 1 << 48
 
 SymbolValues: TypeAlias = dict[sympy.Symbol, int]
+# Whether timing at sizes fits in memory.
+Fits: TypeAlias = Callable[[SymbolValues], bool]
 
 
 @dataclass(frozen=True)
@@ -102,14 +105,15 @@ def samples_for_range(
     open_size: int,
     count: int,
     histogram: Mapping[int, float] | None = None,
+    fits: Fits | None = None,
 ) -> tuple[Sample, ...]:
     """Values for all symbols of the call, for at most ``count`` sizes of a range.
 
     They lie equally far on a log scale from the first to the last that can occur, and
     count for the part of the scale around them, or are those that a ``histogram`` has
     most of, if it has any. Else the open range is represented by ``open_size`` alone.
-    Where inputs would take more memory than ``tuning_bytes``, the largest size below
-    stands for all above. Symbols that ``size`` does not depend on keep the sizes seen
+    The largest size that ``fits`` in memory, by default with its inputs alone, stands
+    for all above. Symbols that ``size`` does not depend on keep the sizes seen
     at compile time.
     """
     lower, upper = bounds_of(size)
@@ -121,7 +125,7 @@ def samples_for_range(
     seen = sizes_of_histogram(histogram or {}, first, limit, count)
     if seen:
         last = max(seen)
-    largest = values_up_to(call, size, first, last)
+    largest = values_up_to(call, size, first, last, fits)
     top = evaluate(size, largest)
     weights: dict[int, float] = {}
     if seen:
@@ -144,30 +148,43 @@ def samples_for_range(
 
 
 def values_up_to(
-    call: BoundCall, size: sympy.Expr, first: int, last: int
+    call: BoundCall,
+    size: sympy.Expr,
+    first: int,
+    last: int,
+    fits: Fits | None = None,
 ) -> SymbolValues:
-    """Values with ``size`` in ``[first, last]``, as large as fits in memory."""
+    """Values with ``size`` in ``[first, last]``, as large as fits in memory.
+
+    They are as small as can be if none fit.
+    """
+    fits = fits or inputs_fit(call)
     values = values_near(call, size, first, last)
-    limit = tuning_bytes(call.nodes[0].get_device())
-    if input_bytes(call, values) > limit:
-        values = _fit_memory(call, size, first, last, limit)
+    if not fits(values):
+        values = _fit_memory(call, size, first, last, fits)
         log.info(
-            "%s: timing at size %s, not %d: its inputs would take more than %d bytes",
+            "%s: timing at size %s, not %d, which would take more memory than timing "
+            "may (see memory.tuning_bytes)",
             call.op,
             evaluate(size, values),
             last,
-            limit,
         )
     return values
 
 
+def inputs_fit(call: BoundCall) -> Fits:
+    """Whether the inputs alone fit in the memory that timing may take."""
+    limit = tuning_bytes(call.nodes[0].get_device())
+    return lambda values: input_bytes(call, values) <= limit
+
+
 def _fit_memory(
-    call: BoundCall, size: sympy.Expr, first: int, last: int, limit: int
+    call: BoundCall, size: sympy.Expr, first: int, last: int, fits: Fits
 ) -> SymbolValues:
-    """Bisect for the largest size in ``[first, last]`` whose inputs fit."""
+    """Bisect for the largest size in ``[first, last]`` that fits."""
     while first < last:
         middle = (first + last + 1) // 2
-        if input_bytes(call, values_near(call, size, first, middle)) <= limit:
+        if fits(values_near(call, size, first, middle)):
             first = middle
         else:
             last = middle - 1

@@ -110,9 +110,8 @@ class Bench:
         self._compiled: _Compiled = {}
         # How far behind a candidate was when it was last timed.
         self._behind: dict[Candidate, _Behind] = {}
-        generators = registration.input_gen_fns
         timed = fused or call
-        self.memory = Fitting(call, timed, self._composed_with, generators, drops)
+        self.memory = Fitting(call, timed, self._composed_with, registration, drops)
 
     def stored(self, contest: Contest) -> timing.Timings | None:
         """What a table or an earlier compile has, None if that is nothing."""
