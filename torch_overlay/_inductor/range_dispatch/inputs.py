@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 _INTEGER_LIMIT = 2
 
 # Elements drawn at a time where a tensor cannot be filled in place.
-_CHUNK = 1 << 20
+_CHUNK = 1 << 18
 
 
 def operand_layouts(
