@@ -92,22 +92,28 @@ class Fitting:
         ]
 
     def with_op(self, contest: Contest) -> Contest:
-        """The contest at sizes at which the op itself has enough memory, too.
+        """The contest at sizes at which the op itself has enough memory, too."""
+        self.measure_op(contest)
+        if not _can_vary(contest.task):
+            return contest
+        if self.fits(contest.candidates, contest.sample.values):
+            return contest
+        return self._lower(contest)
 
-        It is called at smaller sizes to find out.
+    def measure_op(self, contest: Contest) -> None:
+        """Call the op itself at smaller sizes, if it is to be timed, for what it takes.
+
+        What is known before is not measured again.
         """
         task, values = contest.task, contest.sample.values
-        is_timed = any(one.candidate.is_fallback for one in contest.candidates)
+        own = [one for one in contest.candidates if one.candidate.is_fallback]
         # Other ranks would have to call it as well.
-        if not _can_vary(task) or not is_timed or contest.peers() is not None:
-            return contest
-        self._op = next(c for c in contest.candidates if c.candidate.is_fallback)
+        if not _can_vary(task) or not own or contest.peers() is not None:
+            return
+        (self._op,) = own
         if self._static_bytes(self._op, values) * _SMALL_PART > self._limit:
             symbols = OrderedSet(s for size in task.sizes for s in size.free_symbols)
             self._eager.measure(values, symbols)
-        if self.fits(contest.candidates, values):
-            return contest
-        return self._lower(contest)
 
     def fits(self, candidates: Sequence[TracedCandidate], values: SymbolValues) -> bool:
         """Whether each of them can be timed at these sizes."""

@@ -200,6 +200,21 @@ class RangeSearch:
         able = self._able[self._index_of(size)]
         return self._bench.memory.fits(able, self._values[self._snap(size)])
 
+    def _has_memory(self, contest: Contest, size: int) -> bool:
+        """Whether there is enough at a size also for the op itself, the smallest size
+        left aside."""
+        memory = self._bench.memory
+        memory.measure_op(contest)
+        fits = memory.fits(contest.candidates, contest.sample.values)
+        if not fits and size > self._grid[0]:
+            log.info(
+                "%s: size %d is not timed: the op itself would take more memory than "
+                "timing may (see memory.tuning_bytes)",
+                self._call.op,
+                size,
+            )
+        return fits or size <= self._grid[0]
+
     def _contest(self, index: int, values: SymbolValues) -> Contest:
         sample = sample_for(self._able[index], Sample(values), [self._size])
         return Contest(self._able[index], self._tasks[index], sample)
@@ -249,10 +264,8 @@ class RangeSearch:
             if size not in self._measured:
                 self._too_expensive.add(size)
             return None
-        within = self._bench.memory.with_op(contest)
-        if within.sample.values != contest.sample.values:
+        if not self._has_memory(contest, size):
             return None
-        contest = within
         self._bench.compile(self._contests)
         started = time.perf_counter()
         seconds_each = self._registration.seconds / EXPECTED_SIZES
