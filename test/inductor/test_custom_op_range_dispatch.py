@@ -32,7 +32,7 @@ from torch._inductor.kernel.custom_op import (
     unregister_custom_op_autotuning,
 )
 from torch._inductor.lowering import user_lowerings
-from torch._inductor.range_dispatch import modules, sizes, timing
+from torch._inductor.range_dispatch import memory, modules, timing
 from torch._inductor.range_dispatch.candidates import Candidate
 from torch._inductor.range_dispatch.choosing import choose
 from torch._inductor.range_dispatch.cond_tree import count_conds
@@ -566,10 +566,11 @@ class TuningTest(RangeDispatchTestCase):
         self.register(shift_configs(1), split_points=[8])
         with (
             fake_timings(lambda name, inputs: 1.0),
-            mock.patch.object(sizes, "MAX_INPUT_BYTES", 16000),
+            mock.patch.object(memory, "TUNING_BYTES", 40000),
         ):
             _, _, record = self.run_shift([8])
-        # Three rows of x and the weight: 16 bytes for each column.
+        # Three rows of x and the weight, a result and a temporary of the op itself like
+        # x: 40 bytes for each column.
         self.assertEqual(record.ranges[-1].timed_sizes, [1000])
 
     def test_real_benchmark_picks_what_is_much_cheaper(self):

@@ -19,7 +19,7 @@ from torch._dynamo.utils import counters
 from torch._inductor import config
 from torch._inductor.kernel import custom_op
 from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
-from torch._inductor.range_dispatch import budget as budget_of_time, sizes, timing
+from torch._inductor.range_dispatch import budget as budget_of_time, memory, timing
 from torch._inductor.range_dispatch.records import record_dispatches
 from torch._inductor.range_dispatch.sampling import sizes_of_histogram, spread_sizes
 from torch._inductor.range_dispatch.split_search import (
@@ -456,7 +456,7 @@ class FoundSplitPointsTest(RegisteredTestCase):
         self.assertEqual(counters["inductor"]["sizes_timed"], 3)
 
     def test_inputs_that_do_not_fit_in_memory(self):
-        with mock.patch.object(sizes, "MAX_INPUT_BYTES", 4 * 4096):
+        with mock.patch.object(memory, "TUNING_BYTES", 8 * 4096):
             _, record = self.run_model([8], split_points="auto")
         timed = [size for row in record.ranges for size in row.timed_sizes]
         self.assertEqual(max(timed), 4096)
@@ -706,7 +706,7 @@ class SizesPerRangeTest(RegisteredTestCase):
         self.assertEqual(ran, {64: 2.0})
 
     def test_memory_bounds_all_sizes(self):
-        with mock.patch.object(sizes, "MAX_INPUT_BYTES", 4 * 64):
+        with mock.patch.object(memory, "TUNING_BYTES", 8 * 64):
             found = self.timed_sizes(split_points=[1000])
         self.assertEqual(found[0], [2, 11, 64])
 

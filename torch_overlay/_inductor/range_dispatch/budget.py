@@ -56,18 +56,26 @@ class Budget:
         return whole + growth * calls * (MIN_ROUNDS + 1) <= self.left
 
     @contextlib.contextmanager
+    def spending(self) -> Iterator[None]:
+        """Take what the context takes off what is left."""
+        self._started, self._paused = time.perf_counter(), 0.0
+        try:
+            yield
+        finally:
+            self._left -= self._taken()
+            self._started = None
+
+    @contextlib.contextmanager
     def measuring(self, size: int) -> Iterator[Timings]:
         """Note what measuring a size takes, and what is put into the dictionary."""
-        self._started, self._paused = time.perf_counter(), 0.0
+        before = self._left
         timings: Timings = {}
         try:
-            yield timings
+            with self.spending():
+                yield timings
         finally:
-            seconds = self._taken()
-            self._started = None
-            self._left -= seconds
             calls = sum(timing.milliseconds for timing in timings.values()) / 1e3
-            self._known[size] = seconds, calls
+            self._known[size] = before - self._left, calls
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:

@@ -14,8 +14,8 @@ from torch._inductor.range_dispatch.grid_search import (
 )
 from torch._inductor.range_dispatch.progress import TuningProgress
 from torch._inductor.range_dispatch.sizes import input_bytes
-from torch._inductor.range_dispatch.trace.holding import sample_for
-from torch._inductor.range_dispatch.tuning import Bench, Contest, Measured
+from torch._inductor.range_dispatch.timing import OutOfTime
+from torch._inductor.range_dispatch.tuning import Bench, Measured
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
@@ -57,9 +57,9 @@ class CellSearch:
         self._bench = bench
         self._tasks = tasks
         self._contests = [
-            [Contest(able, task, sample_for(able, s, task.sizes)) for s in task.samples]
-            for task, able in zip(tasks, usable)
+            bench.memory.contests(able, task) for task, able in zip(tasks, usable)
         ]
+        self._usable = usable
         self._budget = Budget(registration.seconds)
         self._measured: dict[int, list[Measured]] = {}
         self._replayed: OrderedSet[int] | None = None
@@ -71,7 +71,7 @@ class CellSearch:
         numbers = {
             place: number
             for number, place in enumerate(places_of(self._registration, self._tasks))
-            if any(len(one.candidates) > 1 for one in self._contests[number])
+            if self._contests[number] and len(self._usable[number]) > 1
         }
         competing = [
             one for number in numbers.values() for one in self._contests[number]
@@ -137,14 +137,16 @@ class CellSearch:
         cells = min(len(self._tasks), EXPECTED_CELLS)
         seconds_each = self._registration.seconds / max(runs * cells, 1)
         measured = []
-        with self._budget.measuring(size) as last:
-            for contest, timings in zip(contests, stored):
-                if timings is None:
-                    timings = self._bench.time(contest, seconds_each, self._budget)
-                if timings is None:
-                    return []
+        for contest, timings in zip(contests, stored):
+            if timings is not None:
                 measured.append(Measured(contest.sample, timings))
-            last.update(measured[-1].timings)
+                continue
+            try:
+                one = self._bench.measure(contest, seconds_each, self._budget, size)
+            except OutOfTime:
+                return []
+            if one is not None:
+                measured.append(one)
         self._progress.advance()
         return measured
 

@@ -11,9 +11,9 @@ from torch._inductor.range_dispatch.sampling import spread_sizes
 from torch._inductor.range_dispatch.sizes import (
     bounds_of,
     evaluate,
+    Fits,
     hint_values,
-    input_bytes,
-    MAX_INPUT_BYTES,
+    inputs_fit,
     RangeTask,
     Sample,
     samples_for_range,
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Halvings of the sizes of a cell, on a log scale, until its inputs fit in memory.
+# Halvings of the sizes of a cell, on a log scale, until they fit in memory.
 _HALVINGS = 12
 
 
@@ -49,7 +49,7 @@ def tasks_for_cells(
     One for which no sizes to time it at were found is kept: it has to have a winner.
     """
     return [
-        RangeTask(index, cell, _samples(registration, call, axes, cell), tuple(axes))
+        RangeTask(index, cell, samples_for(registration, call, axes, cell), tuple(axes))
         for index, cell in enumerate(registration.cells)
         if _can_occur(axes, cell)
     ]
@@ -76,18 +76,27 @@ def sizes_seen(call: BoundCall) -> tuple[Sample, ...]:
     return (Sample(hint_values(call.size_symbols())),)
 
 
-def _samples(
-    registration: Registration, call: BoundCall, axes: Sequence[Axis], cell: Cell
+def samples_for(
+    registration: Registration,
+    call: BoundCall,
+    axes: Sequence[Axis],
+    cell: Cell,
+    fits: Fits | None = None,
 ) -> tuple[Sample, ...]:
+    """The sizes that stand for a cell, as far as each ``fits`` in memory.
+
+    By default it does if the inputs do.
+    """
     if all(axis.is_static for axis in axes) or registration.dispatch is None:
         return sizes_seen(call)
     open_sizes = [axis.range_upper_bound for axis in registration.dispatch.axes]
     count = registration.sizes_per_range
     weights: Any = registration.size_weights
     if len(axes) > 1:
-        return samples_for_cell(call, axes, cell, open_sizes, count, weights)
+        return samples_for_cell(call, axes, cell, open_sizes, count, weights, fits)
     size, size_range = axes[0].size, cell.ranges[0]
-    return samples_for_range(call, size, size_range, open_sizes[0], count, weights)
+    (bound,) = open_sizes
+    return samples_for_range(call, size, size_range, bound, count, weights, fits)
 
 
 def samples_for_cell(
@@ -97,13 +106,14 @@ def samples_for_cell(
     open_sizes: Sequence[int],
     count: int,
     histogram: Mapping[tuple[int, ...], float] | None = None,
+    fits: Fits | None = None,
 ) -> tuple[Sample, ...]:
     """Values for all symbols of the call, for sizes all over a cell.
 
     ``count`` sizes, equally far on a log scale, lie on each of its diagonals, an open
     range being represented by its entry of ``open_sizes``. Of a ``histogram`` that has
     some in the cell, as many count that weigh most. There may be none, if axes depend
-    on each other or inputs do not fit in memory.
+    on each other or no sizes fit in memory.
     """
     sizes = [axis.size for axis in axes]
     reached = [
@@ -112,7 +122,8 @@ def samples_for_cell(
     ]
     dispatched = OrderedSet(s for size in sizes for s in size.free_symbols)
     seen = hint_values(OrderedSet([*call.size_symbols(), *dispatched]))
-    reached = _fit_memory(call, sizes, reached, seen)
+    fits = fits or inputs_fit(call)
+    reached = _fit_memory(call, sizes, reached, seen, fits)
     diagonals = [*_on_diagonals(reached, count)]
     weights = {one: w for one, w in (histogram or {}).items() if w and one in cell}
     heaviest = sorted(weights, key=lambda one: -weights[one])[: len(diagonals)]
@@ -120,7 +131,7 @@ def samples_for_cell(
         found: dict[tuple[int, ...], Sample] = {}
         for targets in targets_of_all:
             values = values_in(sizes, cell.ranges, targets, seen)
-            if values is None or input_bytes(call, values) > MAX_INPUT_BYTES:
+            if values is None or not fits(values):
                 continue
             actual = tuple(evaluate(size, values) for size in sizes)
             weight = weights.get(targets, 1.0)
@@ -144,12 +155,13 @@ def _fit_memory(
     sizes: Sequence[sympy.Expr],
     reached: Sequence[tuple[int, int]],
     seen: SymbolValues,
+    fits: Fits,
 ) -> list[tuple[int, int]]:
-    """Bring the last sizes nearer to the first until inputs fit."""
+    """Bring the last sizes nearer to the first until they fit."""
     for _ in range(_HALVINGS):
         ranges = [SizeRange(first, last) for first, last in reached]
         values = values_in(sizes, ranges, [last for _, last in reached], seen)
-        if values is None or input_bytes(call, values) <= MAX_INPUT_BYTES:
+        if values is None or fits(values):
             break
         reached = [(first, max(first, last // 2)) for first, last in reached]
         log.info("%s: timing up to sizes %s, for memory", call.op, reached)

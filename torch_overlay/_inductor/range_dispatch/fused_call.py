@@ -182,7 +182,7 @@ class FusedCall:
         self, values: SymbolValues, generators: InputGenerators
     ) -> list[Any]:
         """Real operands to time with; those of the op as without a region."""
-        own = make_inputs(self.first, values, generators)
+        own = make_inputs(self.first, values, generators, wanted=self.nodes)
         known = dict(zip(map(id, self.first.nodes), own))
         with _disable_current_modes(), torch.no_grad():
             tensors = [

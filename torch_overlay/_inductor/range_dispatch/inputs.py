@@ -21,6 +21,8 @@ from torch._inductor.range_dispatch.sizes import (
 from torch.utils._python_dispatch import _disable_current_modes
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch._inductor.range_dispatch.binding import BoundCall
     from torch._inductor.range_dispatch.fused_call import FusedCall
     from torch._inductor.range_dispatch.spec import InputGenerators
@@ -30,6 +32,9 @@ log = logging.getLogger(__name__)
 
 # Integers are drawn from {0, 1}: valid as indices into any dimension of two or more.
 _INTEGER_LIMIT = 2
+
+# Elements drawn at a time where a tensor cannot be filled in place.
+_CHUNK = 1 << 18
 
 
 def operand_layouts(
@@ -45,19 +50,26 @@ def operand_layouts(
 
 
 def make_inputs(
-    call: BoundCall, values: SymbolValues, generators: InputGenerators
+    call: BoundCall,
+    values: SymbolValues,
+    generators: InputGenerators,
+    wanted: Sequence[Any] | None = None,
 ) -> list[Any]:
     """Real operands at these sizes: random tensors, then the symbols' values.
 
     Generators get a real tensor of the argument's shape, each of a list in turn, and
-    return what to use.
+    return what to use. Only the ``wanted`` nodes are made, if they are given, and there
+    is None for the others.
 
     Raises:
         ValueError: a generator returns another shape, dtype or device.
     """
     with _disable_current_modes(), torch.no_grad():
         operands: list[Any] = [
-            random_tensor(node, values, seed) for seed, node in enumerate(call.nodes)
+            random_tensor(node, values, seed)
+            if wanted is None or node in wanted
+            else None
+            for seed, node in enumerate(call.nodes)
         ]
         symbols = [concrete(symbol, values) for symbol in call.symbols]
         examples = call.arguments([*operands, *symbols])
@@ -126,18 +138,28 @@ def random_tensor(node: Any, values: SymbolValues, seed: int) -> torch.Tensor:
     dtype, device = node.get_dtype(), node.get_device()
     # A generator of its own leaves the global random state alone.
     generator = torch.Generator(device=device).manual_seed(seed)
-    if dtype.is_floating_point or dtype.is_complex:
-        # Not every narrow float type has a random kernel of its own.
-        drawn = dtype if dtype.itemsize >= 2 else torch.float32
-        flat = torch.randn(length, dtype=drawn, device=device, generator=generator)
-    else:
-        flat = torch.randint(
-            _INTEGER_LIMIT, (length,), device=device, generator=generator
-        )
+    flat = torch.empty(length, dtype=dtype, device=device)
     try:
-        flat = flat.to(dtype)
+        _fill(flat, generator)
     except NotImplementedError:
         # Types that only some kernels know, such as packed 4-bit floats.
-        flat = torch.zeros(length * dtype.itemsize, dtype=torch.uint8, device=device)
-        flat = flat.view(dtype)
+        flat.view(torch.uint8).zero_()
     return flat.as_strided(size, stride)
+
+
+def _fill(flat: torch.Tensor, generator: torch.Generator) -> None:
+    """Draw random numbers, without a second tensor of that size."""
+    is_number = flat.dtype.is_floating_point or flat.dtype.is_complex
+    if is_number and flat.dtype.itemsize >= 2:
+        flat.normal_(generator=generator)
+        return
+    # Not every narrow type has a random kernel of its own.
+    for part in flat.split(_CHUNK) if len(flat) else ():
+        shape = part.shape
+        if is_number:
+            drawn = torch.randn(shape, device=flat.device, generator=generator)
+        else:
+            drawn = torch.randint(
+                _INTEGER_LIMIT, shape, device=flat.device, generator=generator
+            )
+        part.copy_(drawn)

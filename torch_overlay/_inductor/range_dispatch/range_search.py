@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torch._inductor.range_dispatch.budget import Budget
+from torch._inductor.range_dispatch.contests import Contest
 from torch._inductor.range_dispatch.progress import TuningProgress
 from torch._inductor.range_dispatch.ranges import (
     Cell,
@@ -31,9 +32,9 @@ from torch._inductor.range_dispatch.split_search import (
     geometric_grid,
     SplitSearch,
 )
-from torch._inductor.range_dispatch.timing import SHORTEST, Timing, Timings
+from torch._inductor.range_dispatch.timing import OutOfTime, SHORTEST, Timing, Timings
 from torch._inductor.range_dispatch.trace.holding import sample_for
-from torch._inductor.range_dispatch.tuning import Bench, Contest, Measured
+from torch._inductor.range_dispatch.tuning import Bench, Measured
 from torch.utils._ordered_set import OrderedSet
 
 if TYPE_CHECKING:
@@ -124,8 +125,9 @@ class RangeSearch:
 
     @functools.cached_property
     def _able(self) -> list[Sequence[TracedCandidate]]:
-        """What competes in each interval."""
-        return [self._usable(task) for task in self._tasks]
+        """What competes in each interval, and fits in memory at the smallest size."""
+        memory, least = self._bench.memory, self._tasks[0].values
+        return [memory.able(self._usable(one), one, least) for one in self._tasks]
 
     @functools.cached_property
     def _contests(self) -> list[Contest]:
@@ -147,7 +149,9 @@ class RangeSearch:
             )
             return self._choices([])
         self._replayed = self._bench.searched_before(self._contests, self._rules)
-        search = SplitSearch(self._grid, self._snap, self._measure, self._rules)
+        search = SplitSearch(
+            self._fitting_grid(), self._snap, self._measure, self._rules
+        )
         with self._progress:
             found = search.run()
         if self._replayed is None and not self._bench.uses_table:
@@ -187,6 +191,44 @@ class RangeSearch:
             )
             for index, (size_range, start) in enumerate(zip(ranges, self._grid))
         ]
+
+    def _fitting_grid(self) -> list[int]:
+        """The grid up to the largest size at which memory is enough for all."""
+        fitting: list[int] = []
+        for size in self._grid:
+            if not self._fits(size):
+                low, high = (fitting or [size])[-1], size
+                while high - low > 1:
+                    middle = (low + high) // 2
+                    if self._fits(middle):
+                        low = middle
+                    else:
+                        high = middle
+                log.info(
+                    "%s: sizes above %d are not timed, for memory", self._call.op, low
+                )
+                return [*OrderedSet([*fitting, self._snap(low)])]
+            fitting.append(size)
+        return fitting
+
+    def _fits(self, size: int) -> bool:
+        able = self._able[self._index_of(size)]
+        return self._bench.memory.fits(able, self._values[self._snap(size)])
+
+    def _has_memory(self, contest: Contest, size: int) -> bool:
+        """Whether there is enough at a size also for the op itself, the smallest size
+        left aside."""
+        memory = self._bench.memory
+        memory.measure_op(contest, self._budget.limit)
+        fits = memory.fits(contest.candidates, contest.sample.values)
+        if not fits and size > self._grid[0]:
+            log.info(
+                "%s: size %d is not timed: the op itself would take more memory than "
+                "timing may (see memory.tuning_bytes)",
+                self._call.op,
+                size,
+            )
+        return fits or size <= self._grid[0]
 
     def _contest(self, index: int, values: SymbolValues) -> Contest:
         sample = sample_for(self._able[index], Sample(values), [self._size])
@@ -240,15 +282,23 @@ class RangeSearch:
             if size not in self._measured:
                 self._too_expensive.add(size)
             return None
+        with self._budget.spending():
+            if not self._has_memory(contest, size):
+                return None
         self._bench.compile(self._contests)
         seconds_each = self._registration.seconds / EXPECTED_SIZES
         seconds_each /= max(len(self._bench.running(contest)), 1)
         known = None if before is None else before.timings
-        with self._budget.measuring(size) as noted:
-            timings = self._bench.time(contest, seconds_each, self._budget, known)
-            noted.update(timings or {})
-        if timings is None and size not in self._measured:
-            self._too_expensive.add(size)
+        try:
+            with self._budget.measuring(size) as noted:
+                timings = self._bench.time(contest, seconds_each, self._budget, known)
+                noted.update(timings or {})
+        except OutOfTime:
+            if size not in self._measured:
+                self._too_expensive.add(size)
+            return None
+        if timings is None:
+            return None
         self._progress.advance()
         return timings
 

@@ -40,13 +40,9 @@ from torch._inductor.range_dispatch.spec import (
 )
 from torch._inductor.range_dispatch.trace.drops import Dropped, Drops
 from torch._inductor.range_dispatch.trace.guards import within
-from torch._inductor.range_dispatch.trace.holding import (
-    hold,
-    hold_where_it_wins,
-    sample_for,
-)
+from torch._inductor.range_dispatch.trace.holding import hold, hold_where_it_wins
 from torch._inductor.range_dispatch.trace.variants import Variants
-from torch._inductor.range_dispatch.tuning import Bench, Contest, Measured, tune
+from torch._inductor.range_dispatch.tuning import Bench, Measured, tune
 from torch._inductor.virtualized import V
 
 if TYPE_CHECKING:
@@ -362,23 +358,20 @@ class _Selector:
         Of several axes not every cell is measured, but for candidates with
         collectives, which all ranks time in step.
         """
+        bench = self._bench()
         contests = [
-            Contest(able, task, sample_for(able, sample, task.sizes))
+            contest
             for able, task in zip(usable, tasks)
             if len(able) > 1
-            for sample in task.samples
+            for contest in bench.memory.contests(able, task)
         ]
         if not contests:
             return [[] for _ in tasks]
-        bench = self._bench()
         if len(tasks[0].axes) > 1 and all(c.peers() is None for c in contests):
             search = CellSearch(self._registration, self._call, bench, tasks, usable)
             return search.run()
         measured = tune(self._registration, bench, contests)
-        return [
-            [one for c, one in zip(contests, measured) if one and c.task is task]
-            for task in tasks
-        ]
+        return [[one for one in measured if one.task is task] for task in tasks]
 
     def _bench(self) -> Bench:
         return Bench(

@@ -7,11 +7,13 @@ that operands which share a symbol agree.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TYPE_CHECKING, TypeAlias
 
 import sympy
 
+from torch._inductor.range_dispatch.memory import tuning_bytes
 from torch._inductor.range_dispatch.sampling import (
     log_shares,
     sizes_of_histogram,
@@ -26,14 +28,12 @@ if TYPE_CHECKING:
 
     from torch._inductor.range_dispatch.axes import Axis
     from torch._inductor.range_dispatch.binding import BoundCall
+    from torch._inductor.range_dispatch.fused_call import FusedCall
     from torch._inductor.range_dispatch.ranges import Cell, SizeRange
     from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 
 log = logging.getLogger(__name__)
-
-# A range is timed at smaller sizes if inputs would take more than this.
-MAX_INPUT_BYTES = 1 << 30
 
 # Values tried for a symbol on which a size depends in no simple way.
 _TRIALS = 4096
@@ -42,6 +42,8 @@ _TRIALS = 4096
 _HUGE = 1 << 48
 
 SymbolValues: TypeAlias = dict[sympy.Symbol, int]
+# Whether timing at sizes fits in memory.
+Fits: TypeAlias = Callable[[SymbolValues], bool]
 
 
 @dataclass(frozen=True)
@@ -103,14 +105,15 @@ def samples_for_range(
     open_size: int,
     count: int,
     histogram: Mapping[int, float] | None = None,
+    fits: Fits | None = None,
 ) -> tuple[Sample, ...]:
     """Values for all symbols of the call, for at most ``count`` sizes of a range.
 
     They lie equally far on a log scale from the first to the last that can occur, and
     count for the part of the scale around them, or are those that a ``histogram`` has
     most of, if it has any. Else the open range is represented by ``open_size`` alone.
-    Where inputs would be larger than ``MAX_INPUT_BYTES``, the largest size below
-    stands for all above. Symbols that ``size`` does not depend on keep the sizes seen
+    The largest size that ``fits`` in memory, by default with its inputs alone, stands
+    for all above. Symbols that ``size`` does not depend on keep the sizes seen
     at compile time.
     """
     lower, upper = bounds_of(size)
@@ -122,7 +125,7 @@ def samples_for_range(
     seen = sizes_of_histogram(histogram or {}, first, limit, count)
     if seen:
         last = max(seen)
-    largest = values_up_to(call, size, first, last)
+    largest = values_up_to(call, size, first, last, fits)
     top = evaluate(size, largest)
     weights: dict[int, float] = {}
     if seen:
@@ -145,29 +148,43 @@ def samples_for_range(
 
 
 def values_up_to(
-    call: BoundCall, size: sympy.Expr, first: int, last: int
+    call: BoundCall,
+    size: sympy.Expr,
+    first: int,
+    last: int,
+    fits: Fits | None = None,
 ) -> SymbolValues:
-    """Values with ``size`` in ``[first, last]``, as large as fits in memory."""
+    """Values with ``size`` in ``[first, last]``, as large as fits in memory.
+
+    They are as small as can be if none fit.
+    """
+    fits = fits or inputs_fit(call)
     values = values_near(call, size, first, last)
-    if input_bytes(call, values) > MAX_INPUT_BYTES:
-        values = _fit_memory(call, size, first, last)
+    if not fits(values):
+        values = _fit_memory(call, size, first, last, fits)
         log.info(
-            "%s: timing at size %s, not %d: its inputs would take more than %d bytes",
+            "%s: timing at size %s, not %d, which would take more memory than timing "
+            "may (see memory.tuning_bytes)",
             call.op,
             evaluate(size, values),
             last,
-            MAX_INPUT_BYTES,
         )
     return values
 
 
+def inputs_fit(call: BoundCall) -> Fits:
+    """Whether the inputs alone fit in the memory that timing may take."""
+    limit = tuning_bytes(call.nodes[0].get_device())
+    return lambda values: input_bytes(call, values) <= limit
+
+
 def _fit_memory(
-    call: BoundCall, size: sympy.Expr, first: int, last: int
+    call: BoundCall, size: sympy.Expr, first: int, last: int, fits: Fits
 ) -> SymbolValues:
-    """Bisect for the largest size in ``[first, last]`` whose inputs fit."""
+    """Bisect for the largest size in ``[first, last]`` that fits."""
     while first < last:
         middle = (first + last + 1) // 2
-        if input_bytes(call, values_near(call, size, first, middle)) <= MAX_INPUT_BYTES:
+        if fits(values_near(call, size, first, middle)):
             first = middle
         else:
             last = middle - 1
@@ -330,7 +347,7 @@ def storage_length(size: Sequence[int], stride: Sequence[int]) -> int:
     return 1 + sum((n - 1) * step for n, step in zip(size, stride))
 
 
-def input_bytes(call: BoundCall, values: SymbolValues) -> int:
+def input_bytes(call: BoundCall | FusedCall, values: SymbolValues) -> int:
     """Bytes of memory that all tensor operands take at these sizes."""
     return sum(
         storage_length(*concrete_layout(node, values)) * node.get_dtype().itemsize

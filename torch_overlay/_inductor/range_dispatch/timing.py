@@ -8,7 +8,7 @@ import functools
 import math
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TYPE_CHECKING, TypeAlias
 
@@ -114,15 +114,8 @@ def time_candidates(
         OutOfTime: not every candidate could be called before that.
     """
     device = next(x.device for x in inputs if isinstance(x, torch.Tensor))
-    devices = [device.index] if is_gpu(device.type) else []
     deadline = time.perf_counter() + limit
-    with (
-        _disable_current_modes(),
-        # In force while a graph is compiled, where it would hold up every ATen call.
-        no_python_dispatcher(),
-        torch.no_grad(),
-        torch.random.fork_rng(devices, device_type=device.type),
-    ):
+    with undisturbed(device):
         runs: Runs = {c.candidate: functools.partial(_run, c, inputs) for c in compiled}
         if meeting is not None:
             return _time_at(meeting, runs, device, seconds, on_failure)
@@ -152,6 +145,23 @@ def time_candidates(
 
         _, taken = _without_failures(runs, benchmark, on_failure)
         return slow | {c: Timing(ms or first[c] * 1e3) for c, ms in taken.items()}
+
+
+@contextlib.contextmanager
+def undisturbed(device: torch.device) -> Iterator[None]:
+    """Let real tensors be computed with while a graph is compiled.
+
+    The state of random numbers on the device, and on CPU, is the same afterwards.
+    """
+    devices = [device.index] if is_gpu(device.type) else []
+    with (
+        _disable_current_modes(),
+        # In force while a graph is compiled, where it would hold up every ATen call.
+        no_python_dispatcher(),
+        torch.no_grad(),
+        torch.random.fork_rng(devices, device_type=device.type),
+    ):
+        yield
 
 
 def _seconds_of_call(run: Callable[[], Any], device: torch.device) -> float:

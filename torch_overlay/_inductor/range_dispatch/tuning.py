@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import functools
 import logging
-import math
 from dataclasses import dataclass
 from typing import Any, TYPE_CHECKING, TypeAlias
 
@@ -16,15 +15,15 @@ from torch._inductor.range_dispatch.accuracy import Accuracy, Occasion
 from torch._inductor.range_dispatch.agreement import describe_registration
 from torch._inductor.range_dispatch.budget import Budget
 from torch._inductor.range_dispatch.call_tables import CallTables
-from torch._inductor.range_dispatch.in_step import communicates, Meeting
+from torch._inductor.range_dispatch.fitting import Fitting
+from torch._inductor.range_dispatch.in_step import Meeting
 from torch._inductor.range_dispatch.inputs import (
     make_inputs,
     operand_layouts,
     warn_of_integers,
 )
+from torch._inductor.range_dispatch.memory import is_out_of_memory, release
 from torch._inductor.range_dispatch.progress import show_range, TuningProgress
-from torch._inductor.range_dispatch.ranks import find_peers, Peers
-from torch._inductor.range_dispatch.sizes import evaluate
 from torch._inductor.range_dispatch.trace.drops import as_rejection, CandidateRejected
 from torch._inductor.range_dispatch.trace.holding import lowered_for, suits
 from torch._inductor.range_dispatch.trace.judging import Judge
@@ -36,8 +35,10 @@ if TYPE_CHECKING:
 
     from torch._inductor.range_dispatch.binding import BoundCall
     from torch._inductor.range_dispatch.candidates import Candidate
+    from torch._inductor.range_dispatch.contests import Contest
     from torch._inductor.range_dispatch.fused_call import FusedCall
     from torch._inductor.range_dispatch.ranges import Cell
+    from torch._inductor.range_dispatch.ranks import Peers
     from torch._inductor.range_dispatch.sizes import RangeTask, Sample, SymbolValues
     from torch._inductor.range_dispatch.spec import Registration
     from torch._inductor.range_dispatch.split_search import SearchRules
@@ -71,44 +72,15 @@ class _Behind:
 
 
 @dataclass(frozen=True)
-class Contest:
-    """The candidates for a range, and sizes of it to time them at."""
-
-    candidates: Sequence[TracedCandidate]
-    task: RangeTask
-    sample: Sample
-
-    def describe(self) -> str:
-        """The range and the sizes that are timed: ``[0, 512] at 128``."""
-        values = self.sample.values
-        sizes = [str(evaluate(size, values)) for size in self.task.sizes]
-        return f"{self.task.cell} at {' x '.join(sizes)}" if sizes else "all sizes"
-
-    @property
-    def extent(self) -> int:
-        """The product of the sizes that are timed."""
-        return math.prod(evaluate(s, self.sample.values) for s in self.task.sizes)
-
-    def occasion(
-        self, running: Sequence[modules.CompiledCandidate], inputs: Sequence[Any]
-    ) -> Occasion:
-        """That those candidates that are ``running`` are called with inputs."""
-        has_fallback = any(one.candidate.is_fallback for one in self.candidates)
-        return Occasion(self.task, self.sample.values, running, inputs, has_fallback)
-
-    def peers(self) -> Peers | None:
-        """Those to time the candidates together with, None if this rank alone can."""
-        if any(communicates(one.graph_module) for one in self.candidates):
-            return find_peers()
-        return None
-
-
-@dataclass(frozen=True)
 class Measured:
-    """What the candidates took at the sizes of a sample; nothing if none could run."""
+    """What the candidates took at the sizes of a sample; nothing if none could run.
+
+    ``task`` is the range that the sizes stand for, if they were timed for one.
+    """
 
     sample: Sample
     timings: timing.Timings
+    task: RangeTask | None = None
 
 
 class Bench:
@@ -149,6 +121,8 @@ class Bench:
         self._compiled_for_one: _Compiled = {}
         # How far behind a candidate was when it was last timed.
         self._behind: dict[Candidate, _Behind] = {}
+        timed = fused or call
+        self.memory = Fitting(call, timed, self._composed_with, registration, drops)
 
     def resumed(self, contest: Contest) -> timing.Timings | None:
         """What the ``tune`` command has measured before, None if that is nothing.
@@ -188,13 +162,16 @@ class Bench:
 
     def _as_timed(self, contest: Contest) -> list[TracedCandidate]:
         """The graphs that are timed: with what is fused around the candidates."""
+        return [self._composed_with(one) for one in contest.candidates]
+
+    def _composed_with(self, one: TracedCandidate) -> TracedCandidate:
+        """A candidate with what is fused around it."""
         if self._fused is None:
-            return [*contest.candidates]
-        for one in contest.candidates:
-            if one not in self._composed:
-                composed = self._fused.compose([one.graph_module])
-                self._composed[one] = dataclasses.replace(one, graph_module=composed)
-        return [self._composed[one] for one in contest.candidates]
+            return one
+        if one not in self._composed:
+            composed = self._fused.compose([one.graph_module])
+            self._composed[one] = dataclasses.replace(one, graph_module=composed)
+        return self._composed[one]
 
     def _described(self, contests: Sequence[Contest]) -> list[Described]:
         return [(self._as_timed(one), one.sample.values) for one in contests]
@@ -273,12 +250,13 @@ class Bench:
         return [
             one
             for one in found
-            if one is not None
-            and not (
-                one.candidate in self._behind
-                and self._behind[one.candidate].rules_out(values)
-            )
+            if one is not None and not self._is_ruled_out(one.candidate, values)
         ]
+
+    def _is_ruled_out(self, candidate: Candidate, values: SymbolValues) -> bool:
+        """Whether it was too far behind at smaller sizes to be called at these."""
+        behind = self._behind.get(candidate)
+        return behind is not None and behind.rules_out(values)
 
     def time(
         self,
@@ -289,20 +267,32 @@ class Bench:
     ) -> timing.Timings | None:
         """Time each candidate for about so long; keep the result for later compiles.
 
-        Of the times measured ``before`` the better ones stand. None if the budget did
-        not last for a call of each.
+        Of the times measured ``before`` the better ones stand. None if there is no
+        memory for inputs. What a candidate ran out of memory at is not kept: there may
+        be more the next time.
+
+        Raises:
+            timing.OutOfTime: the budget did not last for a call of each.
         """
         peers = contest.peers()
         show_range(contest.describe())
-        try:
-            timings = self._time(contest, seconds_each, budget, peers)
-        except timing.OutOfTime:
+        drop = _dropping(self._drops, contest.task.cell, "it does not run")
+        ran_out = []
+
+        def on_failure(candidate: Candidate, error: Exception) -> None:
+            if is_out_of_memory(error):
+                ran_out.append(candidate)
+                error = _out_of_memory(contest, error)
+            drop(candidate, error)
+
+        timings = self._time(contest, seconds_each, budget, peers, on_failure)
+        if timings is None:
             return None
         timings = _better(before or {}, timings)
         if peers is None:
             self._note_behind(contest, timings)
         if timings:
-            if peers is None:
+            if peers is None and not ran_out:
                 self._keep(contest, timings)
             _log(self._registration, contest, timings)
         return timings
@@ -313,8 +303,12 @@ class Bench:
         seconds_each: float,
         budget: Budget,
         peers: Peers | None,
-    ) -> timing.Timings:
-        """What the candidates that can be run on the range's sizes take."""
+        on_failure: timing.OnFailure,
+    ) -> timing.Timings | None:
+        """What the candidates that can be run on the range's sizes take.
+
+        None if there is no memory for inputs of these sizes.
+        """
         running = self.running(contest)
         if not running:
             return {}
@@ -326,12 +320,16 @@ class Bench:
                 return {}
             together = {"meeting": meeting}
         inputs = _inputs(registration, call, self._fused, contest)
-        if inputs is None:
-            return {}
-
+        if not inputs:
+            return None if inputs is None else {}
         comparing = None
         if peers is None:
-            comparing = self._accuracy.comparing(contest.occasion(running, inputs))
+            has_fallback = any(one.candidate.is_fallback for one in contest.candidates)
+            comparing = self._accuracy.comparing(
+                Occasion(
+                    contest.task, contest.sample.values, running, inputs, has_fallback
+                )
+            )
 
         def time_all(running: Sequence[modules.CompiledCandidate]) -> timing.Timings:
             return timing.time_candidates(
@@ -339,7 +337,7 @@ class Bench:
                 inputs,
                 registration.benchmark_with_cudagraphs,
                 seconds_each * len(running),
-                _dropping(self._drops, contest.task.cell, "it does not run"),
+                on_failure,
                 budget.limit,
                 comparing,
                 **together,
@@ -374,6 +372,39 @@ class Bench:
             candidate: dataclasses.replace(time, disturbed=True)
             for candidate, time in timings.items()
         }
+
+    def measure(
+        self,
+        contest: Contest,
+        seconds_each: float,
+        budget: Budget,
+        size: int | None = None,
+    ) -> Measured | None:
+        """Time a contest at sizes that there is memory for, which may be smaller ones.
+
+        ``size`` is what the budget knows them by. None if inputs need too much memory.
+
+        Raises:
+            timing.OutOfTime: the budget did not last for a call of each.
+        """
+        with budget.measuring(size or max(contest.extent, 1)) as noted:
+            fitting = self.fitting(contest, budget)
+            timings = None if fitting is contest else self.stored(fitting)
+            if timings is None:
+                timings = self.time(fitting, seconds_each, budget)
+            if timings is None:
+                return None
+            noted.update(timings)
+        return Measured(fitting.sample, timings, contest.task)
+
+    def fitting(self, contest: Contest, budget: Budget) -> Contest:
+        """The contest at sizes that there is memory for, also for the op itself."""
+        for one in contest.candidates:
+            if one.candidate.is_fallback and not self._is_ruled_out(
+                one.candidate, contest.sample.values
+            ):
+                return self.memory.with_op(contest, budget.limit)
+        return contest
 
     def _note_behind(self, contest: Contest, timings: timing.Timings) -> None:
         """Keep who is so far behind that it is called no more at larger sizes."""
@@ -415,48 +446,47 @@ class Bench:
 
 def tune(
     registration: Registration, bench: Bench, contests: Sequence[Contest]
-) -> list[Measured | None]:
+) -> list[Measured]:
     """What the candidates take in each contest: stored times, or new ones.
 
-    All contests share the registration's ``tuning_seconds``, the smallest sizes first;
-    None where they are used up.
+    All contests share the registration's ``tuning_seconds``, the smallest sizes first:
+    those that nothing is left for are left out, as are those at sizes that the memory
+    is not enough for.
     """
-    found = [bench.stored(contest) for contest in contests]
-    untimed = [one for one, timings in zip(contests, found) if timings is None]
+    stored = [bench.stored(contest) for contest in contests]
+    untimed = [one for one, timings in zip(contests, stored) if timings is None]
     bench.compile(untimed)
     runs = sum(len(bench.running(contest)) for contest in untimed)
     seconds_each = registration.seconds / max(runs, 1)
     budget = Budget(registration.seconds)
+    found: list[Measured | None] = [
+        None if timings is None else Measured(contest.sample, timings, contest.task)
+        for contest, timings in zip(contests, stored)
+    ]
+    untimed_count = 0
     with TuningProgress(registration.name, len(untimed)) as progress:
         # What is far behind at small sizes is not called at large ones.
         for place in sorted(range(len(contests)), key=lambda i: contests[i].extent):
+            if found[place] is not None:
+                continue
             contest = contests[place]
-            may_be_timed = budget.left > 0 or contest.peers() is not None
-            if found[place] is None and may_be_timed:
-                with budget.measuring(max(contest.extent, 1)) as timings:
-                    found[place] = bench.time(contest, seconds_each, budget)
-                    timings.update(found[place] or {})
-                progress.advance()
-    _warn_if_untimed(registration, found)
-    return [
-        None if timings is None else Measured(contest.sample, timings)
-        for contest, timings in zip(contests, found)
-    ]
-
-
-def _warn_if_untimed(
-    registration: Registration, found: Sequence[timing.Timings | None]
-) -> None:
-    known = sum(timings is not None for timings in found)
-    if known < len(found):
+            try:
+                if budget.left <= 0 and contest.peers() is None:
+                    raise timing.OutOfTime
+                found[place] = bench.measure(contest, seconds_each, budget)
+            except timing.OutOfTime:
+                untimed_count += 1
+            progress.advance()
+    if untimed_count:
         log.warning(
             "%s: %d of %d sizes were timed, then %g s were used up: ranges without any "
             "take the winner of the nearest one. Give a larger tuning_seconds=",
             registration.op,
-            known,
-            len(found),
+            len(contests) - untimed_count,
+            len(contests),
             registration.seconds,
         )
+    return [one for one in found if one is not None]
 
 
 @contextlib.contextmanager
@@ -499,7 +529,12 @@ def _inputs(
     fused: FusedCall | None,
     contest: Contest,
 ) -> list[Any] | None:
-    """Tensors to time candidates with, None and a warning if they cannot be made."""
+    """Tensors to time candidates with; with a warning None if there is no memory for
+    them, and nothing if they cannot be made for another reason.
+
+    Raises:
+        ValueError: a generator of inputs is at fault.
+    """
     values, generators = contest.sample.values, registration.input_gen_fns
     try:
         warn_of_integers(call, generators)
@@ -509,13 +544,23 @@ def _inputs(
     except ValueError:
         raise  # a generator's fault, which names the argument
     except Exception as error:
+        if is_out_of_memory(error):
+            release(error)
+            log.warning(
+                "%s: no memory for inputs to time range %s with, which is not timed at "
+                "these sizes; the op itself is taken if it is at no others: %s",
+                call.op,
+                contest.describe(),
+                error,
+            )
+            return None
         log.warning(
             "%s: no inputs to time range %s with, taking the op itself: %s",
             call.op,
             contest.task.cell,
             error,
         )
-        return None
+        return []
 
 
 def _meet(
@@ -551,6 +596,16 @@ def _dropping(
         drops.add(candidate, cell, error)
 
     return drop
+
+
+def _out_of_memory(contest: Contest, error: Exception) -> CandidateRejected:
+    """The reason to drop a candidate; what it had allocated is freed."""
+    release(error)
+    first_line = next(iter(str(error).splitlines()), type(error).__name__)
+    return CandidateRejected(
+        f"it ran out of memory when it was timed in {contest.describe()}: {first_line}",
+        "to use it there, register the op with winners=[...]",
+    )
 
 
 def _log(
