@@ -134,7 +134,7 @@ def fake_timings(milliseconds):
 
 class RangeDispatchTestCase(FreshTestCase):
     # Values tell which branch ran.
-    settings = {"range_dispatch.check_accuracy": "off"}
+    settings = {}
 
     def compile_once(self, function, make_inputs, sizes, dynamic=True):
         """Outputs by size, the generated code and records; asserts one compile."""

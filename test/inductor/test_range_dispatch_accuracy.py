@@ -101,6 +101,8 @@ def right_for_few(x):
 
 
 class AccuracyTestCase(FreshTestCase):
+    settings = {**FreshTestCase.settings, MODE: "warn"}
+
     def setUp(self):
         super().setUp()
         self.enterContext(torch.no_grad())

@@ -128,7 +128,7 @@ def _generated(
     return example.copy_(made)
 
 
-def random_tensor(node: Any, values: SymbolValues, seed: int) -> torch.Tensor:
+def random_tensor(node: Any, values: SymbolValues, seed: int = 0) -> torch.Tensor:
     """A tensor with the layout of an IR node; integers are 0 or 1.
 
     Operands with the same layout need seeds of their own to be told apart.

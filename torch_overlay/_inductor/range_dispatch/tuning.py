@@ -548,7 +548,8 @@ def _inputs(
             release(error)
             log.warning(
                 "%s: no memory for inputs to time range %s with, which is not timed at "
-                "these sizes; the op itself is taken if it is at no others: %s",
+                "these sizes; if it is at no others, the winner of the nearest one is "
+                "taken: %s",
                 call.op,
                 contest.describe(),
                 error,
