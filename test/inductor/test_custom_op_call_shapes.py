@@ -18,7 +18,7 @@ from torch._dynamo.utils import counters
 from torch._inductor import config
 from torch._inductor.exc import InductorError
 from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
-from torch._inductor.range_dispatch import timing, tuning
+from torch._inductor.range_dispatch import preparing, timing
 from torch._inductor.range_dispatch.binding import arrange_arguments, bind_to_schema
 from torch._inductor.range_dispatch.records import record_dispatches
 from torch._inductor.test_case import run_tests, TestCase
@@ -259,7 +259,7 @@ class ArgumentsTest(CallShapesTestCase):
                 split_points=[8],
             ),
             mock.patch.object(
-                tuning, "make_inputs", side_effect=RuntimeError("out of memory")
+                preparing, "make_inputs", side_effect=RuntimeError("out of memory")
             ),
             self.assertLogs("torch._inductor.range_dispatch", "WARNING") as logs,
         ):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch._inductor.range_dispatch.budget import Budget
 from torch._inductor.range_dispatch.choosing import combined, counts_calls, fastest
+from torch._inductor.range_dispatch.contests import Measured
 from torch._inductor.range_dispatch.grid_search import (
     Place,
     search_grid,
@@ -15,10 +16,11 @@ from torch._inductor.range_dispatch.grid_search import (
 from torch._inductor.range_dispatch.progress import TuningProgress
 from torch._inductor.range_dispatch.sizes import input_bytes
 from torch._inductor.range_dispatch.timing import OutOfTime
-from torch._inductor.range_dispatch.tuning import Bench, Measured
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Sequence
+
+    from torch._inductor.range_dispatch.bench import Bench
 
     from torch._inductor.range_dispatch.binding import BoundCall
     from torch._inductor.range_dispatch.sizes import RangeTask

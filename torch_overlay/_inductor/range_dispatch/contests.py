@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch._inductor.range_dispatch.sizes import RangeTask, Sample, SymbolValues
+    from torch._inductor.range_dispatch.timing import Timings
     from torch._inductor.range_dispatch.trace.tracing import TracedCandidate
 
 
@@ -45,3 +46,15 @@ class Contest:
         if any(communicates(one.graph_module) for one in self.candidates):
             return find_peers()
         return None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the candidates took at the sizes of a sample; nothing if none could run.
+
+    ``task`` is the range that the sizes stand for, if they were timed for one.
+    """
+
+    sample: Sample
+    timings: Timings
+    task: RangeTask | None = None

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torch._inductor.range_dispatch.budget import Budget
-from torch._inductor.range_dispatch.contests import Contest
+from torch._inductor.range_dispatch.contests import Contest, Measured
 from torch._inductor.range_dispatch.progress import TuningProgress
 from torch._inductor.range_dispatch.ranges import (
     Cell,
@@ -34,13 +34,13 @@ from torch._inductor.range_dispatch.split_search import (
 )
 from torch._inductor.range_dispatch.timing import OutOfTime, SHORTEST, Timing, Timings
 from torch._inductor.range_dispatch.trace.holding import sample_for
-from torch._inductor.range_dispatch.tuning import Bench, Measured
 from torch.utils._ordered_set import OrderedSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from torch._inductor.range_dispatch.axes import Axis
+    from torch._inductor.range_dispatch.bench import Bench
     from torch._inductor.range_dispatch.binding import BoundCall
     from torch._inductor.range_dispatch.dispatch_on import SearchedSizes
     from torch._inductor.range_dispatch.guesses import Guess

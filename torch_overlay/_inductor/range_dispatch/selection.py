@@ -19,6 +19,7 @@ from torch._inductor.range_dispatch.agreement import (
     Matter,
     remember,
 )
+from torch._inductor.range_dispatch.bench import Bench
 from torch._inductor.range_dispatch.binding import BoundCall
 from torch._inductor.range_dispatch.candidates import Candidate, CandidatePool
 from torch._inductor.range_dispatch.cell_search import CellSearch, places_of
@@ -42,13 +43,14 @@ from torch._inductor.range_dispatch.trace.drops import Dropped, Drops
 from torch._inductor.range_dispatch.trace.guards import within
 from torch._inductor.range_dispatch.trace.holding import hold, hold_where_it_wins
 from torch._inductor.range_dispatch.trace.variants import Variants
-from torch._inductor.range_dispatch.tuning import Bench, Measured, tune
+from torch._inductor.range_dispatch.tuning import tune
 from torch._inductor.virtualized import V
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch._inductor.range_dispatch.axes import Axis
+    from torch._inductor.range_dispatch.contests import Measured
     from torch._inductor.range_dispatch.dispatch_on import SearchedSizes
     from torch._inductor.range_dispatch.fused_call import FusedCall
     from torch._inductor.range_dispatch.guesses import Guess
