@@ -17,10 +17,12 @@ from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfi
 from torch._inductor.range_dispatch import contention, modules, timing
 from torch._inductor.range_dispatch.candidates import Candidate
 from torch._inductor.range_dispatch.records import record_dispatches
+from torch._inductor.range_dispatch.report_data import read_calls
 from torch._inductor.range_dispatch.table_store import find, forget, load, note
 from torch._inductor.range_dispatch.table_text import table_parts
 from torch._inductor.range_dispatch.tables import (
     CandidateTime,
+    Choice,
     Entry,
     merge_into_file,
     read_table,
@@ -28,6 +30,7 @@ from torch._inductor.range_dispatch.tables import (
 )
 from torch._inductor.range_dispatch.text_tables import plain
 from torch._inductor.range_dispatch.trace.tracing import TracedCandidate
+from torch._inductor.range_dispatch.winner_text import winner_arguments
 from torch._inductor.test_case import run_tests, TestCase
 
 
@@ -297,11 +300,28 @@ class TablesTest(TestCase):
             (found,) = read_table(path).entries.values()
             self.assertEqual(found.candidates[0].milliseconds, expected)
 
-    def test_a_table_that_says_so(self):
-        text = plain(table_parts(TuningTable.of([self.entry(9.0, True)])))
-        self.assertIn("9.000 (busy)", text)
-        text = plain(table_parts(TuningTable.of([self.entry(9.0, False)])))
-        self.assertNotIn("(busy)", text)
+    def test_what_a_table_says(self):
+        choice = Choice(
+            op="busy_test.shift.default",
+            schema="schema",
+            environment={"device": "here"},
+            call="x: float32[s0]",
+            axes=("x.shape[0]",),
+            split_points=((),),
+            winners=(0,),
+            names=("plus",),
+        )
+        for disturbed in (True, False):
+            table = TuningTable.of([self.entry(9.0, disturbed)], [choice])
+            shown = plain(table_parts(table))
+            self.assertEqual("9.000 (busy)" in shown, disturbed)
+            (exported,) = winner_arguments(table)
+            path = os.path.join(self.enterContext(tempfile.TemporaryDirectory()), "t")
+            merge_into_file(path, table)
+            (reported,) = read_calls(path)
+            said = "timed on a busy machine: 1 of 1 sizes"
+            for text in (shown, exported, str(reported.unmeasured)):
+                self.assertEqual(said in text, disturbed)
 
     def test_lookup(self):
         folder = self.enterContext(tempfile.TemporaryDirectory())

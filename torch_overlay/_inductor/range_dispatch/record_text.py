@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch._inductor.range_dispatch.guesses import guess_texts, NOT_TIMED, untimed_texts
 from torch._inductor.range_dispatch.text_tables import (
+    busy_texts,
     milliseconds_text,
     Part,
     plain,
@@ -44,10 +45,13 @@ def record_parts(record: DispatchRecord) -> list[Part]:
 
 
 def unmeasured_texts(record: DispatchRecord) -> list[str]:
-    """Which splits are guesses, and how many ranges were not timed."""
+    """Which splits are guesses, how many ranges were not timed, and how many sizes on
+    a busy machine."""
     rows = record.ranges
     guesses = guess_texts([row.cell for row in rows], [row.guess for row in rows])
-    return [*guesses, *untimed_texts([row.untimed for row in rows])]
+    marks = [size.disturbed for row in rows for size in row.sizes]
+    untimed = untimed_texts([row.untimed for row in rows])
+    return [*guesses, *untimed, *busy_texts(marks)]
 
 
 def fusion_texts(record: DispatchRecord) -> list[str]:

@@ -28,6 +28,7 @@ from torch._inductor.range_dispatch.ranges import (
     SizeRange,
 )
 from torch._inductor.range_dispatch.tables import read_table, TableError
+from torch._inductor.range_dispatch.text_tables import busy_texts
 from torch._inductor.range_dispatch.timing import Timing
 
 if TYPE_CHECKING:
@@ -104,7 +105,8 @@ class CallReport:
     has the number of a candidate as its winner. ``dropped`` are candidates that could
     not be used, for which ranges and why. Unless ``keeps_decided`` what decided in
     the rows was not kept, and is taken from the points inside. ``unmeasured`` tells in
-    words which splits are guesses, and how many rows were not timed.
+    words which splits are guesses, how many rows were not timed, and how many sizes on
+    a busy machine.
     """
 
     op: str
@@ -273,7 +275,10 @@ def _report(entries: Sequence[Entry], choice: Choice | None) -> CallReport:
         tree=plan_decisions(branches) if branches else None,
         dropped=() if choice is None else choice.dropped,
         keeps_decided=is_kept,
-        unmeasured=tuple(unmeasured_texts(choice, decided)) if choice else (),
+        unmeasured=(
+            *(unmeasured_texts(choice, decided) if choice else ()),
+            *busy_texts([entry.is_disturbed for entry in entries]),
+        ),
     )
 
 

@@ -19,6 +19,7 @@ from torch._inductor.range_dispatch.table_calls import (
     TableCall,
 )
 from torch._inductor.range_dispatch.text_tables import (
+    busy_texts,
     milliseconds_text,
     Part,
     TextTable,
@@ -59,7 +60,9 @@ def _choice_parts(choice: Choice, entries: Sequence[Entry]) -> list[Part]:
     decided, is_kept = decided_of(choice, entries)
     names = candidate_names(decided, entries)
     parts: list[Part] = [_choice_table(choice, decided, names)]
-    parts += [f"  {text}" for text in unmeasured_texts(choice, decided)]
+    marks = [entry.is_disturbed for entry in entries]
+    texts = [*unmeasured_texts(choice, decided), *busy_texts(marks)]
+    parts += [f"  {text}" for text in texts]
     if not is_kept and any(decided):
         parts.append(f"  {NOT_KEPT}")
     return parts

@@ -94,6 +94,13 @@ def _decimals(milliseconds: float, digits: int) -> int:
     return max(0, digits - 1 - exponent)
 
 
+def busy_texts(marks: Sequence[bool]) -> list[str]:
+    """What is said of sizes, of which each is marked if other programs disturbed it."""
+    if not any(marks):
+        return []
+    return [f"timed on a busy machine: {sum(marks)} of {len(marks)} sizes"]
+
+
 def _draw(parts: Iterable[Part], file: TextIO) -> None:
     from rich import box
     from rich.console import Console

@@ -12,6 +12,7 @@ from torch._inductor.range_dispatch.cell_times import (
     times_text,
 )
 from torch._inductor.range_dispatch.table_calls import calls_of, cells_of
+from torch._inductor.range_dispatch.text_tables import busy_texts
 
 if TYPE_CHECKING:
     from torch._inductor.range_dispatch.table_calls import TableCall
@@ -61,7 +62,7 @@ def _comments(call: TableCall, choice: Choice) -> list[str]:
 
 
 def _times(call: TableCall, choice: Choice) -> list[str]:
-    """What decided in each cell, and which splits are guesses."""
+    """What decided in each cell, which splits are guesses, and what was disturbed."""
     decided, is_kept = decided_of(choice, call.entries)
     lines = [
         f"{cell} {winner}: {times}"
@@ -70,7 +71,8 @@ def _times(call: TableCall, choice: Choice) -> list[str]:
     ]
     if lines and not is_kept:
         lines.append(NOT_KEPT)
-    return [*lines, *guessed_splits(choice, decided)]
+    marks = [entry.is_disturbed for entry in call.entries]
+    return [*lines, *guessed_splits(choice, decided), *busy_texts(marks)]
 
 
 def _dispatch(choice: Choice) -> list[str]:
