@@ -323,7 +323,8 @@ def _rounds(
         if done >= MIN_ROUNDS:
             if time.perf_counter() > enough:
                 break
-            if waited is not None and waited.so_far() > BUSY:
+            # Asked once, as it takes time, too.
+            if done == MIN_ROUNDS and waited is not None and waited.so_far() > BUSY:
                 break
             medians = {c: statistics.median(rounds[c]) for c in active}
             limit = HOPELESS_RATIO * min(medians.values(), default=0.0)
