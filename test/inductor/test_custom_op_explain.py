@@ -16,10 +16,10 @@ import subprocess
 import sys
 import tempfile
 import threading
-import types
 from unittest import mock
 
 import pytest
+from _tuning_clock import each_size_takes
 
 import torch
 from torch._dynamo.utils import counters
@@ -33,7 +33,6 @@ from torch._inductor.range_dispatch import (
     explain,
     live_counting,
     live_counts,
-    range_search,
     reset_counts,
     save,
     save_counts,
@@ -493,21 +492,18 @@ class ReasonTest(DispatchTestCase):
 
     def test_ranges_of_two_sizes(self):
         powers = [2**n for n in range(1, 8)]
-        # Whoever reads this clock takes a second: there is time for half of the cells.
-        ticks = itertools.count()
-        clock = types.SimpleNamespace(perf_counter=lambda: next(ticks))
         with (
             planted(
                 lambda k, size: {0: 1.0, 1: min(size / 20, 45), "fallback": 9.0}[k]
             ),
-            mock.patch.object(budget, "time", clock),
+            each_size_takes(1.0),
             custom_op_autotuning(
                 add,
                 configs=CONFIGS[:2],
                 dispatch_on=[COLUMNS, ROWS],
                 split_points=[powers, powers],
                 sizes_per_range=1,
-                tuning_seconds=110.0,
+                tuning_seconds=50.0,
             ),
         ):
             f = compiled()
@@ -664,9 +660,7 @@ class UnmeasuredTest(TunedTestCase):
 
     def searched(self, seconds, fastest=lambda size: int(size > 10), **options):
         """Timing a size of 2, 6, 20 and 64 takes a tenth of a second each."""
-        ticks = itertools.count(0.0, 0.1)
-        clock = types.SimpleNamespace(perf_counter=lambda: next(ticks))
-        with mock.patch.object(range_search, "time", clock):
+        with each_size_takes(0.1):
             return self.tuned(
                 lambda k, size: 0.001 if k == fastest(size) else 0.002,
                 split_points="auto",
@@ -706,9 +700,7 @@ class UnmeasuredTest(TunedTestCase):
         self.check_shown("sizes above 20: not timed", *found)
 
     def test_a_search_that_had_no_time_at_all(self):
-        clock = types.SimpleNamespace(perf_counter=lambda: 0.0)
-        refuse = mock.patch.object(budget.Budget, "allows", lambda *_: False)
-        with refuse, mock.patch.object(range_search, "time", clock):
+        with mock.patch.object(budget.Budget, "allows", lambda *_: False):
             items, shown, record = self.tuned(
                 None, split_points="auto", dispatch_on=COLUMNS, sizes_per_range=3
             )
@@ -725,11 +717,9 @@ class UnmeasuredTest(TunedTestCase):
             counters.clear()
             return explain(compiled(), torch.zeros(3, 40))
 
-        ticks = itertools.count(0.0, 0.1)
-        clock = types.SimpleNamespace(perf_counter=lambda: next(ticks))
         with (
             config.patch(fx_graph_cache=True),
-            mock.patch.object(range_search, "time", clock),
+            each_size_takes(0.1),
             planted(lambda k, size: 0.001 if k == int(size > 10) else 0.002),
             custom_op_autotuning(
                 add,

@@ -8,13 +8,13 @@ candidates take is planted, never timed.
 import itertools
 import math
 import tempfile
-import types
 from unittest import mock
 
 import hypothesis
 import pytest
 from _fresh_test_case import FreshTestCase
 from _triton_on_cpu import HAS_TRITON, SKIP_REASON, triton_kernels
+from _tuning_clock import each_size_takes
 from hypothesis import strategies as st
 
 import torch
@@ -26,7 +26,7 @@ from torch._inductor.kernel.custom_op import (
     CustomOpConfig,
     register_custom_op_autotuning,
 )
-from torch._inductor.range_dispatch import budget, load, save, table_store, timing
+from torch._inductor.range_dispatch import load, save, table_store, timing
 from torch._inductor.range_dispatch.decisions import (
     decide,
     depth,
@@ -576,14 +576,12 @@ class TuningTest(SeveralSizesTestCase):
         def fastest(rows, columns):
             return 1 if rows <= 40 else 2
 
-        clock = itertools.count()
-        own_clock = types.SimpleNamespace(perf_counter=lambda: next(clock))
-        with mock.patch.object(budget, "time", own_clock):
+        with each_size_takes(0.3):
             _, record = self.tuned(
                 fastest, [(5, 5)], split_points=splits, tuning_seconds=120.0
             )
         measured = [row for row in record.ranges if row.sizes]
-        # Every cell costs a second here: reading the clock twice.
+        # A cell is timed at three to five sizes.
         self.assertLessEqual(len(measured), 120)
         self.assertGreater(len(measured), 60)
         for row in record.ranges:

@@ -8,10 +8,10 @@ import itertools
 import math
 import random
 import statistics
-import types
 from unittest import mock
 
 from _fresh_test_case import FreshTestCase
+from _tuning_clock import each_size_takes
 
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
@@ -19,7 +19,7 @@ from torch._dynamo.utils import counters
 from torch._inductor import config
 from torch._inductor.kernel import custom_op
 from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
-from torch._inductor.range_dispatch import budget as budget_of_time, memory, timing
+from torch._inductor.range_dispatch import memory, timing
 from torch._inductor.range_dispatch.records import record_dispatches
 from torch._inductor.range_dispatch.sampling import sizes_of_histogram, spread_sizes
 from torch._inductor.range_dispatch.split_search import (
@@ -569,10 +569,7 @@ class SearchBudgetTest(RegisteredTestCase):
 
     def searched(self, seconds, function, curves):
         """Ranges that are found if timing at 4, 16, 64, 256, 1024 takes 0.1 s each."""
-        # Read as it begins, for the limit, and as it ends.
-        ticks = itertools.count(0.0, 0.05)
-        clock = types.SimpleNamespace(perf_counter=lambda: next(ticks))
-        with fresh_cache(), mock.patch.object(budget_of_time, "time", clock):
+        with fresh_cache(), each_size_takes(0.1):
             _, record = self.run_model(
                 [8],
                 curves,

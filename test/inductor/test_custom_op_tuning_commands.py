@@ -1008,7 +1008,7 @@ class TerminalTest(CommandTestCase):
         return stderr
 
     def test_bar_and_summary(self):
-        terminal = self.tuned(Terminal(), tuning_seconds=0.01)
+        terminal = self.tuned(Terminal(), tuning_seconds=5.0)
         text = terminal.text()
         for place in ("[0, 8] at 2", "[0, 8] at 8", "[9, inf] at 65536"):
             for candidate in ("plus(k=1)", "plus(k=2)", "fallback"):

@@ -79,7 +79,7 @@ class StoredTimesTest(FreshTestCase):
                 dispatch_on={"tensor_name": "x", "dim": 0, "range_upper_bound": 64},
                 split_points=[8],
                 sizes_per_range=1,
-                tuning_seconds=0.01,
+                tuning_seconds=5.0,
             ),
         ):
             torch.compile(lambda x: double(x), dynamic=True)(torch.ones(4, 3))
