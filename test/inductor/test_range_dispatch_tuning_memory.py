@@ -81,7 +81,7 @@ class TuningMemoryTest(FreshTestCase):
     settings = {
         "fx_graph_cache": False,
         "autotune_local_cache": False,
-        "range_dispatch.tuning_seconds": 0.1,
+        "range_dispatch.tuning_seconds": 20.0,
     }
 
     def ranges(self, configs, op=linear, split_points=(8,), budget=BUDGET, **on):
@@ -104,6 +104,11 @@ class TuningMemoryTest(FreshTestCase):
     def test_outputs_are_counted(self):
         *_, last = self.ranges([doubled, added])
         self.assertEqual(last.timed_sizes, [BUDGET // (2 * ROW)])
+
+    def test_results_to_compare_with_are_counted(self):
+        with config.patch({"range_dispatch.check_accuracy": "warn"}):
+            *_, last = self.ranges([doubled])
+        self.assertEqual(last.timed_sizes, [BUDGET // (3 * ROW)])
 
     @parametrize("op,configs", [(linear, [attended]), (square, [doubled])])
     def test_temporaries_are_counted(self, op, configs):

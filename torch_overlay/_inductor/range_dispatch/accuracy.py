@@ -99,6 +99,11 @@ class Accuracy:
         self._found: dict[tuple[Candidate, Cell], str] = {}
 
     @property
+    def is_on(self) -> bool:
+        """Whether candidates are compared."""
+        return self._mode != "off"
+
+    @property
     def required(self) -> str | None:
         """What ``agreed`` must be of stored times that are used, None for anything."""
         return self._within if self._mode == "drop" else None

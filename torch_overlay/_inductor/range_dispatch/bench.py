@@ -86,7 +86,14 @@ class Bench:
         self._compiled_for_one: _Compiled = {}
         self._behind = Behind(str(call.op))
         timed = fused or call
-        self.memory = Fitting(call, timed, self._composed_with, registration, drops)
+        self.memory = Fitting(
+            call,
+            timed,
+            self._composed_with,
+            registration,
+            drops,
+            self._accuracy.is_on,
+        )
 
     def resumed(self, contest: Contest) -> timing.Timings | None:
         """What the ``tune`` command has measured before, None if that is nothing.

@@ -42,9 +42,10 @@ _SMALL_PART = 1024
 class Fitting:
     """What timing the candidates of a call takes, and the sizes at which that fits.
 
-    Alive at a time are the inputs, and what one candidate allocates: outputs and
-    temporaries. For a graph that is computed (see ``Footprint``), for the op itself
-    measured (see ``EagerMemory``), if it is about to be timed.
+    Alive at a time are the inputs, what one candidate allocates, outputs and
+    temporaries, and results that it is compared with. For a graph that is computed (see
+    ``Footprint``), for the op itself measured (see ``EagerMemory``), if it is about to
+    be timed.
     """
 
     def __init__(
@@ -54,13 +55,17 @@ class Fitting:
         as_timed: Callable[[TracedCandidate], TracedCandidate],
         registration: Registration,
         drops: Drops,
+        are_compared: bool,
     ) -> None:
-        """``timed`` is the call with what is fused around it, ``as_timed`` a graph."""
+        """``timed`` is the call with what is fused around it, ``as_timed`` a graph, and
+        ``are_compared`` says whether results are compared with those of the op itself.
+        """
         self._call = call
         self._timed = timed
         self._as_timed = as_timed
         self._registration = registration
         self._drops = drops
+        self._are_compared = are_compared
         self._limit = tuning_bytes(call.nodes[0].get_device())
         self._footprints: dict[TracedCandidate, Footprint] = {}
         self._op: TracedCandidate | None = None
@@ -207,8 +212,11 @@ class Fitting:
         if traced not in self._footprints:
             graph_module = self._as_timed(traced).graph_module
             self._footprints[traced] = Footprint(graph_module)
-        peak = self._footprints[traced].peak(values)
-        return input_bytes(self._timed, values) + peak
+        footprint = self._footprints[traced]
+        needed = input_bytes(self._timed, values) + footprint.peak(values)
+        if self._are_compared and not traced.candidate.is_fallback:
+            needed += footprint.results(values)  # of the op itself
+        return needed
 
     def _needed_by_op(self, values: SymbolValues) -> int:
         """Of what the op needs at least, the part that grows with the sizes."""

@@ -49,6 +49,12 @@ class Footprint:
             changes[last + 1] -= known[length]
         return max(itertools.accumulate(changes))
 
+    def results(self, values: SymbolValues) -> int:
+        """The bytes of what it returns, operands not counted."""
+        output = self._steps - 1
+        lengths = (length for length, _, last in self._storages if last == output)
+        return sum(max(concrete(length, values), 0) for length in lengths)
+
 
 def _storages(nodes: Sequence[Node]) -> Iterator[tuple[Any, int, int]]:
     """For each storage its bytes, and the first and the last node that it is for."""
