@@ -35,6 +35,7 @@ from reporting import (
     write_json,
     write_plot,
 )
+from rich import box
 from rich.table import Table
 
 import torch
@@ -187,7 +188,10 @@ def print_report(data: dict[str, Any]) -> bool:
     """A row for each op, number of threads and load; whether the goal is met."""
     console = report_console()
     console.print(machine_line(data["machine"]))
-    table = Table(title=f"busy: {data['arguments']['load']} processes that never wait")
+    table = Table(
+        title=f"busy: {data['arguments']['load']} processes that never wait",
+        box=box.SIMPLE_HEAD,
+    )
     for column in ("op", "threads", "load", "right", "marked"):
         table.add_column(column)
     for column in ("ms, right one", "ms, other one", "seconds"):

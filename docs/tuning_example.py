@@ -1,4 +1,7 @@
-"""The op of tuning.md: the rank of each element in its row, computed in two ways."""
+"""The op of tuning.md: the rank of each element in its row, computed in two ways.
+
+Of equal elements the first one comes first.
+"""
 
 import torch
 from torch._inductor import range_dispatch
@@ -10,7 +13,7 @@ from torch._inductor.kernel.custom_op import (
 
 @torch.library.custom_op("demo::ranks", mutates_args=())
 def ranks(x: torch.Tensor) -> torch.Tensor:
-    return x.argsort(1).argsort(1)
+    return x.argsort(dim=1, stable=True).argsort(1)
 
 
 @ranks.register_fake
@@ -19,11 +22,14 @@ def _(x: torch.Tensor) -> torch.Tensor:
 
 
 def by_sorting(x: torch.Tensor) -> torch.Tensor:
-    return x.argsort(1).argsort(1)
+    return x.argsort(dim=1, stable=True).argsort(1)
 
 
 def by_comparing(x: torch.Tensor) -> torch.Tensor:
-    return (x[:, None, :] < x[:, :, None]).sum(2)
+    own, other = x[:, :, None], x[:, None, :]
+    place = torch.arange(x.shape[1], device=x.device)
+    is_before = place[None, :] < place[:, None]
+    return ((other < own) | ((other == own) & is_before)).sum(2)
 
 
 register_custom_op_autotuning(

@@ -2,17 +2,20 @@
 """Tests that start with nothing compiled, cached or counted."""
 
 from typing import Any
+from unittest import mock
 
 import torch
 from torch._dynamo.utils import counters
 from torch._inductor import config
+from torch._inductor.range_dispatch import contention
 from torch._inductor.test_case import TestCase
 from torch._inductor.utils import fresh_cache
 
 
 class FreshTestCase(TestCase):
     """``settings`` are of Inductor's config. A graph from its cache is not lowered, so
-    that cache is off. Values tell which branch ran, so candidates are not compared."""
+    that cache is off. Values tell which branch ran, so candidates are not compared. What
+    else runs on the machine is no part of a test."""
 
     settings: dict[str, Any] = {"fx_graph_cache": False}
 
@@ -23,3 +26,5 @@ class FreshTestCase(TestCase):
         self.enterContext(fresh_cache())
         different = {"range_dispatch.check_accuracy": "off"}
         self.enterContext(config.patch({**different, **self.settings}))
+        idle = mock.patch.object(contention.WaitedShare, "so_far", lambda self: 0.0)
+        self.enterContext(idle)

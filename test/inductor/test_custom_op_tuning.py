@@ -629,7 +629,7 @@ class BudgetTest(TuningTestCase):
             self.assertEqual(len(seconds), ranges)
             self.assertEqual(round(sum(seconds), 6), 6.0)
 
-    def timed_sizes(self, curves):
+    def timed_sizes(self, curves, split_points=(4, 8, 64), **dispatch_on):
         """The rows that candidates were timed at, by ``beta``; those without a curve
         take a millisecond for four rows."""
         rows = {}
@@ -645,7 +645,11 @@ class BudgetTest(TuningTestCase):
             return timings
 
         with mock.patch.object(timing, "time_candidates", planted):
-            self.compile(configs=betas(3), split_points=[4, 8, 64])
+            self.compile(
+                configs=betas(3),
+                split_points=split_points,
+                dispatch_on={"tensor_name": "x", "dim": 0, **dispatch_on},
+            )
         return rows
 
     def test_what_is_far_behind_is_not_called_at_larger_sizes(self):
@@ -655,9 +659,32 @@ class BudgetTest(TuningTestCase):
         self.assertEqual(rows[0], [4, 8])  # 36 ms is too short to matter
         self.assertEqual(rows[1], [4])
 
+    def test_stored_times_tell_what_is_far_behind(self):
+        slow = {0: lambda n: 900.0}
+        self.assertEqual(self.timed_sizes(slow, [8])[0], [8])
+        again = self.timed_sizes(slow, [8, 64])
+        self.assertEqual(again, {1: [64], 2: [64], None: [64]})
+
+    def test_small_sizes_that_are_timed_later_change_nothing(self):
+        curves = {
+            0: lambda n: n * n / 10,
+            1: lambda n: 1.0 + n / 100,
+            2: lambda n: 1.2,
+            None: lambda n: 9.0,
+        }
+        rows = self.timed_sizes(curves, "auto", min=4, max=1024)
+        self.assertGreater(len([n for n in rows[1] if 16 < n < 64]), 1)
+        self.assertEqual(max(rows[0]), 64)
+        self.assertEqual(max(rows[1]), 1024)
+
     def test_what_catches_up_is_timed_on(self):
-        rows = self.timed_sizes({0: lambda n: 5.0 * n + 25.0})
+        rows = self.timed_sizes({0: lambda n: 50.0 if n < 5 else 51.0})
         self.assertEqual(rows[0], [4, 8, 64, 65536])
+
+    def test_what_does_not_catch_up_in_time_is_not(self):
+        """45 times as slow at 4, 32 times at 8: that would be 12 times at 64."""
+        rows = self.timed_sizes({0: lambda n: 5.0 * n + 25.0})
+        self.assertEqual(rows[0], [4, 8, 65536])
 
     def test_aten_calls_are_timed_as_they_will_run(self):
         """The Python dispatcher, on during a compile, made them several times slower

@@ -124,6 +124,8 @@ class BusyMachineTest(FreshTestCase):
         self.assertEqual(had, [2, 2])
         self.assertFalse(any(s.disturbed for r in record.ranges for s in r.sizes))
 
+
+class ContentionTest(TestCase):
     def test_a_system_that_does_not_tell(self):
         with mock.patch.object(contention, "_THREADS", os.devnull + "/none"):
             self.assertEqual(contention.WaitedShare().so_far(), 0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -24,49 +25,61 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class _Distance:
-    """At which sizes a candidate took how many times as long as the best, whether that
-    matters, and whether it was more at the sizes before."""
+    """How many times as long as the best a candidate took at some sizes."""
 
     values: SymbolValues
     ratio: float
     matters: bool
-    catches_up: bool
 
-    def rules_out(self, values: SymbolValues) -> bool:
-        """Whether it need not be called for sizes, none of which is smaller."""
-        if not self.matters or self.catches_up or self.ratio <= FAR_BEHIND:
-            return False
+    @property
+    def extent(self) -> int:
+        return math.prod(max(value, 1) for value in self.values.values())
+
+    def is_below(self, values: SymbolValues) -> bool:
+        """Whether no size here is larger."""
         return all(values.get(s, v) >= v for s, v in self.values.items())
 
 
 class Behind:
-    """How far behind each candidate of a call was when it was last timed."""
+    """How far behind the candidates of a call were when they were timed."""
 
     def __init__(self, op: str) -> None:
         self._op = op
-        self._distances: dict[Candidate, _Distance] = {}
+        self._distances: dict[Candidate, list[_Distance]] = {}
 
     def rules_out(self, candidate: Candidate, values: SymbolValues) -> bool:
-        """Whether it was too far behind at smaller sizes to be called at these."""
-        distance = self._distances.get(candidate)
-        return distance is not None and distance.rules_out(values)
+        """Whether it was too far behind at smaller sizes to be called at these.
+
+        Its curve, of the last two sizes before, may say that it catches up by then.
+        """
+        known = self._distances.get(candidate, [])
+        below = [one for one in known if one.is_below(values)]
+        if not below:
+            return False
+        *before, last = sorted(below, key=lambda one: one.extent)
+        expected = last.ratio
+        if before and before[-1].extent < last.extent:
+            growth = math.log(last.extent / before[-1].extent)
+            slope = math.log(last.ratio / before[-1].ratio) / growth
+            here = _Distance(values, last.ratio, last.matters)
+            expected *= (here.extent / last.extent) ** min(slope, 0.0)
+        return last.matters and expected > FAR_BEHIND
 
     def note(self, contest: Contest, timings: Timings) -> None:
-        """Keep who is so far behind that it is called no more at larger sizes."""
+        """Keep how far behind each candidate is."""
         best = min((time.milliseconds for time in timings.values()), default=0.0)
+        values = contest.sample.values
         for candidate, time in timings.items():
-            ratio = time.milliseconds / max(best, SHORTEST)
-            before = self._distances.get(candidate)
-            found = self._distances[candidate] = _Distance(
-                contest.sample.values,
-                ratio,
-                time.milliseconds > SECONDS_THAT_MATTER * 1e3,
-                before is not None and ratio < before.ratio,
-            )
-            if found.rules_out(found.values):
+            milliseconds = max(time.milliseconds, SHORTEST)
+            ratio = milliseconds / max(best, SHORTEST)
+            matters = milliseconds > SECONDS_THAT_MATTER * 1e3
+            known = self._distances.setdefault(candidate, [])
+            known[:] = [one for one in known if one.values != values]
+            known.append(_Distance(values, ratio, matters))
+            if matters and ratio > FAR_BEHIND:
                 log.info(
                     "%s: %s took %.0f times as long as the best at %s, and is not "
-                    "timed at larger sizes",
+                    "timed at larger sizes unless it catches up",
                     self._op,
                     candidate,
                     ratio,

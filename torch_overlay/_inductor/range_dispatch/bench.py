@@ -123,11 +123,13 @@ class Bench:
         timings = self._tables.find(contest.candidates, values, required)
         if timings is not None:
             self.uses_table = True
+            self._behind.note(contest, timings)
             _log(self._registration, contest, timings, " (from a table)")
             return timings
         timings = self._cache.load(self._as_timed(contest), values, required)
         if timings is not None:
             self._note(contest, timings, required)
+            self._behind.note(contest, timings)
             _log(self._registration, contest, timings, " (stored)")
         return timings
 
