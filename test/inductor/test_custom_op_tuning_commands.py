@@ -3,6 +3,7 @@
 
 import contextlib
 import dataclasses
+import gc
 import io
 import itertools
 import logging
@@ -785,6 +786,9 @@ class ResumeTest(TuneTestCase):
         """What a ``tune`` says at last of what it has measured, and taken; its ops are
         those of the one before."""
         name = self._testMethodName
+        # What a failed script leaves behind must not go while the next one runs.
+        torch._dynamo.reset()
+        gc.collect()
         self.unregister(name)
         table_store.forget()
         counters.clear()
