@@ -33,11 +33,15 @@ class _Distance:
 
     @property
     def extent(self) -> int:
-        return math.prod(max(value, 1) for value in self.values.values())
+        return _extent(self.values)
 
     def is_below(self, values: SymbolValues) -> bool:
         """Whether no size here is larger."""
         return all(values.get(s, v) >= v for s, v in self.values.items())
+
+
+def _extent(values: SymbolValues) -> int:
+    return math.prod(max(value, 1) for value in values.values())
 
 
 class Behind:
@@ -61,8 +65,7 @@ class Behind:
         if before and before[-1].extent < last.extent:
             growth = math.log(last.extent / before[-1].extent)
             slope = math.log(last.ratio / before[-1].ratio) / growth
-            here = _Distance(values, last.ratio, last.matters)
-            expected *= (here.extent / last.extent) ** min(slope, 0.0)
+            expected *= (_extent(values) / last.extent) ** min(slope, 0.0)
         return last.matters and expected > FAR_BEHIND
 
     def note(self, contest: Contest, timings: Timings) -> None:
