@@ -110,6 +110,16 @@ class BusyMachineTest(FreshTestCase):
         # A module of each candidate for two threads, and for one.
         self.assertEqual(counters["inductor"]["custom_op_candidates_compiled"], 6)
 
+    def test_what_is_dropped_is_not_timed_again(self):
+        compared = {"range_dispatch.check_accuracy": "drop"}
+        with config.patch(compared), self.assertLogs(LOGGER, "WARNING"):
+            had, record = self.compile(threads=2, share=1.3)
+        self.assertEqual(had, [2, 1, 2, 1])
+        self.assertEqual({row.winner for row in record.ranges}, {"fallback"})
+        self.assertEqual({*record.ranges[0].milliseconds}, {"fallback"})
+        # Three for two threads, and the op itself for one.
+        self.assertEqual(counters["inductor"]["custom_op_candidates_compiled"], 4)
+
     def test_what_was_disturbed_is_not_kept(self):
         self.compile(threads=2, share=1.3)
         _, record = self.compile(threads=2, share=0.0)

@@ -299,7 +299,10 @@ class Bench:
                 )
             )
 
-        def time_all(running: Sequence[modules.CompiledCandidate]) -> timing.Timings:
+        def time_all(
+            running: Sequence[modules.CompiledCandidate],
+            comparing: Callable[[], timing.OnResults] | None = None,
+        ) -> timing.Timings:
             return timing.time_candidates(
                 running,
                 inputs,
@@ -311,10 +314,12 @@ class Bench:
                 **together,
             )
 
-        timings = time_all(running)
+        timings = time_all(running, comparing)
         if timing.is_disturbed(timings):
             if torch.get_num_threads() > 1:
-                timings = self._on_one_thread(running, time_all, budget) or timings
+                # Those that were not dropped; they are not compared a second time.
+                timed = [one for one in running if one.candidate in timings]
+                timings = self._on_one_thread(timed, time_all, budget) or timings
             warn_of_busy_machine(str(call.op))
         return timings
 
