@@ -41,7 +41,7 @@ from rich.table import Table
 import torch
 from torch._inductor import config
 from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
-from torch._inductor.range_dispatch.records import record_dispatches
+from torch._inductor.range_dispatch.record.records import record_dispatches
 
 LOADS = ("idle", "busy")
 WANTED = 0.95

@@ -20,8 +20,11 @@ from reporting import (
 )
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
-from torch._inductor.range_dispatch.ranges import SizeRange
-from torch._inductor.range_dispatch.records import DispatchRecord, record_dispatches
+from torch._inductor.range_dispatch.plan.ranges import SizeRange
+from torch._inductor.range_dispatch.record.records import (
+    DispatchRecord,
+    record_dispatches,
+)
 from torch._inductor.utils import fresh_cache
 
 DISPATCH = "dispatch"

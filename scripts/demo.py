@@ -17,7 +17,10 @@ from rich.syntax import Syntax
 from rich.table import Table
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
-from torch._inductor.range_dispatch.records import DispatchRecord, record_dispatches
+from torch._inductor.range_dispatch.record.records import (
+    DispatchRecord,
+    record_dispatches,
+)
 from torch._inductor.utils import fresh_cache, run_and_get_code
 
 

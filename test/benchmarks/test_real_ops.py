@@ -17,7 +17,7 @@ from crossover import Branch, DISPATCH, OperatorResult, SizeResult  # noqa: E402
 from crossover_report import goals_of  # noqa: E402
 from operators import attention, fir_filter, rank_transform  # noqa: E402
 from operators.specification import geometric, sweep_sizes  # noqa: E402
-from torch._inductor.range_dispatch.ranges import SizeRange  # noqa: E402
+from torch._inductor.range_dispatch.plan.ranges import SizeRange  # noqa: E402
 
 SIZES = (1, 2, 3, 5, 17, 48, 65, 100, 129)
 

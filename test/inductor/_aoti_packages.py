@@ -19,7 +19,10 @@ from _dispatched_models import DispatchedModel, FIRST_SIZE, MODEL_BY_NAME, NAMES
 import torch
 from torch._inductor.codecache import AotCodeCompiler
 from torch._inductor.cpp_builder import get_cpp_compiler
-from torch._inductor.range_dispatch.records import DispatchRecord, record_dispatches
+from torch._inductor.range_dispatch.record.records import (
+    DispatchRecord,
+    record_dispatches,
+)
 from torch.utils import cpp_extension
 
 

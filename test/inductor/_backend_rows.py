@@ -15,7 +15,10 @@ from _dispatched_models import DispatchedModel, FIRST_SIZE
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._inductor.graph import GraphLowering
-from torch._inductor.range_dispatch.records import DispatchRecord, record_dispatches
+from torch._inductor.range_dispatch.record.records import (
+    DispatchRecord,
+    record_dispatches,
+)
 
 
 class Vehicle(enum.Enum):

@@ -11,7 +11,7 @@ from _dispatched_models import DispatchedModel, FIRST_SIZE
 
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
-from torch._inductor.range_dispatch.records import record_dispatches
+from torch._inductor.range_dispatch.record.records import record_dispatches
 from torch.export import Dim, export, ExportedProgram
 
 

@@ -23,7 +23,7 @@ from torch._dynamo.exc import UserError
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._dynamo.utils import counters
 from torch._inductor import config
-from torch._inductor.range_dispatch.records import record_dispatches
+from torch._inductor.range_dispatch.record.records import record_dispatches
 from torch.testing._internal.common_utils import DeterministicGuard
 from torch.testing._internal.two_tensor import TwoTensor
 

@@ -23,7 +23,10 @@ from _triton_on_cpu import DEVICE
 import torch
 from torch._inductor import config
 from torch._inductor.codegen.wrapper_fxir import FxConverter
-from torch._inductor.range_dispatch.records import DispatchRecord, record_dispatches
+from torch._inductor.range_dispatch.record.records import (
+    DispatchRecord,
+    record_dispatches,
+)
 
 
 ROWS = Rows()

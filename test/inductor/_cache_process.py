@@ -21,7 +21,7 @@ import torch._dynamo.test_case
 from torch._dynamo.utils import counters
 from torch._functorch import config as functorch_config
 from torch._inductor import config
-from torch._inductor.range_dispatch.records import record_dispatches
+from torch._inductor.range_dispatch.record.records import record_dispatches
 
 
 Report = dict[str, Any]

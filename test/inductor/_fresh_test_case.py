@@ -7,7 +7,7 @@ from unittest import mock
 import torch
 from torch._dynamo.utils import counters
 from torch._inductor import config
-from torch._inductor.range_dispatch import contention
+from torch._inductor.range_dispatch.benchmark import contention
 from torch._inductor.test_case import TestCase
 from torch._inductor.utils import fresh_cache
 

@@ -13,7 +13,10 @@ import torch
 from torch import Tensor
 from torch._dynamo.testing import CompileCounterWithBackend
 from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
-from torch._inductor.range_dispatch.records import DispatchRecord, record_dispatches
+from torch._inductor.range_dispatch.record.records import (
+    DispatchRecord,
+    record_dispatches,
+)
 
 
 Model = Callable[..., Any]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
-from torch._inductor.range_dispatch import budget, preparing
+from torch._inductor.range_dispatch.benchmark import budget, preparing
 
 
 @contextlib.contextmanager

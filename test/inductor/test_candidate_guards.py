@@ -16,9 +16,10 @@ from torch._dynamo.testing import CompileCounterWithBackend
 from torch._inductor import config
 from torch._inductor.exc import InductorError
 from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
-from torch._inductor.range_dispatch import explain, timing
-from torch._inductor.range_dispatch.records import record_dispatches
-from torch._inductor.range_dispatch.timing import Timing
+from torch._inductor.range_dispatch import explain
+from torch._inductor.range_dispatch.benchmark import timing
+from torch._inductor.range_dispatch.benchmark.timing import Timing
+from torch._inductor.range_dispatch.record.records import record_dispatches
 from torch._inductor.range_dispatch.trace.proving import holds_for_all
 from torch._inductor.range_dispatch.trace.scratch import add_guard, scratch
 from torch._inductor.test_case import run_tests, TestCase

@@ -25,7 +25,7 @@ from torch._functorch import config as functorch_config
 from torch._inductor import config
 from torch._inductor.exc import InductorError
 from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
-from torch._inductor.range_dispatch import timing
+from torch._inductor.range_dispatch.benchmark import timing
 from torch._inductor.runtime.cache_dir_utils import cache_dir
 from torch._inductor.test_case import run_tests, TestCase
 from torch.fx.experimental.symbolic_shapes import ConstraintViolationError

@@ -22,7 +22,7 @@ import torch
 import torch._inductor.debug
 from torch._inductor import config, ir
 from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
-from torch._inductor.range_dispatch.records import record_dispatches
+from torch._inductor.range_dispatch.record.records import record_dispatches
 from torch._inductor.test_case import run_tests, TestCase
 from torch._inductor.utils import run_and_get_code
 

@@ -18,9 +18,12 @@ from torch._dynamo.utils import counters
 from torch._inductor import config
 from torch._inductor.exc import InductorError
 from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
-from torch._inductor.range_dispatch import preparing, timing
-from torch._inductor.range_dispatch.binding import arrange_arguments, bind_to_schema
-from torch._inductor.range_dispatch.records import record_dispatches
+from torch._inductor.range_dispatch.benchmark import preparing, timing
+from torch._inductor.range_dispatch.call.binding import (
+    arrange_arguments,
+    bind_to_schema,
+)
+from torch._inductor.range_dispatch.record.records import record_dispatches
 from torch._inductor.test_case import run_tests, TestCase
 
 

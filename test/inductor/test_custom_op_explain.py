@@ -29,25 +29,25 @@ from torch._inductor.kernel import custom_op
 from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
 from torch._inductor.range_dispatch import (
     __main__ as command,
-    budget,
     explain,
-    live_counting,
     live_counts,
     reset_counts,
     save,
     save_counts,
     suggest,
-    table_store,
-    timing,
 )
-from torch._inductor.range_dispatch.explaining import predicate_text
-from torch._inductor.range_dispatch.live_counting import (
+from torch._inductor.range_dispatch.benchmark import budget, timing
+from torch._inductor.range_dispatch.benchmark.timing import Timing
+from torch._inductor.range_dispatch.cache import table_store
+from torch._inductor.range_dispatch.record import live_counting
+from torch._inductor.range_dispatch.record.explaining import predicate_text
+from torch._inductor.range_dispatch.record.live_counting import (
     CountsError,
     LiveCount,
     read_counts,
 )
-from torch._inductor.range_dispatch.record_text import describe_record
-from torch._inductor.range_dispatch.records import record_dispatches
+from torch._inductor.range_dispatch.record.record_text import describe_record
+from torch._inductor.range_dispatch.record.records import record_dispatches
 from torch._inductor.range_dispatch.report_data import read_calls
 from torch._inductor.range_dispatch.report_page import page_of
 from torch._inductor.range_dispatch.suggesting import (
@@ -55,7 +55,6 @@ from torch._inductor.range_dispatch.suggesting import (
     split_points_for,
     suggest_file,
 )
-from torch._inductor.range_dispatch.timing import Timing
 from torch._inductor.test_case import run_tests, TestCase
 from torch._inductor.utils import fresh_cache, run_and_get_code
 from torch.testing._internal.common_utils import (
@@ -919,7 +918,7 @@ class CountTest(DispatchTestCase):
 
     @parametrize("wrapper", ("fx_wrapper", "cpp_wrapper"))
     def test_wrappers_that_do_not_count(self, wrapper):
-        from torch._inductor.range_dispatch import count_emitting
+        from torch._inductor.range_dispatch.lowering import count_emitting
 
         count_emitting._warn_uncounted.cache_clear()
         with (

@@ -29,9 +29,10 @@ import torch
 import torch.nn.functional as F
 from torch._inductor import config
 from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
-from torch._inductor.range_dispatch import explain, fusion
-from torch._inductor.range_dispatch.records import record_dispatches
-from torch._inductor.range_dispatch.regions import find_region
+from torch._inductor.range_dispatch import explain
+from torch._inductor.range_dispatch.record.records import record_dispatches
+from torch._inductor.range_dispatch.region import fusion
+from torch._inductor.range_dispatch.region.regions import find_region
 from torch._inductor.test_case import run_tests
 from torch._inductor.utils import run_and_get_code
 from torch.testing._internal.common_utils import (
@@ -574,7 +575,7 @@ class TunedWithWhatIsFusedTest(FreshTestCase):
     @parametrize("tune_fused", [True, False])
     def test_timed_inputs(self, tune_fused):
         """What the branches read besides is an input of what is timed."""
-        from torch._inductor.range_dispatch import timing
+        from torch._inductor.range_dispatch.benchmark import timing
 
         given = []
 

@@ -31,7 +31,7 @@ import torch
 from torch._inductor import config
 from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
 from torch._inductor.range_dispatch import explain, live_counts, reset_counts
-from torch._inductor.range_dispatch.records import record_dispatches
+from torch._inductor.range_dispatch.record.records import record_dispatches
 from torch._inductor.test_case import run_tests
 from torch._inductor.utils import run_and_get_code
 from torch.testing._internal.common_utils import (
@@ -512,7 +512,7 @@ class TunedTest(FreshTestCase):
     @parametrize("split_points", [[8], "auto"])
     def test_each_by_itself(self, split_points):
         """Winners of both are timed, with what is fused around each."""
-        from torch._inductor.range_dispatch import timing
+        from torch._inductor.range_dispatch.benchmark import timing
 
         read_besides = []
 

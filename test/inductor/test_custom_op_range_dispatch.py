@@ -32,24 +32,24 @@ from torch._inductor.kernel.custom_op import (
     unregister_custom_op_autotuning,
 )
 from torch._inductor.lowering import user_lowerings
-from torch._inductor.range_dispatch import memory, modules, timing
-from torch._inductor.range_dispatch.candidates import Candidate
-from torch._inductor.range_dispatch.choosing import choose
-from torch._inductor.range_dispatch.cond_tree import count_conds
-from torch._inductor.range_dispatch.decisions import (
+from torch._inductor.range_dispatch.benchmark import memory, modules, timing
+from torch._inductor.range_dispatch.lowering.cond_tree import count_conds
+from torch._inductor.range_dispatch.plan.decisions import (
     decide,
     depth,
     group_by_winner,
     plan_decisions,
 )
-from torch._inductor.range_dispatch.grid_search import neighbours
-from torch._inductor.range_dispatch.ranges import (
+from torch._inductor.range_dispatch.plan.grid_search import neighbours
+from torch._inductor.range_dispatch.plan.ranges import (
     cells_of_grid,
     overlaps,
     range_of,
     ranges_from_split_points,
 )
-from torch._inductor.range_dispatch.records import record_dispatches
+from torch._inductor.range_dispatch.record.records import record_dispatches
+from torch._inductor.range_dispatch.registration.candidates import Candidate
+from torch._inductor.range_dispatch.tuning.choosing import choose
 from torch._inductor.test_case import run_tests, TestCase
 from torch._inductor.utils import run_and_get_code
 from torch._inductor.virtualized import V

@@ -26,22 +26,24 @@ from torch._inductor.kernel.custom_op import (
     CustomOpConfig,
     register_custom_op_autotuning,
 )
-from torch._inductor.range_dispatch import load, save, table_store, timing
-from torch._inductor.range_dispatch.decisions import (
+from torch._inductor.range_dispatch import load, save
+from torch._inductor.range_dispatch.benchmark import timing
+from torch._inductor.range_dispatch.benchmark.timing import Timing
+from torch._inductor.range_dispatch.cache import table_store
+from torch._inductor.range_dispatch.plan.decisions import (
     decide,
     depth,
     group_by_winner,
     Leaf,
     plan_decisions,
 )
-from torch._inductor.range_dispatch.grid_search import neighbours, search_grid
-from torch._inductor.range_dispatch.ranges import (
+from torch._inductor.range_dispatch.plan.grid_search import neighbours, search_grid
+from torch._inductor.range_dispatch.plan.ranges import (
     cell_of,
     cells_of_grid,
     ranges_from_split_points,
 )
-from torch._inductor.range_dispatch.records import record_dispatches
-from torch._inductor.range_dispatch.timing import Timing
+from torch._inductor.range_dispatch.record.records import record_dispatches
 from torch._inductor.test_case import run_tests, TestCase
 from torch._inductor.utils import fresh_cache
 from torch.testing._internal.common_utils import (
@@ -341,7 +343,7 @@ class DispatchTest(SeveralSizesTestCase):
         with (
             planted(lambda *_: 1),
             mock.patch(
-                "torch._inductor.range_dispatch.cells.values_in", return_value=None
+                "torch._inductor.range_dispatch.call.cells.values_in", return_value=None
             ),
         ):
             ran, record = self.ran(

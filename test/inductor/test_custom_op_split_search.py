@@ -19,15 +19,18 @@ from torch._dynamo.utils import counters
 from torch._inductor import config
 from torch._inductor.kernel import custom_op
 from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
-from torch._inductor.range_dispatch import memory, timing
-from torch._inductor.range_dispatch.records import record_dispatches
-from torch._inductor.range_dispatch.sampling import sizes_of_histogram, spread_sizes
-from torch._inductor.range_dispatch.split_search import (
+from torch._inductor.range_dispatch.benchmark import memory, timing
+from torch._inductor.range_dispatch.benchmark.timing import Timing
+from torch._inductor.range_dispatch.plan.sampling import (
+    sizes_of_histogram,
+    spread_sizes,
+)
+from torch._inductor.range_dispatch.plan.split_search import (
     geometric_grid,
     SearchRules,
     SplitSearch,
 )
-from torch._inductor.range_dispatch.timing import Timing
+from torch._inductor.range_dispatch.record.records import record_dispatches
 from torch._inductor.test_case import run_tests, TestCase
 from torch._inductor.utils import fresh_cache
 from torch.testing._internal.common_utils import (

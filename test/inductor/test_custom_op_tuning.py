@@ -24,9 +24,10 @@ from torch._dynamo.utils import counters
 from torch._inductor import config
 from torch._inductor.codecache import PyCodeCache
 from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
-from torch._inductor.range_dispatch import modules, progress, timing
-from torch._inductor.range_dispatch.candidates import Candidate
-from torch._inductor.range_dispatch.records import record_dispatches
+from torch._inductor.range_dispatch.benchmark import modules, timing
+from torch._inductor.range_dispatch.record import progress
+from torch._inductor.range_dispatch.record.records import record_dispatches
+from torch._inductor.range_dispatch.registration.candidates import Candidate
 from torch._inductor.range_dispatch.trace.tracing import TracedCandidate
 from torch._inductor.runtime.cache_dir_utils import cache_dir
 from torch._inductor.test_case import run_tests, TestCase
@@ -432,7 +433,7 @@ class TuningCacheTest(TuningTestCase):
     def test_a_folder_that_cannot_be_written(self):
         with (
             mock.patch(
-                "torch._inductor.range_dispatch.tuning_cache.write_atomic",
+                "torch._inductor.range_dispatch.cache.tuning_cache.write_atomic",
                 side_effect=PermissionError("read-only"),
             ),
             self.assertLogs("torch._inductor.range_dispatch", "WARNING") as logs,

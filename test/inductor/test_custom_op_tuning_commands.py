@@ -26,18 +26,16 @@ from torch._inductor.kernel.custom_op import (
     CustomOpConfig,
     unregister_custom_op_autotuning,
 )
-from torch._inductor.range_dispatch import (
-    __main__ as command,
+from torch._inductor.range_dispatch import __main__ as command, save
+from torch._inductor.range_dispatch.benchmark import timing
+from torch._inductor.range_dispatch.benchmark.timing import Timing
+from torch._inductor.range_dispatch.cache import (
     call_tables,
-    progress,
-    save,
     table_store,
     tables,
-    timing,
     tune_table,
 )
-from torch._inductor.range_dispatch.records import record_dispatches
-from torch._inductor.range_dispatch.tables import (
+from torch._inductor.range_dispatch.cache.tables import (
     CandidateTime,
     Choice,
     Decided,
@@ -46,12 +44,13 @@ from torch._inductor.range_dispatch.tables import (
     read_table,
     TuningTable,
 )
-from torch._inductor.range_dispatch.text_tables import (
+from torch._inductor.range_dispatch.record import progress
+from torch._inductor.range_dispatch.record.records import record_dispatches
+from torch._inductor.range_dispatch.record.text_tables import (
     milliseconds_text,
     TextTable,
     write,
 )
-from torch._inductor.range_dispatch.timing import Timing
 from torch._inductor.test_case import run_tests, TestCase
 from torch._inductor.utils import fresh_cache
 from torch.testing._internal.logging_utils import log_settings

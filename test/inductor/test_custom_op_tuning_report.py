@@ -28,11 +28,20 @@ from torch._inductor.range_dispatch import (
     reset_counts,
     save,
     save_counts,
-    table_store,
 )
-from torch._inductor.range_dispatch.decisions import decide, Leaf
-from torch._inductor.range_dispatch.live_counting import LiveCount
-from torch._inductor.range_dispatch.ranges import cell_of
+from torch._inductor.range_dispatch.cache import table_store
+from torch._inductor.range_dispatch.cache.tables import (
+    CandidateTime,
+    Choice,
+    Decided,
+    Entry,
+    merge_into_file,
+    TableError,
+    TuningTable,
+)
+from torch._inductor.range_dispatch.plan.decisions import decide, Leaf
+from torch._inductor.range_dispatch.plan.ranges import cell_of
+from torch._inductor.range_dispatch.record.live_counting import LiveCount
 from torch._inductor.range_dispatch.report_data import (
     box_text,
     calls_of,
@@ -48,15 +57,6 @@ from torch._inductor.range_dispatch.report_pictures import (
     pictures_of,
     PicturesUnavailable,
     shown,
-)
-from torch._inductor.range_dispatch.tables import (
-    CandidateTime,
-    Choice,
-    Decided,
-    Entry,
-    merge_into_file,
-    TableError,
-    TuningTable,
 )
 from torch._inductor.test_case import run_tests, TestCase
 from torch._inductor.utils import fresh_cache

@@ -17,16 +17,11 @@ import torch
 from torch._dynamo.utils import counters
 from torch._inductor import config, lowering
 from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
-from torch._inductor.range_dispatch import (
-    __main__ as command,
-    call_tables,
-    load,
-    save,
-    table_store,
-    timing,
-)
-from torch._inductor.range_dispatch.records import record_dispatches
-from torch._inductor.range_dispatch.tables import (
+from torch._inductor.range_dispatch import __main__ as command, load, save
+from torch._inductor.range_dispatch.benchmark import timing
+from torch._inductor.range_dispatch.benchmark.timing import Timing
+from torch._inductor.range_dispatch.cache import call_tables, table_store
+from torch._inductor.range_dispatch.cache.tables import (
     CandidateTime,
     Choice,
     Decided,
@@ -36,7 +31,7 @@ from torch._inductor.range_dispatch.tables import (
     TableError,
     TuningTable,
 )
-from torch._inductor.range_dispatch.timing import Timing
+from torch._inductor.range_dispatch.record.records import record_dispatches
 from torch._inductor.test_case import run_tests, TestCase
 from torch._inductor.utils import fresh_cache
 

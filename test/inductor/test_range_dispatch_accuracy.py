@@ -18,9 +18,14 @@ from torch._dynamo.utils import counters
 from torch._inductor import config, range_dispatch
 from torch._inductor.exc import InductorError
 from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
-from torch._inductor.range_dispatch import differences, table_store, timing
-from torch._inductor.range_dispatch.differences import difference, Tolerance
-from torch._inductor.range_dispatch.records import record_dispatches
+from torch._inductor.range_dispatch.benchmark import timing
+from torch._inductor.range_dispatch.cache import table_store
+from torch._inductor.range_dispatch.record.records import record_dispatches
+from torch._inductor.range_dispatch.registration import differences
+from torch._inductor.range_dispatch.registration.differences import (
+    difference,
+    Tolerance,
+)
 from torch._inductor.test_case import run_tests, TestCase
 from torch.testing._internal.common_utils import (
     instantiate_parametrized_tests,

@@ -14,13 +14,9 @@ import torch
 from torch._dynamo.utils import counters
 from torch._inductor import config
 from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
-from torch._inductor.range_dispatch import contention, modules, timing
-from torch._inductor.range_dispatch.candidates import Candidate
-from torch._inductor.range_dispatch.records import record_dispatches
-from torch._inductor.range_dispatch.report_data import read_calls
-from torch._inductor.range_dispatch.table_store import find, forget, load, note
-from torch._inductor.range_dispatch.table_text import table_parts
-from torch._inductor.range_dispatch.tables import (
+from torch._inductor.range_dispatch.benchmark import contention, modules, timing
+from torch._inductor.range_dispatch.cache.table_store import find, forget, load, note
+from torch._inductor.range_dispatch.cache.tables import (
     CandidateTime,
     Choice,
     Entry,
@@ -28,7 +24,11 @@ from torch._inductor.range_dispatch.tables import (
     read_table,
     TuningTable,
 )
-from torch._inductor.range_dispatch.text_tables import plain
+from torch._inductor.range_dispatch.record.records import record_dispatches
+from torch._inductor.range_dispatch.record.text_tables import plain
+from torch._inductor.range_dispatch.registration.candidates import Candidate
+from torch._inductor.range_dispatch.report_data import read_calls
+from torch._inductor.range_dispatch.table_text import table_parts
 from torch._inductor.range_dispatch.trace.tracing import TracedCandidate
 from torch._inductor.range_dispatch.winner_text import winner_arguments
 from torch._inductor.test_case import run_tests, TestCase

@@ -18,8 +18,8 @@ import torch
 from torch._dynamo.package import DynamoCache
 from torch._dynamo.precompile_context import PrecompileContext
 from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
-from torch._inductor.range_dispatch import selection
-from torch._inductor.range_dispatch.identity import digest, Indescribable
+from torch._inductor.range_dispatch.cache.identity import digest, Indescribable
+from torch._inductor.range_dispatch.tuning import selection
 from torch._inductor.test_case import run_tests, TestCase
 from torch._inductor.utils import fresh_cache
 from torch.testing._internal.common_utils import (

@@ -16,8 +16,10 @@ import torch.distributed as dist
 from torch._dynamo.utils import counters
 from torch._inductor import config
 from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
-from torch._inductor.range_dispatch import agreement, in_step, ranks, selection, timing
-from torch._inductor.range_dispatch.records import record_dispatches
+from torch._inductor.range_dispatch.benchmark import timing
+from torch._inductor.range_dispatch.distributed import agreement, in_step, ranks
+from torch._inductor.range_dispatch.record.records import record_dispatches
+from torch._inductor.range_dispatch.tuning import selection
 from torch._inductor.test_case import run_tests, TestCase
 from torch.nn.parallel import DistributedDataParallel
 

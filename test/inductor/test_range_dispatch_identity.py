@@ -480,7 +480,7 @@ def write_packages(folder, value):
 
 READ = """
 import importlib, json, sys
-from torch._inductor.range_dispatch.identity import digest, Indescribable
+from torch._inductor.range_dispatch.cache.identity import digest, Indescribable
 
 found = []
 for number in range(int(sys.argv[2])):

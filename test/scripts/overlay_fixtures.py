@@ -26,7 +26,7 @@ WHEEL_COMMIT = "1" * 40
 TAG = "v9.9.0"
 KERNEL = "torch/_inductor/kernel/custom_op.py"
 PATCHED = "torch/_inductor/ir.py"
-NEW = "torch/_inductor/range_dispatch/ranges.py"
+NEW = "torch/_inductor/range_dispatch/plan/ranges.py"
 NEW_DEEP = "torch/_inductor/range_dispatch/deep/__init__.py"
 
 LINES = [f"line {number}\n" for number in range(40)]

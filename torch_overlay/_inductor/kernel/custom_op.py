@@ -19,48 +19,48 @@ import sympy
 import torch
 from torch._inductor import config
 from torch._inductor.lowering import user_lowerings
-from torch._inductor.range_dispatch.absorbing import absorb
-from torch._inductor.range_dispatch.axes import axes_of, Axis
-from torch._inductor.range_dispatch.binding import (
+from torch._inductor.range_dispatch.call.axes import axes_of, Axis
+from torch._inductor.range_dispatch.call.binding import (
     bind_call,
     BoundCall,
     UnsupportedArgument,
 )
-from torch._inductor.range_dispatch.cells import sizes_seen
-from torch._inductor.range_dispatch.chosen_calls import (
-    choose_winners,
-    ChosenCall,
-    dispatch_tasks,
-)
-from torch._inductor.range_dispatch.cond_tree import (
+from torch._inductor.range_dispatch.call.cells import sizes_seen
+from torch._inductor.range_dispatch.call.promise import Promise
+from torch._inductor.range_dispatch.call.sizes import bounds_of, RangeTask
+from torch._inductor.range_dispatch.lowering.branch_lowering import lower_for_ranges
+from torch._inductor.range_dispatch.lowering.cond_tree import (
     build_cond_tree,
     DispatchPlan,
     plan_dispatch,
     TreeContext,
 )
-from torch._inductor.range_dispatch.configs import ConfigGenerator, CustomOpConfig
-from torch._inductor.range_dispatch.count_emitting import counted_dispatch
-from torch._inductor.range_dispatch.decisions import Leaf
-from torch._inductor.range_dispatch.dispatch_on import (  # noqa: F401
-    DEFAULT_RANGE_UPPER_BOUND,
-    DispatchOnConfig,
-)
-from torch._inductor.range_dispatch.fusion import Fusion
-from torch._inductor.range_dispatch.inlining import (
+from torch._inductor.range_dispatch.lowering.count_emitting import counted_dispatch
+from torch._inductor.range_dispatch.lowering.inlining import (
     ConfigPatches,
     inline_graph,
     not_dispatched,
     subgraph_prefix,
 )
-from torch._inductor.range_dispatch.joining import join_followers, Joint
-from torch._inductor.range_dispatch.lowering.branch_lowering import lower_for_ranges
-from torch._inductor.range_dispatch.op_itself import warn_if_packaged, warn_of_effect
-from torch._inductor.range_dispatch.promise import Promise
-from torch._inductor.range_dispatch.publishing import publish_choices
-from torch._inductor.range_dispatch.ranges import Cell, cell_of, SizeRange
-from torch._inductor.range_dispatch.selection import RangeChoice, select_winners
-from torch._inductor.range_dispatch.sizes import bounds_of, RangeTask
-from torch._inductor.range_dispatch.spec import (
+from torch._inductor.range_dispatch.lowering.op_itself import (
+    warn_if_packaged,
+    warn_of_effect,
+)
+from torch._inductor.range_dispatch.plan.decisions import Leaf
+from torch._inductor.range_dispatch.plan.ranges import Cell, cell_of, SizeRange
+from torch._inductor.range_dispatch.record.publishing import publish_choices
+from torch._inductor.range_dispatch.region.absorbing import absorb
+from torch._inductor.range_dispatch.region.fusion import Fusion
+from torch._inductor.range_dispatch.region.joining import join_followers, Joint
+from torch._inductor.range_dispatch.registration.configs import (
+    ConfigGenerator,
+    CustomOpConfig,
+)
+from torch._inductor.range_dispatch.registration.dispatch_on import (  # noqa: F401
+    DEFAULT_RANGE_UPPER_BOUND,
+    DispatchOnConfig,
+)
+from torch._inductor.range_dispatch.registration.spec import (
     build_registration,
     DEFAULT_SIZES_PER_RANGE,
     InputGenerators,
@@ -73,13 +73,19 @@ from torch._inductor.range_dispatch.trace.tracing import (
     real_tensors_as_constants,
     TracedCandidate,
 )
+from torch._inductor.range_dispatch.tuning.chosen_calls import (
+    choose_winners,
+    ChosenCall,
+    dispatch_tasks,
+)
+from torch._inductor.range_dispatch.tuning.selection import RangeChoice, select_winners
 from torch._inductor.select_algorithm import ExternKernelChoice
 from torch.fx.experimental.symbolic_shapes import is_symbolic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from torch._inductor.range_dispatch.regions import Region
+    from torch._inductor.range_dispatch.region.regions import Region
 
 
 log = logging.getLogger(__name__)

@@ -5,14 +5,14 @@ One thing a file: its first sentence says which. ``call`` is about one call of a
 way round. The commands are in ``__main__``.
 """
 
-from torch._inductor.range_dispatch.explaining import explain
-from torch._inductor.range_dispatch.live_counting import (
+from torch._inductor.range_dispatch.cache.table_store import load, save
+from torch._inductor.range_dispatch.record.explaining import explain
+from torch._inductor.range_dispatch.record.live_counting import (
     live_counts,
     reset_counts,
     save_counts,
 )
 from torch._inductor.range_dispatch.suggesting import suggest
-from torch._inductor.range_dispatch.table_store import load, save
 
 __all__ = [
     "explain",

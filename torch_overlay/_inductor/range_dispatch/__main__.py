@@ -8,11 +8,12 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from torch._inductor.range_dispatch.live_counting import read_counts
+from torch._inductor.range_dispatch.cache.tables import read_table, TableError
+
+from torch._inductor.range_dispatch.record.live_counting import read_counts
+from torch._inductor.range_dispatch.record.text_tables import write
 from torch._inductor.range_dispatch.table_diff import diff_parts
 from torch._inductor.range_dispatch.table_text import table_parts
-from torch._inductor.range_dispatch.tables import read_table, TableError
-from torch._inductor.range_dispatch.text_tables import write
 from torch._inductor.range_dispatch.tune_command import default_table, tune_script
 from torch._inductor.range_dispatch.winner_text import winner_arguments
 

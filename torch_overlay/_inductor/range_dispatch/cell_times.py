@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torch._inductor.range_dispatch.choosing import combined
-from torch._inductor.range_dispatch.guesses import guess_texts, untimed_texts
-from torch._inductor.range_dispatch.table_calls import cells_of
-from torch._inductor.range_dispatch.tables import Decided
-from torch._inductor.range_dispatch.text_tables import against_text
-from torch._inductor.range_dispatch.timing import Timing
+from torch._inductor.range_dispatch.benchmark.timing import Timing
+from torch._inductor.range_dispatch.cache.table_calls import cells_of
+from torch._inductor.range_dispatch.cache.tables import Decided
+from torch._inductor.range_dispatch.plan.guesses import guess_texts, untimed_texts
+from torch._inductor.range_dispatch.record.text_tables import against_text
+
+from torch._inductor.range_dispatch.tuning.choosing import combined
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from torch._inductor.range_dispatch.ranges import Cell
-    from torch._inductor.range_dispatch.tables import Choice, Entry
+    from torch._inductor.range_dispatch.cache.tables import Choice, Entry
+
+    from torch._inductor.range_dispatch.plan.ranges import Cell
 
 
 NOT_KEPT = (

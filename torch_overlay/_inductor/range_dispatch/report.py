@@ -18,7 +18,7 @@ from torch._inductor.range_dispatch.report_pictures import (
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from torch._inductor.range_dispatch.live_counting import LiveCount
+    from torch._inductor.range_dispatch.record.live_counting import LiveCount
 
 
 __all__ = ["PicturesUnavailable", "write_report"]

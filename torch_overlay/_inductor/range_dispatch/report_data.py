@@ -6,13 +6,15 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
+from torch._inductor.range_dispatch.benchmark.timing import Timing
+from torch._inductor.range_dispatch.cache.tables import read_table, TableError
+
 from torch._inductor.range_dispatch.cell_times import (
     candidate_names,
     decided_of,
     unmeasured_texts,
 )
-from torch._inductor.range_dispatch.choosing import combined
-from torch._inductor.range_dispatch.decisions import (
+from torch._inductor.range_dispatch.plan.decisions import (
     Branch,
     Decision,
     DecisionTree,
@@ -20,22 +22,22 @@ from torch._inductor.range_dispatch.decisions import (
     Leaf,
     plan_decisions,
 )
-from torch._inductor.range_dispatch.ranges import (
+from torch._inductor.range_dispatch.plan.ranges import (
     Cell,
     cell_of,
     cells_of_grid,
     ranges_from_split_points,
     SizeRange,
 )
-from torch._inductor.range_dispatch.tables import read_table, TableError
-from torch._inductor.range_dispatch.text_tables import busy_texts
-from torch._inductor.range_dispatch.timing import Timing
+from torch._inductor.range_dispatch.record.text_tables import busy_texts
+from torch._inductor.range_dispatch.tuning.choosing import combined
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from torch._inductor.range_dispatch.decisions import Box
-    from torch._inductor.range_dispatch.tables import Choice, Entry, TuningTable
+    from torch._inductor.range_dispatch.cache.tables import Choice, Entry, TuningTable
+
+    from torch._inductor.range_dispatch.plan.decisions import Box
 
 
 # Op, operands, axes, schema and environment.

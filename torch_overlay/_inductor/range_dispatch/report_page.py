@@ -7,7 +7,7 @@ import html
 from typing import TYPE_CHECKING
 
 from torch._inductor.range_dispatch.cell_times import NOT_KEPT
-from torch._inductor.range_dispatch.guesses import NOT_TIMED
+from torch._inductor.range_dispatch.plan.guesses import NOT_TIMED
 from torch._inductor.range_dispatch.report_data import (
     mean_loss,
     percent,
@@ -18,7 +18,7 @@ from torch._inductor.range_dispatch.report_data import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from torch._inductor.range_dispatch.live_counting import LiveCount
+    from torch._inductor.range_dispatch.record.live_counting import LiveCount
 
     from torch._inductor.range_dispatch.report_data import CallReport, Point, Row
     from torch._inductor.range_dispatch.report_pictures import Picture

@@ -11,8 +11,11 @@ import math
 from dataclasses import dataclass
 from typing import Any, TYPE_CHECKING
 
-from torch._inductor.range_dispatch.decisions import Decision
-from torch._inductor.range_dispatch.ranges import range_of, ranges_from_split_points
+from torch._inductor.range_dispatch.plan.decisions import Decision
+from torch._inductor.range_dispatch.plan.ranges import (
+    range_of,
+    ranges_from_split_points,
+)
 from torch._inductor.range_dispatch.report_data import (
     box_text,
     percent,
@@ -24,7 +27,7 @@ from torch._inductor.range_dispatch.report_data import (
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from torch._inductor.range_dispatch.decisions import DecisionTree
+    from torch._inductor.range_dispatch.plan.decisions import DecisionTree
     from torch._inductor.range_dispatch.report_data import CallReport, Point
 
 

@@ -17,13 +17,14 @@ import math
 from dataclasses import dataclass
 from typing import Any, TYPE_CHECKING
 
-from torch._inductor.range_dispatch.live_counting import (
+from torch._inductor.range_dispatch.plan.sampling import sizes_of_histogram
+
+from torch._inductor.range_dispatch.record.live_counting import (
     live_counts,
     LiveCount,
     op_name,
     read_counts,
 )
-from torch._inductor.range_dispatch.sampling import sizes_of_histogram
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

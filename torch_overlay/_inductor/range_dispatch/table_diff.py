@@ -6,36 +6,38 @@ import bisect
 from dataclasses import dataclass
 from typing import Any, TYPE_CHECKING, TypeVar
 
-from torch._inductor.range_dispatch.cell_times import decided_of, NOT_KEPT, times_text
-from torch._inductor.range_dispatch.ranges import (
-    cells_of_grid,
-    ranges_from_split_points,
-)
-from torch._inductor.range_dispatch.record_text import axis_columns, cell_texts
-from torch._inductor.range_dispatch.table_calls import (
+from torch._inductor.range_dispatch.cache.table_calls import (
     calls_of,
     operands_text,
     TableCall,
 )
-from torch._inductor.range_dispatch.table_text import CANNOT_OCCUR
-from torch._inductor.range_dispatch.text_tables import (
+
+from torch._inductor.range_dispatch.cell_times import decided_of, NOT_KEPT, times_text
+from torch._inductor.range_dispatch.plan.ranges import (
+    cells_of_grid,
+    ranges_from_split_points,
+)
+from torch._inductor.range_dispatch.record.record_text import axis_columns, cell_texts
+from torch._inductor.range_dispatch.record.text_tables import (
     milliseconds_text,
     Part,
     TextTable,
 )
+from torch._inductor.range_dispatch.table_text import CANNOT_OCCUR
 from torch.utils._ordered_set import OrderedSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from torch._inductor.range_dispatch.ranges import Cell
-    from torch._inductor.range_dispatch.tables import (
+    from torch._inductor.range_dispatch.cache.tables import (
         CandidateTime,
         Choice,
         Decided,
         Entry,
         TuningTable,
     )
+
+    from torch._inductor.range_dispatch.plan.ranges import Cell
 
 
 _Item = TypeVar("_Item")

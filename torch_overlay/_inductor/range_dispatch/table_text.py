@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from torch._inductor.range_dispatch.cache.table_calls import (
+    calls_of,
+    cells_of,
+    operands_text,
+    TableCall,
+)
+
 from torch._inductor.range_dispatch.cell_times import (
     candidate_names,
     decided_of,
     NOT_KEPT,
     unmeasured_texts,
 )
-from torch._inductor.range_dispatch.guesses import NOT_TIMED
-from torch._inductor.range_dispatch.record_text import axis_columns, cell_texts
-from torch._inductor.range_dispatch.table_calls import (
-    calls_of,
-    cells_of,
-    operands_text,
-    TableCall,
-)
-from torch._inductor.range_dispatch.text_tables import (
+from torch._inductor.range_dispatch.plan.guesses import NOT_TIMED
+from torch._inductor.range_dispatch.record.record_text import axis_columns, cell_texts
+from torch._inductor.range_dispatch.record.text_tables import (
     busy_texts,
     milliseconds_text,
     Part,
@@ -28,7 +29,7 @@ from torch._inductor.range_dispatch.text_tables import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torch._inductor.range_dispatch.tables import (
+    from torch._inductor.range_dispatch.cache.tables import (
         Choice,
         Decided,
         Entry,

@@ -5,18 +5,19 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from torch._inductor.range_dispatch.cache.table_calls import calls_of, cells_of
+
 from torch._inductor.range_dispatch.cell_times import (
     decided_of,
     guessed_splits,
     NOT_KEPT,
     times_text,
 )
-from torch._inductor.range_dispatch.table_calls import calls_of, cells_of
-from torch._inductor.range_dispatch.text_tables import busy_texts
+from torch._inductor.range_dispatch.record.text_tables import busy_texts
 
 if TYPE_CHECKING:
-    from torch._inductor.range_dispatch.table_calls import TableCall
-    from torch._inductor.range_dispatch.tables import Choice, TuningTable
+    from torch._inductor.range_dispatch.cache.table_calls import TableCall
+    from torch._inductor.range_dispatch.cache.tables import Choice, TuningTable
 
 
 _DIMENSION = re.compile(r"(\w+)\.shape\[(-?\d+)\]")

@@ -1,1 +1,2 @@
-"""What is remembered between compiles, and by which keys."""
+"""What is remembered between compiles: keys of graphs, times that were measured, and
+tuning tables."""

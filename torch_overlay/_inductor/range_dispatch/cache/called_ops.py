@@ -8,16 +8,16 @@ from typing import Any, TYPE_CHECKING
 
 import torch
 from torch._inductor import config
-from torch._inductor.range_dispatch.cache.op_digests import (
-    autograd_of,
-    is_traced_through,
-)
-from torch._inductor.range_dispatch.identity import (
+from torch._inductor.range_dispatch.cache.identity import (
     described,
     Indescribable,
     is_released,
 )
-from torch._inductor.range_dispatch.spec import names_of_op
+from torch._inductor.range_dispatch.cache.op_digests import (
+    autograd_of,
+    is_traced_through,
+)
+from torch._inductor.range_dispatch.registration.spec import names_of_op
 from torch._library.custom_ops import OPDEFS
 from torch._library.triton import get_triton_kernels_for_op
 from torch._library.utils import is_builtin

@@ -14,10 +14,10 @@ from typing import Any, TYPE_CHECKING
 
 from torch._functorch import config as functorch_config
 from torch._guards import TracingContext
-from torch._inductor.range_dispatch import table_store
+from torch._inductor.range_dispatch.cache import table_store
 from torch._inductor.range_dispatch.cache.called_ops import calls_of
+from torch._inductor.range_dispatch.cache.identity import Indescribable
 from torch._inductor.range_dispatch.cache.op_digests import OpDigests
-from torch._inductor.range_dispatch.identity import Indescribable
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, TYPE_CHECKING
 
 import torch
-from torch._inductor.range_dispatch.identity import described, Indescribable
+from torch._inductor.range_dispatch.cache.identity import described, Indescribable
 from torch._library.custom_ops import OPDEFS
 
 if TYPE_CHECKING:

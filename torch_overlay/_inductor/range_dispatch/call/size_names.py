@@ -10,7 +10,7 @@ from torch._inductor.virtualized import V
 from torch.utils._sympy.printers import PythonPrinter
 
 if TYPE_CHECKING:
-    from torch._inductor.range_dispatch.binding import BoundCall
+    from torch._inductor.range_dispatch.call.binding import BoundCall
 
 
 class SizeNames:

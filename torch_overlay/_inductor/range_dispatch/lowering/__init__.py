@@ -1,1 +1,1 @@
-"""From winners to IR."""
+"""From winners to IR: the tree of ``torch.cond``, inlining, and what counts calls."""

@@ -6,22 +6,22 @@ import contextlib
 import functools
 from typing import TYPE_CHECKING
 
-from torch._inductor.range_dispatch.forcing import given_winner
-from torch._inductor.range_dispatch.selection import UnusableWinner
+from torch._inductor.range_dispatch.registration.forcing import given_winner
 from torch._inductor.range_dispatch.trace.drops import CandidateRejected
 from torch._inductor.range_dispatch.trace.holding import hold_where_it_wins, lowered_for
 from torch._inductor.range_dispatch.trace.judging import Judge
+from torch._inductor.range_dispatch.tuning.selection import UnusableWinner
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     import torch
-    from torch._inductor.range_dispatch.binding import BoundCall
-    from torch._inductor.range_dispatch.ranges import Cell
-    from torch._inductor.range_dispatch.selection import RangeChoice
-    from torch._inductor.range_dispatch.sizes import RangeTask
+    from torch._inductor.range_dispatch.call.binding import BoundCall
+    from torch._inductor.range_dispatch.call.sizes import RangeTask
+    from torch._inductor.range_dispatch.plan.ranges import Cell
     from torch._inductor.range_dispatch.trace.listening import Asked
     from torch._inductor.range_dispatch.trace.tracing import TracedCandidate
+    from torch._inductor.range_dispatch.tuning.selection import RangeChoice
 
 
 def lower_for_ranges(

@@ -1,1 +1,2 @@
-"""Candidates as functional graphs that hold for a range, with the guards they need."""
+"""Candidates as functional graphs that hold for a range: their guards, and what is
+dropped and why."""

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from torch._inductor.range_dispatch.binding import BoundCall
-    from torch._inductor.range_dispatch.candidates import Candidate
-    from torch._inductor.range_dispatch.ranges import Cell
+    from torch._inductor.range_dispatch.call.binding import BoundCall
+    from torch._inductor.range_dispatch.plan.ranges import Cell
+    from torch._inductor.range_dispatch.registration.candidates import Candidate
 
 
 log = logging.getLogger(__name__)

@@ -23,7 +23,7 @@ from torch.utils._ordered_set import OrderedSet
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from torch._inductor.range_dispatch.ranges import Cell
+    from torch._inductor.range_dispatch.plan.ranges import Cell
 
     # The smallest and the largest value, None if there is none.
     Bounds = Mapping[sympy.Symbol, tuple[int, int | None]]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import sympy
 
 from torch._inductor import ir
-from torch._inductor.range_dispatch.ranges import hull_of
-from torch._inductor.range_dispatch.sizes import hint_values, Sample, settled
+from torch._inductor.range_dispatch.call.sizes import hint_values, Sample, settled
+from torch._inductor.range_dispatch.plan.ranges import hull_of
 from torch._inductor.range_dispatch.trace.guards import equates_sizes, within
 from torch._inductor.range_dispatch.trace.listening import Listener
 from torch._inductor.range_dispatch.trace.scratch import add_guard, scratch, tried_in
@@ -20,9 +20,9 @@ from torch.utils._ordered_set import OrderedSet
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from torch._inductor.range_dispatch.binding import BoundCall
-    from torch._inductor.range_dispatch.ranges import Cell
-    from torch._inductor.range_dispatch.sizes import RangeTask, SymbolValues
+    from torch._inductor.range_dispatch.call.binding import BoundCall
+    from torch._inductor.range_dispatch.call.sizes import RangeTask, SymbolValues
+    from torch._inductor.range_dispatch.plan.ranges import Cell
     from torch._inductor.range_dispatch.trace.guards import Needs
     from torch._inductor.range_dispatch.trace.tracing import TracedCandidate
 

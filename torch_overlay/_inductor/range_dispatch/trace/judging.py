@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     import sympy
 
-    from torch._inductor.range_dispatch.binding import BoundCall
-    from torch._inductor.range_dispatch.sizes import RangeTask
+    from torch._inductor.range_dispatch.call.binding import BoundCall
+    from torch._inductor.range_dispatch.call.sizes import RangeTask
     from torch._inductor.range_dispatch.trace.listening import Asked
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import sympy
 
-from torch._inductor.range_dispatch.sizes import bounds_of
+from torch._inductor.range_dispatch.call.sizes import bounds_of
 from torch._inductor.range_dispatch.trace.guards import (
     equates_sizes,
     Needs,
@@ -19,7 +19,7 @@ from torch.utils._ordered_set import OrderedSet
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torch._inductor.range_dispatch.binding import BoundCall
+    from torch._inductor.range_dispatch.call.binding import BoundCall
     from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 

@@ -7,7 +7,7 @@ from typing import Any, TYPE_CHECKING
 
 import sympy
 
-from torch._inductor.range_dispatch.sizes import (
+from torch._inductor.range_dispatch.call.sizes import (
     bounds_of,
     grows_with,
     largest_within,
@@ -20,8 +20,9 @@ from torch.utils._sympy.value_ranges import ValueRanges
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from torch._inductor.range_dispatch.ranges import Cell, SizeRange
-    from torch._inductor.range_dispatch.sizes import SymbolValues
+    from torch._inductor.range_dispatch.call.sizes import SymbolValues
+
+    from torch._inductor.range_dispatch.plan.ranges import Cell, SizeRange
     from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 _CONTAINERS = (dict, list, set, OrderedSet)  # noqa: set_linter (the base has both)

@@ -18,7 +18,7 @@ from torch._functorch._aot_autograd.functional_utils import (
     to_fun,
 )
 from torch._higher_order_ops.effects import _EffectType
-from torch._inductor.range_dispatch.binding import arrange_arguments
+from torch._inductor.range_dispatch.call.binding import arrange_arguments
 from torch._inductor.range_dispatch.trace.capturing import capture, quiet
 from torch._inductor.range_dispatch.trace.drops import CandidateRejected
 from torch._inductor.range_dispatch.trace.graph_passes import ready_to_lower
@@ -34,9 +34,9 @@ from torch.utils._sympy.symbol import symbol_is_type, SymT
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from torch._inductor.range_dispatch.binding import BoundCall
-    from torch._inductor.range_dispatch.candidates import Candidate
-    from torch._inductor.range_dispatch.sizes import SymbolValues
+    from torch._inductor.range_dispatch.call.binding import BoundCall
+    from torch._inductor.range_dispatch.call.sizes import SymbolValues
+    from torch._inductor.range_dispatch.registration.candidates import Candidate
 
 
 _AS_PROMISED = "let it return what the op's fake implementation says"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import sympy
 
-from torch._inductor.range_dispatch.sizes import (
+from torch._inductor.range_dispatch.call.sizes import (
     bounds_of,
     evaluate,
     hint_values,
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     import torch
-    from torch._inductor.range_dispatch.binding import BoundCall
-    from torch._inductor.range_dispatch.candidates import Candidate
-    from torch._inductor.range_dispatch.sizes import RangeTask, SymbolValues
+    from torch._inductor.range_dispatch.call.binding import BoundCall
+    from torch._inductor.range_dispatch.call.sizes import RangeTask, SymbolValues
+    from torch._inductor.range_dispatch.registration.candidates import Candidate
     from torch._inductor.range_dispatch.trace.listening import Asked
 
 

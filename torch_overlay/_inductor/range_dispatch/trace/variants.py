@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     import sympy
 
     import torch
-    from torch._inductor.range_dispatch.binding import BoundCall
-    from torch._inductor.range_dispatch.candidates import Candidate
-    from torch._inductor.range_dispatch.ranges import Cell
-    from torch._inductor.range_dispatch.sizes import RangeTask
+    from torch._inductor.range_dispatch.call.binding import BoundCall
+    from torch._inductor.range_dispatch.call.sizes import RangeTask
+    from torch._inductor.range_dispatch.plan.ranges import Cell
+    from torch._inductor.range_dispatch.registration.candidates import Candidate
     from torch._inductor.range_dispatch.trace.drops import Drops
     from torch._inductor.range_dispatch.trace.trial import Attempt
 

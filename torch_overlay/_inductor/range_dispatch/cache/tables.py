@@ -1,0 +1,323 @@
+"""Tuning tables: what candidates took, in JSON files that can be shipped.
+
+Reading is strict: a file that is not as it should be is an error as a whole, so that no
+choice is made by half of it. Writing is atomic, and merges with what is there under a
+lock, so that processes that write at the same time lose nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+from dataclasses import dataclass
+from typing import Any, TYPE_CHECKING
+
+from torch._inductor.range_dispatch.cache.documents import DocumentKind
+from torch.utils._filelock import FileLock
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from torch._inductor.range_dispatch.plan.guesses import Guess
+
+
+class TableError(ValueError):
+    """A file is no tuning table that can be used; the message names it and says why."""
+
+
+_KIND = DocumentKind(
+    format="range dispatch tuning table",
+    version=2,
+    positive="is a tuning table",
+    negative="is no tuning table",
+    error=TableError,
+)
+
+
+@dataclass(frozen=True)
+class CandidateTime:
+    """A candidate by name and digest of its source, and what it took.
+
+    ``milliseconds`` is None if it could not be run. They are ``disturbed`` if other
+    programs kept the processors busy.
+    """
+
+    name: str
+    digest: str
+    milliseconds: float | None
+    noise: float
+    disturbed: bool = False
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The times of all candidates of an op at one size.
+
+    ``operands`` has size, stride, dtype and device type of each tensor, then the values
+    of symbols, and ``environment`` what the times depend on besides. ``call``, ``axes``
+    and ``sizes`` are for people: the operands with symbols, what is dispatched on, such
+    as ``x.shape[1]``, and its sizes here. Plain autotuning has no axes. ``agreed`` is
+    the tolerance within which the candidates that have times were found to agree with
+    the op itself; None if they do not, or were not compared.
+    """
+
+    op: str
+    schema: str
+    environment: Mapping[str, str]
+    call: str
+    axes: tuple[str, ...]
+    operands: str
+    sizes: tuple[int, ...]
+    candidates: tuple[CandidateTime, ...]
+    agreed: str | None = None
+
+    @property
+    def is_disturbed(self) -> bool:
+        """Whether it may be off, as the machine was busy."""
+        return any(one.disturbed for one in self.candidates)
+
+    def stands_against(self, other: Entry | None) -> bool:
+        """Whether it is taken where another one measured the same before."""
+        return other is None or other.is_disturbed or not self.is_disturbed
+
+    @property
+    def key(self) -> str:
+        """The same for entries that measured the same."""
+        digests = [one.digest for one in self.candidates]
+        return entry_key(self.op, self.schema, self.operands, digests, self.environment)
+
+
+def entry_key(
+    op: str,
+    schema: str,
+    operands: str,
+    digests: Sequence[str],
+    environment: Mapping[str, str],
+) -> str:
+    """The key of the entry for an op's candidates, which digests tell apart."""
+    return json.dumps(
+        [op, schema, operands, [*digests], dict(environment)], sort_keys=True
+    )
+
+
+@dataclass(frozen=True)
+class Decided:
+    """What decided in one cell: milliseconds by candidate's name, and by how many each
+    may be off.
+
+    It stands for the times at all sizes in the cell, as ``choosing.combined`` says.
+    ``untimed`` says why none of several candidates was timed, empty if any was.
+    ``guess`` has the measured sizes between which the last one of the only axis's
+    range lies, if it is not known any better, or above which none was measured.
+    """
+
+    milliseconds: Mapping[str, float]
+    noise: Mapping[str, float]
+    untimed: str = ""
+    guess: Guess | None = None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The winners of a call: one for each cell of the grid of split points.
+
+    The last axis changes fastest. ``winners`` are as registered, -1 for the op itself,
+    None for a cell that cannot occur, and ``names`` those of the candidates.
+    ``dropped`` says in words which candidates could not be used, where and why, and
+    ``decided`` has for each cell that can occur what decided there; tables that were
+    written before there was this have nothing.
+    """
+
+    op: str
+    schema: str
+    environment: Mapping[str, str]
+    call: str
+    axes: tuple[str, ...]
+    split_points: tuple[tuple[int, ...], ...]
+    winners: tuple[int | None, ...]
+    names: tuple[str | None, ...]
+    dropped: tuple[str, ...] = ()
+    decided: tuple[Decided | None, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """The same for choices of the same call."""
+        return json.dumps(
+            [self.op, self.schema, self.call, self.axes, self.environment],
+            sort_keys=True,
+        )
+
+
+@dataclass(frozen=True)
+class TuningTable:
+    """Entries, which compiles use, and choices, which people read, by their keys."""
+
+    entries: Mapping[str, Entry]
+    choices: Mapping[str, Choice]
+
+    @classmethod
+    def of(
+        cls, entries: Iterable[Entry], choices: Iterable[Choice] = ()
+    ) -> TuningTable:
+        """A table of both; of those with one key the last stands."""
+        return cls({e.key: e for e in entries}, {c.key: c for c in choices})
+
+    def merged_into(self, other: TuningTable) -> TuningTable:
+        """What both tables have, this one's where both have measured the same, unless
+        only the other's was measured undisturbed."""
+        newer = {
+            key: entry
+            for key, entry in self.entries.items()
+            if entry.stands_against(other.entries.get(key))
+        }
+        return TuningTable(
+            {**other.entries, **newer}, {**other.choices, **self.choices}
+        )
+
+
+def read_table(path: str) -> TuningTable:
+    """Read a table.
+
+    Raises:
+        TableError: the file is damaged, of another format or newer than this code.
+        OSError: it cannot be read.
+    """
+    content = _KIND.read(path)
+    return TuningTable.of(
+        _KIND.parts(path, content, "entries", _entry),
+        _KIND.parts(path, content, "choices", _choice),
+    )
+
+
+def merge_into_file(path: str, table: TuningTable) -> TuningTable:
+    """Add a table to the one in a file, which is made if need be; returns both.
+
+    Raises:
+        TableError: there is something else in the file. It is left alone.
+        OSError: it cannot be written.
+    """
+    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    with FileLock(f"{path}.lock"):
+        both = table
+        if os.path.exists(path):
+            both = table.merged_into(read_table(path))
+        _KIND.replace(path, _content(both))
+    return both
+
+
+def _content(table: TuningTable) -> dict[str, Any]:
+    return {
+        name: [dataclasses.asdict(parts[key]) for key in sorted(parts)]
+        for name, parts in (("entries", table.entries), ("choices", table.choices))
+    }
+
+
+def _entry(raw: Any) -> Entry:
+    candidates = tuple(
+        _candidate(one) for one in _checked(raw["candidates"], list, "candidates")
+    )
+    if not candidates:
+        raise ValueError("candidates is empty")
+    operands = _checked(raw["operands"], str, "operands")
+    _tensors, _symbols = json.loads(operands)
+    return Entry(
+        **_of_call(raw),
+        operands=operands,
+        sizes=_list_of(raw["sizes"], int, "sizes"),
+        candidates=candidates,
+        agreed=_checked(raw.get("agreed"), (str, type(None)), "agreed"),
+    )
+
+
+def _choice(raw: Any) -> Choice:
+    split_points = _checked(raw["split_points"], list, "split_points")
+    found = Choice(
+        **_of_call(raw),
+        split_points=tuple(_list_of(p, int, "split_points") for p in split_points),
+        winners=_list_of(raw["winners"], (int, type(None)), "winners"),
+        names=_list_of(raw["names"], (str, type(None)), "names"),
+        dropped=_list_of(raw.get("dropped", []), str, "dropped"),
+        decided=tuple(map(_decided, _checked(raw.get("decided", []), list, "decided"))),
+    )
+    cells = math.prod(len(points) + 1 for points in found.split_points)
+    if not cells == len(found.winners) == len(found.names):
+        raise ValueError(f"winners are {found.winners!r} for {cells} cells")
+    if found.decided and len(found.decided) != cells:
+        raise ValueError(f"decided has {len(found.decided)} for {cells} cells")
+    return found
+
+
+def _decided(raw: Any) -> Decided | None:
+    if raw is None:
+        return None
+    milliseconds, noise = (
+        _checked(raw[name], dict, name) for name in ("milliseconds", "noise")
+    )
+    if milliseconds.keys() != noise.keys():
+        raise ValueError(f"noise is {noise!r} for {milliseconds!r}")
+    return Decided(
+        {name: _positive(ms, "milliseconds") for name, ms in milliseconds.items()},
+        {name: _noise(off) for name, off in noise.items()},
+        _checked(raw.get("untimed", ""), str, "untimed"),
+        _guess(raw.get("guess")),
+    )
+
+
+def _guess(raw: Any) -> Guess | None:
+    if raw is None:
+        return None
+    low, high = _list_of(raw, (int, type(None)), "guess")
+    return _checked(low, int, "guess"), high
+
+
+def _of_call(raw: Any) -> dict[str, Any]:
+    """What entries and choices have in common."""
+    environment = _checked(raw["environment"], dict, "environment")
+    for value in environment.values():
+        _checked(value, str, "environment")
+    texts = {name: _checked(raw[name], str, name) for name in ("op", "schema", "call")}
+    axes = _list_of(raw["axes"], str, "axes")
+    return {"environment": environment, "axes": axes, **texts}
+
+
+def _list_of(values: Any, kind: Any, name: str) -> tuple[Any, ...]:
+    return tuple(_checked(one, kind, name) for one in _checked(values, list, name))
+
+
+def _candidate(raw: Any) -> CandidateTime:
+    milliseconds = raw["milliseconds"]
+    if milliseconds is not None:
+        milliseconds = _positive(milliseconds, "milliseconds")
+    return CandidateTime(
+        _checked(raw["name"], str, "name"),
+        _checked(raw["digest"], str, "digest"),
+        milliseconds,
+        _noise(raw["noise"]),
+        _flag(raw.get("disturbed", False), "disturbed"),
+    )
+
+
+def _noise(value: Any) -> float:
+    return 0.0 if value == 0 else _positive(value, "noise")
+
+
+def _checked(value: Any, kind: Any, name: str) -> Any:
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise TypeError(f"{name} is {value!r}")
+    return value
+
+
+def _flag(value: Any, name: str) -> bool:
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} is {value!r}")
+    return value
+
+
+def _positive(value: Any, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise TypeError(f"{name} is {value!r}")
+    if not (value > 0 and math.isfinite(value)):
+        raise ValueError(f"{name} is {value!r}")
+    return float(value)

@@ -1,0 +1,421 @@
+"""A lowering's arguments bound to the op's schema.
+
+An op's call arrives as IR nodes, symbolic expressions and plain values, positional
+or by keyword. Bound by name, it can be repeated with any implementation and with any
+stand-ins (fake tensors for tracing, real ones for timing) for its *operands*: the
+distinct tensors, then symbols of their sizes and of the scalars.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+from dataclasses import dataclass
+from typing import Any, TYPE_CHECKING
+
+import sympy
+
+import torch
+import torch.utils._pytree as pytree
+from torch._inductor import ir
+from torch._inductor.range_dispatch.call.aliasing import (
+    is_same_memory,
+    shared_with_written,
+)
+from torch._inductor.range_dispatch.registration.configs import (
+    callable_name,
+    structure_of,
+)
+from torch._inductor.utils import convert_to_symint
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
+from torch.utils._ordered_set import OrderedSet
+from torch.utils._sympy.interp import sympy_interp
+from torch.utils._sympy.reference import PythonReferenceAnalysis
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+
+
+_SYMBOL = re.compile(r"\b[su]\d+\b")
+
+
+class UnsupportedArgument(Exception):
+    """The call holds something that cannot become an operand of a branch."""
+
+
+@dataclass(frozen=True)
+class _TensorSlot:
+    """A leaf of the arguments that is the operand with this index."""
+
+    index: int
+
+
+@dataclass(frozen=True)
+class _SymbolicSlot:
+    """A leaf of the arguments that is computed from size symbols."""
+
+    expr: sympy.Expr
+
+
+@dataclass(frozen=True)
+class BoundCall:
+    """One call of ``op``: operands, and how its arguments are made of them.
+
+    ``nodes`` are realized IR nodes with fixed layouts, each once; ``symbols`` are the
+    symbols that every branch gets as operands after the tensors.
+    """
+
+    op: torch._ops.OpOverload
+    nodes: tuple[ir.IRNode, ...]
+    symbols: tuple[sympy.Symbol, ...]
+    _slots: tuple[Any, ...]
+    _spec: pytree.TreeSpec
+
+    @property
+    def operands(self) -> list[Any]:
+        """The operands as a lowering passes them on: IR nodes, then symbols."""
+        return [*(ir.TensorBox(node) for node in self.nodes), *self.symbols]
+
+    def fake_operands(self) -> list[Any]:
+        """Fake tensors and SymInts in the operands' place; needs ``V.fake_mode``."""
+        return [
+            *(ir.ir_node_to_tensor(node) for node in self.nodes),
+            *(convert_to_symint(symbol) for symbol in self.symbols),
+        ]
+
+    def size_symbols(self) -> OrderedSet[sympy.Symbol]:
+        """Every symbol that a size, a stride or a scalar of the call depends on."""
+        found = OrderedSet(self.symbols)
+        for node in self.nodes:
+            found |= _free_symbols([*node.get_size(), *node.get_stride()])
+        return found
+
+    def with_nodes(self, nodes: Sequence[ir.IRNode]) -> BoundCall:
+        """The same call with these tensors, which have the layouts of its own."""
+        return dataclasses.replace(self, nodes=tuple(nodes))
+
+    def operand_of_leaves(self) -> list[int | None]:
+        """For each leaf of the arguments, which operand it is."""
+        return [
+            slot.index if isinstance(slot, _TensorSlot) else None
+            for slot in self._slots
+        ]
+
+    def arguments(self, operands: Sequence[Any]) -> dict[str, Any]:
+        """The arguments by schema name, with ``operands`` filled in."""
+        values = dict(zip(self.symbols, operands[len(self.nodes) :]))
+
+        def fill(slot: Any) -> Any:
+            if isinstance(slot, _TensorSlot):
+                return operands[slot.index]
+            if isinstance(slot, _SymbolicSlot):
+                return sympy_interp(PythonReferenceAnalysis, values, slot.expr)
+            return slot
+
+        return pytree.tree_unflatten(map(fill, self._slots), self._spec)
+
+    def tensors_by_name(self, operands: Sequence[Any]) -> dict[str, Any]:
+        """The tensor arguments that are present, by name."""
+        return {
+            name: value
+            for name, value in self.arguments(operands).items()
+            if isinstance(value, torch.Tensor)
+        }
+
+    def position(self, name: str) -> int | None:
+        """Which operand tensor argument ``name`` is, None if the call leaves it out."""
+        slot = self._by_name()[name]
+        return slot.index if isinstance(slot, _TensorSlot) else None
+
+    def scalars(self) -> list[Any]:
+        """What is passed beside tensors: expressions of symbols, and plain values."""
+        return [
+            slot.expr if isinstance(slot, _SymbolicSlot) else slot
+            for slot in self._slots
+            if not isinstance(slot, _TensorSlot)
+        ]
+
+    def signature(self) -> Hashable:
+        """Equal for calls of the op that trace and tune alike."""
+        layouts = tuple(
+            (
+                *node.get_size(),
+                "|",
+                *node.get_stride(),
+                node.get_dtype(),
+                node.get_device(),
+            )
+            for node in self.nodes
+        )
+        return self.op, layouts, self.symbols, tuple(map(structure_of, self._slots))
+
+    def describe(self) -> str:
+        """The tensor operands for people: ``x: float32[64, s0] (s0, 1)``.
+
+        The same for calls that differ in the names of symbols only.
+        """
+        names: dict[str, str] = {}
+
+        def shown(exprs: Iterable[Any]) -> str:
+            text = ", ".join(map(str, exprs))
+            return _SYMBOL.sub(
+                lambda match: names.setdefault(match[0], f"s{len(names)}"), text
+            )
+
+        return "; ".join(
+            f"{self.name_of(index)}: {str(node.get_dtype()).removeprefix('torch.')}"
+            f"[{shown(node.get_size())}] ({shown(node.get_stride())})"
+            for index, node in enumerate(self.nodes)
+        )
+
+    def name_of(self, index: int) -> str:
+        """The argument that operand ``index`` was passed for."""
+        return next(name for name, i in self._tensor_slots() if i == index)
+
+    @property
+    def mutated(self) -> tuple[int, ...]:
+        """The operands that the schema lets the op write to, in order."""
+        written = [
+            a.name
+            for a in self.op._schema.arguments
+            if a.alias_info is not None and a.alias_info.is_write
+        ]
+        return tuple(
+            sorted(OrderedSet(i for name, i in self._tensor_slots() if name in written))
+        )
+
+    def named_operands(self) -> list[tuple[str, int]]:
+        """What each tensor was passed for, and which operand it is.
+
+        One of a list is named ``tensors[1]``.
+        """
+        found = []
+        for name, slots in self._by_name().items():
+            leaves = pytree.tree_leaves(slots)
+            for place, slot in enumerate(leaves):
+                if isinstance(slot, _TensorSlot):
+                    within = f"[{place}]" if slot is not slots else ""
+                    found.append((f"{name}{within}", slot.index))
+        return found
+
+    def named_scalars(self) -> list[tuple[str, sympy.Expr]]:
+        """The symbolic numbers that were passed, by argument name."""
+        return [
+            (name, slot.expr)
+            for name, slot in self._by_name().items()
+            if isinstance(slot, _SymbolicSlot)
+        ]
+
+    def _tensor_slots(self) -> list[tuple[str, int]]:
+        return [
+            (name, slot.index)
+            for name, slots in self._by_name().items()
+            for slot in pytree.tree_leaves(slots)
+            if isinstance(slot, _TensorSlot)
+        ]
+
+    def _by_name(self) -> dict[str, Any]:
+        return pytree.tree_unflatten(self._slots, self._spec)
+
+    def invoke(
+        self,
+        function: Callable[..., Any],
+        params: dict[str, Any],
+        operands: Sequence[Any],
+    ) -> Any:
+        """Call ``function`` as the op was called, ``params`` laid over by name.
+
+        Raises:
+            TypeError: the function cannot take the op's arguments.
+        """
+        args, kwargs = arrange_arguments(
+            function, self.op, self.arguments(operands), params
+        )
+        return function(*args, **kwargs)
+
+
+def bind_call(
+    op: torch._ops.OpOverload,
+    args: Sequence[Any],
+    kwargs: dict[str, Any],
+    stand_ins: Mapping[int, ir.IRNode] | None = None,
+) -> BoundCall:
+    """Bind a lowering's arguments to the schema and realize its tensors.
+
+    Arguments that the caller left out take the *op's* defaults. ``stand_ins`` are taken
+    for the leaves of the arguments with these numbers, which are not realized. Of an op
+    that writes to its arguments, those that are the same memory are one operand.
+
+    Raises:
+        UnsupportedArgument: an argument is neither tensor, symbolic nor plain, or one
+            that is written to may share memory with another.
+    """
+    leaves, spec = pytree.tree_flatten(bind_to_schema(op, args, kwargs))
+    nodes: dict[int, ir.IRNode] = {}
+    positions: dict[int, int] = {}
+
+    def slot(number: int, leaf: Any) -> Any:
+        if isinstance(leaf, ir.ShapeAsConstantBuffer):
+            leaf = leaf.expr
+        if isinstance(leaf, (sympy.Integer, sympy.Float)):
+            return leaf.__int__() if leaf.is_Integer else leaf.__float__()
+        if isinstance(leaf, sympy.Basic):
+            return _SymbolicSlot(leaf)
+        if not isinstance(leaf, ir.IRNode):
+            return leaf
+        if isinstance(leaf, ir.NonTensorObj):
+            raise UnsupportedArgument(f"{type(leaf).__name__} argument")
+        if id(leaf) not in positions:
+            node = (stand_ins or {}).get(number) or realize_operand(leaf)
+            known = nodes.items() if op._schema.is_mutable else ()
+            same = [i for i, other in known if is_same_memory(node, other)]
+            positions[id(leaf)] = same[0] if same else len(nodes)
+            nodes.setdefault(positions[id(leaf)], node)
+        return _TensorSlot(positions[id(leaf)])
+
+    slots = tuple(slot(number, leaf) for number, leaf in enumerate(leaves))
+    realized = tuple(nodes.values())
+    scalars = [s.expr for s in slots if isinstance(s, _SymbolicSlot)]
+    symbols = symbol_operands(realized, scalars)
+    return _not_sharing(BoundCall(op, realized, symbols, slots, spec))
+
+
+def _not_sharing(call: BoundCall) -> BoundCall:
+    """The call, if what it writes to shares no memory with its other operands.
+
+    Raises:
+        UnsupportedArgument: it may; the message says what can be done.
+    """
+    shared = shared_with_written(call.nodes, call.mutated)
+    if shared is None:
+        return call
+    written, other = (f"{call.name_of(index)!r}" for index in shared)
+    if written == other and shared[0] == shared[1]:
+        raise UnsupportedArgument(
+            f"it writes to {written}, where one element is at several places; pass a "
+            "copy of it, .clone(), to have the call dispatched"
+        )
+    if written == other:
+        written, other = f"a tensor of {written}", "another one of them"
+    raise UnsupportedArgument(
+        f"it writes to {written}, which may share memory with {other}; the op itself "
+        "runs. Pass a copy of one, .clone(), or views that lie apart for every size, "
+        "to have the call dispatched"
+    )
+
+
+def bind_to_schema(
+    op: torch._ops.OpOverload, args: Sequence[Any], kwargs: dict[str, Any]
+) -> dict[str, Any]:
+    """Arguments by name in schema order, the op's defaults filled in.
+
+    Raises:
+        TypeError: a required argument is missing, or one is unknown or given twice.
+    """
+    arguments = op._schema.arguments
+    positional = [a.name for a in arguments if not a.kwarg_only]
+    if len(args) > len(positional):
+        raise TypeError(f"{op} takes {len(positional)} positional arguments: {args}")
+    given = dict(zip(positional, args))
+    for name, value in kwargs.items():
+        if name in given or all(name != a.name for a in arguments):
+            raise TypeError(f"{op} got an unexpected or repeated argument {name!r}")
+        given[name] = value
+    for argument in arguments:
+        if argument.name not in given and argument.has_default_value():
+            given[argument.name] = argument.default_value
+    missing = [a.name for a in arguments if a.name not in given]
+    if missing:
+        raise TypeError(f"{op} is missing the arguments {missing}")
+    return {a.name: given[a.name] for a in arguments}
+
+
+def arrange_arguments(
+    function: Callable[..., Any],
+    op: torch._ops.OpOverload,
+    values: dict[str, Any],
+    params: dict[str, Any],
+) -> tuple[list[Any], dict[str, Any]]:
+    """Positional and keyword arguments with which to call an implementation.
+
+    It is called just as the op would be. Where its signature cannot take that, the
+    non-tensor arguments go by keyword, and those at the op's default that it does not
+    name are left out.
+
+    Raises:
+        TypeError: the function cannot take the op's arguments at all.
+    """
+    arguments = op._schema.arguments
+    values = {**values, **{k: v for k, v in params.items() if k in values}}
+    extra = {k: v for k, v in params.items() if k not in values}
+
+    def split(by_position: Iterable[str], names: Iterable[str]) -> Any:
+        positional = OrderedSet(by_position)
+        return (
+            [values[name] for name in names if name in positional],
+            {n: values[n] for n in names if n not in positional} | extra,
+        )
+
+    names = [a.name for a in arguments]
+    like_op = split((a.name for a in arguments if not a.kwarg_only), names)
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return like_op
+    tensors = [
+        a.name for a in arguments if "Tensor" in str(a.type) and not a.kwarg_only
+    ]
+    droppable = OrderedSet(
+        a.name
+        for a in arguments
+        if a.has_default_value()
+        and a.name not in signature.parameters
+        and a.name not in params
+        and _same_plain_value(values[a.name], a.default_value)
+    )
+    kept = [name for name in names if name not in droppable]
+    reason: TypeError | None = None
+    for attempt in (like_op, split(tensors, names), split(tensors, kept)):
+        try:
+            signature.bind(*attempt[0], **attempt[1])
+            return attempt
+        except TypeError as error:
+            reason = reason or error
+    raise TypeError(
+        f"{callable_name(function)}{signature} cannot be called with the arguments "
+        f"of {op}, {names}: {reason}"
+    )
+
+
+def _same_plain_value(value: Any, default: Any) -> bool:
+    return type(value) is type(default) and (value is default or value == default)
+
+
+def realize_operand(node: ir.IRNode) -> ir.IRNode:
+    """The node in memory, with a layout that no longer changes."""
+    realized = ir.ExternKernel.realize_input(node)
+    realized.freeze_layout()
+    return realized
+
+
+def _free_symbols(exprs: Iterable[Any]) -> OrderedSet[sympy.Symbol]:
+    """In the order of their first occurrence."""
+    found: OrderedSet[sympy.Symbol] = OrderedSet()
+    for expr in exprs:
+        found |= sorted(getattr(expr, "free_symbols", ()), key=lambda s: s.name)
+    return found
+
+
+def symbol_operands(
+    nodes: Sequence[ir.IRNode], scalars: Sequence[sympy.Expr]
+) -> tuple[sympy.Symbol, ...]:
+    """The symbols of all sizes, strides and scalars, in a call's own order.
+
+    A branch's code would have to read them off its inputs, and cannot if a symbol
+    occurs in compound sizes only. Unbacked ones are read if they can: a graph that
+    gets one asserts all over again what is known of it.
+    """
+    dims = [d for node in nodes for d in [*node.get_size(), *node.get_stride()]]
+    read = OrderedSet(d for d in dims if d in free_unbacked_symbols(d))
+    return tuple((_free_symbols(dims) - read) | _free_symbols(scalars))

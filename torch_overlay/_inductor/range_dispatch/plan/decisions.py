@@ -1,0 +1,220 @@
+"""Arranges branches as a tree of comparisons: plain integers.
+
+Once every cell has a winner, cells with the same winner form one branch.
+:func:`plan_decisions` makes a balanced binary tree of them. Each of its nodes sends the
+sizes in some boxes to one side, with the branches split where that takes the fewest
+boxes: a k-d tree, but for branches whose cells lie apart, which still are one leaf.
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from torch.utils._ordered_set import OrderedSet
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from torch._inductor.range_dispatch.plan.ranges import Cell
+
+
+# First and last size; None where no size that gets there is below or above.
+Interval: TypeAlias = tuple[int | None, int | None]
+# An interval for each axis.
+Box: TypeAlias = tuple[Interval, ...]
+
+
+@dataclass(frozen=True)
+class Branch:
+    """The cells that one winner serves."""
+
+    winner: int
+    cells: tuple[Cell, ...]
+
+    def __str__(self) -> str:
+        return ", ".join(map(str, self.cells))
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """End of a decision: ``branch`` indexes the planned branches."""
+
+    branch: int
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Go to ``inside`` if the sizes lie in one of ``boxes``, else ``outside``.
+
+    ``boxes`` are few that tell the two sides apart *among the sizes that get here*.
+    """
+
+    boxes: tuple[Box, ...]
+    inside: DecisionTree
+    outside: DecisionTree
+
+    def holds(self, sizes: Sequence[int]) -> bool:
+        """Whether sizes, one for each axis, go to ``inside``."""
+        return any(
+            all(
+                (low is None or low <= size) and (high is None or size <= high)
+                for size, (low, high) in zip(sizes, box, strict=True)
+            )
+            for box in self.boxes
+        )
+
+
+DecisionTree: TypeAlias = "Leaf | Decision"
+
+# The number of a cell's range on each axis, and the first and last of a block of cells.
+_Place: TypeAlias = tuple[int, ...]
+_Block: TypeAlias = tuple[tuple[int, int], ...]
+
+
+def group_by_winner(
+    cells: Sequence[Cell], winners: Sequence[int], merge: bool = True
+) -> tuple[Branch, ...]:
+    """One branch per distinct winner, in order of first cell.
+
+    With ``merge=False`` every cell stays a branch of its own.
+    """
+    if not merge:
+        return tuple(Branch(w, (c,)) for c, w in zip(cells, winners, strict=True))
+    by_winner: dict[int, list[Cell]] = {}
+    for cell, winner in zip(cells, winners, strict=True):
+        by_winner.setdefault(winner, []).append(cell)
+    return tuple(Branch(w, tuple(own)) for w, own in by_winner.items())
+
+
+def plan_decisions(branches: Sequence[Branch]) -> DecisionTree:
+    """A binary tree with every branch as one leaf, depth ``ceil(log2(branches))``.
+
+    Among the cuts that keep the depth the one with the fewest boxes is taken.
+    """
+    owners = [(cell, i) for i, branch in enumerate(branches) for cell in branch.cells]
+    return _plan([*range(len(branches))], owners)
+
+
+def decide(tree: DecisionTree, sizes: Sequence[int]) -> int:
+    """Index of the branch that the tree picks for sizes, one for each axis."""
+    while isinstance(tree, Decision):
+        tree = tree.inside if tree.holds(sizes) else tree.outside
+    return tree.branch
+
+
+def depth(tree: DecisionTree) -> int:
+    """Number of decisions on the longest way through the tree."""
+    if isinstance(tree, Leaf):
+        return 0
+    return 1 + max(depth(tree.inside), depth(tree.outside))
+
+
+def _plan(branches: list[int], owners: list[tuple[Cell, int]]) -> DecisionTree:
+    if len(branches) == 1:
+        return Leaf(branches[0])
+    # A subtree of depth d holds at most 2**d leaves, so the cut may move only as
+    # far from the middle as both sides still fit below this node.
+    capacity = 1 << ((len(branches) - 1).bit_length() - 1)
+    middle = len(branches) / 2
+    grid = _Grid(owners)
+    cuts = {
+        tuple(sorted(order[:cut])): None
+        for order in _orders(owners)
+        for cut in range(len(branches) - capacity, capacity + 1)
+    }
+    covers = {inside: grid.cover(inside) for inside in cuts}
+
+    def cost(inside: tuple[int, ...]) -> tuple[float, ...]:
+        boxes = covers[inside]
+        bounds = [bound for box in boxes for interval in box for bound in interval]
+        comparisons = len(bounds) - bounds.count(None)
+        return len(boxes), abs(len(inside) - middle), comparisons
+
+    inside = min(covers, key=cost)
+    outside = [branch for branch in branches if branch not in inside]
+    return Decision(
+        covers[inside],
+        _plan([*inside], [o for o in owners if o[1] in inside]),
+        _plan(outside, [o for o in owners if o[1] in outside]),
+    )
+
+
+def _orders(owners: list[tuple[Cell, int]]) -> Iterator[list[int]]:
+    """The branches in order of their first cells along each axis."""
+    axes = range(len(owners[0][0].ranges))
+    for axis in axes:
+        others = [other for other in axes if other != axis]
+        ordered = sorted(
+            owners,
+            key=lambda owner: [owner[0].ranges[i].start for i in (axis, *others)],
+        )
+        yield [*dict.fromkeys(branch for _, branch in ordered)]
+
+
+class _Grid:
+    """The cells that get to a node, each by the numbers of its ranges on the axes.
+
+    What no cell takes up belongs to nobody: no size from there gets to the node.
+    """
+
+    def __init__(self, owners: list[tuple[Cell, int]]) -> None:
+        self._axes = [
+            sorted(dict.fromkeys(ranges), key=lambda one: one.start)
+            for ranges in zip(*(cell.ranges for cell, _ in owners))
+        ]
+        numbers = [{r: i for i, r in enumerate(ranges)} for ranges in self._axes]
+        self._owners = [
+            (tuple(number[r] for number, r in zip(numbers, cell.ranges)), branch)
+            for cell, branch in owners
+        ]
+
+    def cover(self, inside: Sequence[int]) -> tuple[Box, ...]:
+        """Few boxes with all cells of the branches inside, and none of the others."""
+        members = frozenset(inside)
+        own = [place for place, branch in self._owners if branch in members]
+        others = OrderedSet(p for p, branch in self._owners if branch not in members)
+        boxes = []
+        left = sorted(own)
+        while left:
+            grown = (
+                self._grow(left[0], others, order)
+                for order in itertools.permutations(range(len(self._axes)))
+            )
+            best = max(grown, key=lambda block: sum(_holds(block, p) for p in left))
+            boxes.append(self._box(best, [p for p in own if _holds(best, p)]))
+            left = [place for place in left if not _holds(best, place)]
+        return tuple(boxes)
+
+    def _grow(
+        self, place: _Place, others: OrderedSet[_Place], order: Sequence[int]
+    ) -> _Block:
+        """Widen along each axis, in this order, as far as there are no others."""
+        block = [range(number, number + 1) for number in place]
+
+        def is_free(axis: int, number: int) -> bool:
+            layer = [*block[:axis], (number,), *block[axis + 1 :]]
+            return not any(one in others for one in itertools.product(*layer))
+
+        for axis in order:
+            low = high = place[axis]
+            while low > 0 and is_free(axis, low - 1):
+                low -= 1
+            while high + 1 < len(self._axes[axis]) and is_free(axis, high + 1):
+                high += 1
+            block[axis] = range(low, high + 1)
+        return tuple((numbers[0], numbers[-1]) for numbers in block)
+
+    def _box(self, block: _Block, held: Sequence[_Place]) -> Box:
+        """The sizes of the cells held; open where the block could grow to the end."""
+        box: list[Interval] = []
+        for ranges, (low, high), taken in zip(self._axes, block, zip(*held)):
+            start = ranges[min(taken)].start if low > 0 else None
+            end = ranges[max(taken)].end if high < len(ranges) - 1 else None
+            box.append((start, end))
+        return tuple(box)
+
+
+def _holds(block: _Block, place: _Place) -> bool:
+    return all(low <= n <= high for (low, high), n in zip(block, place))

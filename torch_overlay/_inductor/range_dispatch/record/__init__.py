@@ -1,0 +1,1 @@
+"""What a compiled graph keeps of its dispatches: explain, counts and the log."""

@@ -1,0 +1,305 @@
+"""Counts which sizes a dispatched graph is called with, and so which branches run.
+
+It is off by default. With ``config.range_dispatch.count_calls = N`` at compile time the
+graph's Python wrapper records one in N calls of every dispatch, here, where
+:func:`live_counts` shows them. A graph that comes from a cache counts as it was
+compiled.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import itertools
+import json
+import threading
+from dataclasses import dataclass
+from typing import Any, TYPE_CHECKING
+
+from torch._inductor.range_dispatch.cache.documents import DocumentKind
+
+from torch._inductor.range_dispatch.plan.decisions import (
+    decide,
+    Decision,
+    DecisionTree,
+    Leaf,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch._inductor.range_dispatch.record.records import DispatchRecord
+
+
+# If a dispatch meets more distinct sizes, the further ones count for branches only.
+MAX_SIZES = 10_000
+
+
+class CountsError(ValueError):
+    """A file has no counts that can be used; the message names it and says why."""
+
+
+_KIND = DocumentKind(
+    format="range dispatch counts",
+    version=1,
+    positive="has counts",
+    negative="has no counts",
+    error=CountsError,
+)
+
+
+@dataclass(frozen=True)
+class LiveCount:
+    """The calls of one dispatch that were recorded, one in ``every``.
+
+    ``branches`` has how many took the branch of each winner, ``sizes`` how many had
+    these sizes, one for each of ``axes``. ``other_sizes`` calls are not in it, for
+    there were too many distinct sizes.
+    """
+
+    op: str
+    name: str
+    call: str
+    axes: tuple[str, ...]
+    every: int
+    branches: dict[str, int]
+    sizes: dict[tuple[int, ...], int]
+    other_sizes: int = 0
+
+    @property
+    def recorded(self) -> int:
+        """How many calls were recorded in all."""
+        return sum(self.branches.values())
+
+    def __str__(self) -> str:
+        parts = [
+            f"{name} {times} ({times / max(self.recorded, 1):.0%})"
+            for name, times in self.branches.items()
+        ]
+        sampled = "" if self.every == 1 else f", one in {self.every} recorded"
+        return f"{', '.join(parts)}{sampled}"
+
+
+class _Counter:
+    """Records the sizes of one dispatch; generated code calls it."""
+
+    def __init__(self, description: str, every: int) -> None:
+        described = json.loads(description)
+        self.op = described["op"]
+        self._described = described
+        self._tree = _tree_from_json(described["tree"])
+        self._every = every
+        self.description = description
+        self.reset()
+
+    def reset(self) -> None:
+        self._calls = itertools.count()
+        self._lock = threading.Lock()
+        self._sizes: collections.Counter[tuple[int, ...]] = collections.Counter()
+        self._other: collections.Counter[int] = collections.Counter()
+
+    def __call__(self, *sizes: int) -> None:
+        for thread, watched in _watching:
+            if thread == threading.get_ident():
+                watched.append((self.description, sizes))
+        if self._every > 1:
+            block, place = divmod(next(self._calls), self._every)
+            # Another place in each block, so that calls which alternate in step with
+            # the blocks are all met.
+            if place != ((block * 0x9E3779B1 & 0xFFFFFFFF) >> 8) % self._every:
+                return
+        with self._lock:
+            if sizes in self._sizes or len(self._sizes) < MAX_SIZES:
+                self._sizes[sizes] += 1
+            else:
+                self._other[decide(self._tree, sizes)] += 1
+
+    def count(self) -> LiveCount:
+        with self._lock:
+            sizes, other = dict(self._sizes), dict(self._other)
+        winners = self._described["winners"]
+        branches = dict.fromkeys(winners, 0)
+        for one, times in sizes.items():
+            branches[winners[decide(self._tree, one)]] += times
+        for branch, times in other.items():
+            branches[winners[branch]] += times
+        return LiveCount(
+            self.op,
+            self._described["name"],
+            self._described["call"],
+            tuple(self._described["axes"]),
+            self._every,
+            branches,
+            dict(sorted(sizes.items())),
+            sum(other.values()),
+        )
+
+
+_counters: dict[tuple[str, int], _Counter] = {}
+_counters_lock = threading.Lock()
+# What :func:`watch_calls` collects in.
+_watching: list[tuple[int, list[tuple[str, tuple[int, ...]]]]] = []
+
+
+def counter(description: str, every: int) -> _Counter:
+    """The counter of a dispatch, for generated code: the same for the same dispatch."""
+    with _counters_lock:
+        key = description, every
+        if key not in _counters:
+            _counters[key] = _Counter(description, every)
+        return _counters[key]
+
+
+def describe(record: DispatchRecord) -> str:
+    """What a counter has to know of a dispatch, as JSON."""
+    return json.dumps(
+        {
+            "op": record.op,
+            "name": record.name,
+            "call": record.call,
+            "axes": record.axes,
+            "winners": record.branch_winners,
+            "tree": _tree_to_json(record.tree),
+        },
+        sort_keys=True,
+    )
+
+
+def live_counts(op: Any = None) -> list[LiveCount]:
+    """What was recorded in this process: one item for each dispatch.
+
+    ``op`` is a custom op or an overload, None for all. Dispatches that were compiled
+    without counting, or have not been called, are not in it. What a CUDA graph replays
+    is not counted, and the C++ wrapper, AOTInductor and the FX wrapper count nothing.
+    """
+    with _counters_lock:
+        counters = [*_counters.values()]
+    name = op_name(op)
+    counts = [one.count() for one in counters if name in (None, one.op)]
+    return [one for one in counts if one.recorded]
+
+
+def count_of(description: str) -> list[LiveCount]:
+    """What was recorded for the dispatch that ``describe`` describes."""
+    with _counters_lock:
+        counters = [one for one in _counters.values() if one.description == description]
+    return [one for one in (c.count() for c in counters) if one.recorded]
+
+
+def reset_counts() -> None:
+    """Forget what was recorded; counting goes on."""
+    with _counters_lock:
+        for one in _counters.values():
+            one.reset()
+
+
+def op_name(op: Any) -> str | None:
+    """The name that records have of a custom op or an overload; None stays None."""
+    if op is None or isinstance(op, str):
+        return op
+    return str(getattr(op, "_opoverload", op))
+
+
+@contextlib.contextmanager
+def watch_calls() -> Iterator[list[tuple[str, tuple[int, ...]]]]:
+    """Collect what this thread counts in the context: descriptions and sizes of calls.
+
+    Sampling leaves none of them out.
+    """
+    watched: list[tuple[str, tuple[int, ...]]] = []
+    _watching.append((threading.get_ident(), watched))
+    try:
+        yield watched
+    finally:
+        _watching[:] = [one for one in _watching if one[1] is not watched]
+
+
+def save_counts(path: str) -> int:
+    """Write what was recorded into a JSON file, in place of what is there.
+
+    Returns how many dispatches were written. The file is there as a whole or not.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    counts = live_counts()
+    rows = [
+        {
+            "op": one.op,
+            "name": one.name,
+            "call": one.call,
+            "axes": one.axes,
+            "every": one.every,
+            "branches": one.branches,
+            "sizes": [[sizes, times] for sizes, times in one.sizes.items()],
+            "other_sizes": one.other_sizes,
+        }
+        for one in counts
+    ]
+    _KIND.replace(path, {"counts": rows})
+    return len(counts)
+
+
+def read_counts(path: str) -> list[LiveCount]:
+    """The counts in a file that ``save_counts`` has written.
+
+    Raises:
+        CountsError: the file is damaged, of another format or newer than this code.
+        OSError: it cannot be read.
+    """
+    return _KIND.parts(path, _KIND.read(path), "counts", _count_from_json)
+
+
+def _count_from_json(row: Any) -> LiveCount:
+    axes = tuple(_checked_list(row["axes"], str, "axes"))
+    sizes = {}
+    for one, times in row["sizes"]:
+        one = tuple(_number(size, "sizes") for size in one)
+        if len(one) != len(axes):
+            raise ValueError(f"sizes has {one!r} for {len(axes)} axes")
+        sizes[one] = _number(times, "sizes")
+    if not isinstance(row["branches"], dict):
+        raise TypeError(f"branches is {row['branches']!r}")
+    every = _number(row["every"], "every")
+    if not every:
+        raise ValueError("every is 0")
+    op, name, call = _checked_list([row["op"], row["name"], row["call"]], str, "op")
+    return LiveCount(
+        op,
+        name,
+        call,
+        axes,
+        every,
+        {key: _number(n, "branches") for key, n in row["branches"].items()},
+        sizes,
+        _number(row["other_sizes"], "other_sizes"),
+    )
+
+
+def _checked_list(values: Any, kind: type, name: str) -> list[Any]:
+    if not isinstance(values, list) or not all(isinstance(v, kind) for v in values):
+        raise TypeError(f"{name} is {values!r}")
+    return values
+
+
+def _number(value: Any, name: str) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise TypeError(f"{name} has {value!r}")
+    if value < 0:
+        raise ValueError(f"{name} has {value!r}")
+    return value
+
+
+def _tree_to_json(tree: DecisionTree) -> Any:
+    if isinstance(tree, Leaf):
+        return tree.branch
+    sides = [_tree_to_json(side) for side in (tree.inside, tree.outside)]
+    return [tree.boxes, *sides]
+
+
+def _tree_from_json(tree: Any) -> DecisionTree:
+    if isinstance(tree, int):
+        return Leaf(tree)
+    raw_boxes, inside, outside = tree
+    boxes = tuple(tuple((low, high) for low, high in box) for box in raw_boxes)
+    return Decision(boxes, _tree_from_json(inside), _tree_from_json(outside))

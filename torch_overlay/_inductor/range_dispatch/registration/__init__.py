@@ -1,0 +1,1 @@
+"""What the user registered for an op: checked when it is registered, then frozen."""

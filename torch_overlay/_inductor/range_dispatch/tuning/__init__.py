@@ -1,0 +1,1 @@
+"""A winner and the reason for it in every range of a call."""
