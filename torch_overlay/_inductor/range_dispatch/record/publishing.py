@@ -44,11 +44,13 @@ def publish_choices(
     plan: DispatchPlan[GraphModule],
     dropped: Sequence[Dropped],
     region: Region | None = None,
+    not_fused: tuple[tuple[str, str], ...] = (),
 ) -> DispatchRecord:
     """Make known what was chosen for a call, and how its graph picks among it.
 
     ``dropped`` are the candidates that could not be used. The ``region`` is what its
-    branches take in from around the op.
+    branches take in from around the op; without one ``not_fused`` has what they do not,
+    and why.
     """
     reasons = reasons_of(registration, choices, dropped)
     names = {c.winner.graph_module: c.winner.candidate.name for c in choices}
@@ -62,7 +64,7 @@ def publish_choices(
         branch_winners=tuple(names[branch] for branch in plan.branches),
         tree=plan.tree,
         fused=() if region is None else region.absorbed,
-        not_fused=tuple((n.name, why) for n, why in region.refused) if region else (),
+        not_fused=not_fused if region is None else region.refused,
         together=tuple(op.name for op in region.ops) if region else (),
         dropped=tuple(map(str, dropped)),
     )

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torch._inductor.range_dispatch.call.cells import tasks_for_cells
 from torch._inductor.range_dispatch.call.promise import Promise
-from torch._inductor.range_dispatch.region.fusion import to_time
 from torch._inductor.range_dispatch.tuning.selection import (
     SearchTask,
     select_winners,
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
     from torch._inductor.range_dispatch.call.binding import BoundCall
     from torch._inductor.range_dispatch.call.sizes import RangeTask
     from torch._inductor.range_dispatch.plan.ranges import Cell
-    from torch._inductor.range_dispatch.region.regions import Region
+    from torch._inductor.range_dispatch.region.fused_call import FusedCall
     from torch._inductor.range_dispatch.registration.spec import Registration
     from torch._inductor.range_dispatch.tuning.selection import RangeChoice
     from torch.fx import GraphModule
@@ -40,11 +38,6 @@ class ChosenCall:
     promise: Promise
     axes: tuple[Axis, ...]
     selection: Selection
-
-    def over(self, call: BoundCall) -> ChosenCall:
-        """The same for a call that differs in its tensors only."""
-        promise = dataclasses.replace(self.promise, call=call)
-        return dataclasses.replace(self, call=call, promise=promise)
 
     @property
     def choices(self) -> Sequence[RangeChoice]:
@@ -67,16 +60,15 @@ def choose_winners(
     call: BoundCall,
     tasks: Sequence[RangeTask] | SearchTask,
     axes: Sequence[Axis],
-    region: Region | None,
+    timed: FusedCall | None = None,
 ) -> ChosenCall | None:
     """The call with the winner of each task, None if it is left to the op itself.
 
-    Candidates are timed with the ``region`` around them.
+    Candidates are ``timed`` with what is around the call, or by themselves.
     """
     promise = Promise.of(call)
     if promise is None:
         return None
-    timed = None if region is None else to_time(registration, call, region)
     selection = select_winners(registration, call, promise.outputs, tasks, timed)
     if selection is None:
         return None
