@@ -31,8 +31,6 @@ from torch._inductor.range_dispatch.call.sizes import bounds_of, RangeTask
 from torch._inductor.range_dispatch.lowering.branch_lowering import lower_for_ranges
 from torch._inductor.range_dispatch.lowering.cond_tree import (
     build_cond_tree,
-    DispatchPlan,
-    plan_dispatch,
     TreeContext,
 )
 from torch._inductor.range_dispatch.lowering.count_emitting import counted_dispatch
@@ -46,7 +44,11 @@ from torch._inductor.range_dispatch.lowering.op_itself import (
     warn_if_packaged,
     warn_of_effect,
 )
-from torch._inductor.range_dispatch.plan.decisions import Leaf
+from torch._inductor.range_dispatch.plan.decisions import (
+    DispatchPlan,
+    Leaf,
+    plan_dispatch,
+)
 from torch._inductor.range_dispatch.plan.ranges import Cell, cell_of, SizeRange
 from torch._inductor.range_dispatch.record.publishing import publish_choices
 from torch._inductor.range_dispatch.region.absorbing import absorb

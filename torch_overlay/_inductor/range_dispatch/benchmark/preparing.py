@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from typing import Any, TYPE_CHECKING
 
-from torch._inductor.range_dispatch.benchmark.memory import is_out_of_memory, release
 from torch._inductor.range_dispatch.call.inputs import (
     make_inputs,
     operand_layouts,
     warn_of_integers,
 )
+
+from torch._inductor.range_dispatch.call.memory import is_out_of_memory, release
 
 from torch._inductor.range_dispatch.distributed.agreement import describe_registration
 from torch._inductor.range_dispatch.distributed.in_step import Meeting

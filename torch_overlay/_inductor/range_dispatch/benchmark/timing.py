@@ -16,12 +16,12 @@ import torch
 from torch._dispatch.python import no_python_dispatcher
 from torch._dynamo.utils import counters
 from torch._inductor.range_dispatch.benchmark.contention import waited_here, WaitedShare
+from torch._inductor.range_dispatch.benchmark.progress import show_candidate
 from torch._inductor.range_dispatch.distributed.in_step import (
     Meeting,
     seconds_of_call,
     time_in_step,
 )
-from torch._inductor.range_dispatch.record.progress import show_candidate
 from torch._inductor.range_dispatch.registration.candidates import Candidate
 from torch._inductor.runtime.benchmarking import benchmarker
 from torch._inductor.utils import is_gpu

@@ -10,8 +10,8 @@ from typing import Any, TYPE_CHECKING
 import sympy
 
 import torch
+from torch._inductor.range_dispatch.call.scratch import is_guard_error
 from torch._inductor.range_dispatch.registration.configs import callable_name
-from torch._inductor.range_dispatch.trace.guards import is_guard_error
 from torch._inductor.virtualized import V
 
 if TYPE_CHECKING:

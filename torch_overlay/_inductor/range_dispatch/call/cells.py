@@ -6,6 +6,8 @@ import itertools
 import logging
 from typing import Any, TYPE_CHECKING
 
+from torch._inductor.range_dispatch.call.scratch import known_to_be_in
+
 from torch._inductor.range_dispatch.call.sizes import (
     bounds_of,
     evaluate,
@@ -21,8 +23,6 @@ from torch._inductor.range_dispatch.call.sizes import (
 
 from torch._inductor.range_dispatch.plan.ranges import Cell, overlaps, SizeRange
 from torch._inductor.range_dispatch.plan.sampling import spread_sizes
-
-from torch._inductor.range_dispatch.trace.scratch import known_to_be_in
 from torch._inductor.virtualized import V
 from torch.utils._ordered_set import OrderedSet
 

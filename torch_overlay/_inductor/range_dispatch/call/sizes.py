@@ -13,7 +13,7 @@ from typing import Any, TYPE_CHECKING, TypeAlias
 
 import sympy
 
-from torch._inductor.range_dispatch.benchmark.memory import tuning_bytes
+from torch._inductor.range_dispatch.call.memory import tuning_bytes
 from torch._inductor.range_dispatch.plan.sampling import (
     log_shares,
     sizes_of_histogram,

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import sympy
 
 from torch._inductor import ir
+from torch._inductor.range_dispatch.call.scratch import add_guard, scratch, tried_in
 from torch._inductor.range_dispatch.call.sizes import hint_values, Sample, settled
 from torch._inductor.range_dispatch.plan.ranges import hull_of
 from torch._inductor.range_dispatch.trace.guards import equates_sizes, within
 from torch._inductor.range_dispatch.trace.listening import Listener
-from torch._inductor.range_dispatch.trace.scratch import add_guard, scratch, tried_in
 from torch._inductor.range_dispatch.trace.trial import is_seen_in
 from torch._inductor.virtualized import V
 from torch.utils._ordered_set import OrderedSet

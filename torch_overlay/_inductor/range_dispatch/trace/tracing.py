@@ -19,11 +19,11 @@ from torch._functorch._aot_autograd.functional_utils import (
 )
 from torch._higher_order_ops.effects import _EffectType
 from torch._inductor.range_dispatch.call.binding import arrange_arguments
+from torch._inductor.range_dispatch.call.scratch import add_guard
 from torch._inductor.range_dispatch.trace.capturing import capture, quiet
 from torch._inductor.range_dispatch.trace.drops import CandidateRejected
 from torch._inductor.range_dispatch.trace.graph_passes import ready_to_lower
 from torch._inductor.range_dispatch.trace.guards import Needs
-from torch._inductor.range_dispatch.trace.scratch import add_guard
 from torch._inductor.virtualized import V
 from torch._subclasses.functional_tensor import FunctionalTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx

@@ -14,6 +14,7 @@ from torch._inductor.range_dispatch.call.sizes import (
     Sample,
     settled,
 )
+from torch.fx.experimental.symbolic_shapes import _ShapeEnvGuardError
 from torch.utils._ordered_set import OrderedSet
 from torch.utils._sympy.value_ranges import ValueRanges
 
@@ -142,6 +143,14 @@ def known_to_be_in(
     finally:
         shape_env.var_to_range.update(before)
         forget_evaluations(shape_env)
+
+
+def is_guard_error(error: Exception) -> bool:
+    """Whether an exception says that a frozen shape environment refused a guard."""
+    return isinstance(error, _ShapeEnvGuardError) or (
+        isinstance(error, AssertionError)
+        and "Guard attempted while ShapeEnv guards are frozen" in str(error)
+    )
 
 
 def _bounds(
