@@ -26,7 +26,7 @@ from torch._inductor.range_dispatch.call.binding import (
     UnsupportedArgument,
 )
 from torch._inductor.range_dispatch.call.cells import sizes_seen
-from torch._inductor.range_dispatch.call.promise import Promise
+from torch._inductor.range_dispatch.call.expected import ExpectedOutputs
 from torch._inductor.range_dispatch.call.sizes import bounds_of, RangeTask
 from torch._inductor.range_dispatch.lowering.branch_lowering import lower_for_ranges
 from torch._inductor.range_dispatch.lowering.cond_tree import (
@@ -366,7 +366,7 @@ def _lower_winners(chosen: ChosenCall, region: Region | None = None) -> Any:
     The ``region`` tells why there is nothing.
     """
     registration, choices, axes = chosen.registration, chosen.choices, chosen.axes
-    call, promise = chosen.call, chosen.promise
+    call, expected = chosen.call, chosen.expected
     plan = DispatchPlan([chosen.winners[0]], Leaf(0))
     operands = chosen.selection.fake_operands
     if len(choices) > 1:
@@ -383,7 +383,7 @@ def _lower_winners(chosen: ChosenCall, region: Region | None = None) -> Any:
             chosen.winners,
             chosen.cells,
             operands,
-            outputs=promise.outputs,
+            outputs=expected.outputs,
             axes=axes,
             plan=plan,
         )
@@ -396,7 +396,7 @@ def _lower_winners(chosen: ChosenCall, region: Region | None = None) -> Any:
         values = inline_graph(
             registration.name, graph_module, call.op, call.operands, patches
         )
-    return promise.fulfil(values)
+    return expected.results_from(values)
 
 
 def _lower_fused(joint: Joint) -> Any:
@@ -600,15 +600,17 @@ def autotune_custom_op(
     runtime = {k: v for k, v in non_tensor_args[0].items() if k in schema_names}
     tensor_names = [name for name in schema_names if name not in runtime]
     call = bind_call(op_overload, (), {**dict(zip(tensor_names, inputs)), **runtime})
-    promise = Promise.of(call)
+    expected = ExpectedOutputs.of(call)
     task = RangeTask(0, registration.cells[0], sizes_seen(call))
-    selection = promise and select_winners(registration, call, promise.outputs, [task])
-    if not promise or not selection:
+    selection = expected and select_winners(
+        registration, call, expected.outputs, [task]
+    )
+    if not expected or not selection:
         raise RuntimeError(f"No valid choices generated for {name}")
     winner = selection.choices[0].winner
     patches = _patches(selection.choices)
     values = inline_graph(name, winner.graph_module, call.op, call.operands, patches)
-    return promise.fulfil(values), WinningChoice.of(winner)
+    return expected.results_from(values), WinningChoice.of(winner)
 
 
 def _create_fallback_choice(op_overload: torch._ops.OpOverload) -> ExternKernelChoice:

@@ -40,7 +40,7 @@ class Axis:
     operand: int | None = None
     dim: int | None = None
 
-    def settled(self) -> Axis:
+    def simplified(self) -> Axis:
         """The same with what is known of its symbols by now."""
         size = V.graph.sizevars.shape_env.replace(self.size)
         return dataclasses.replace(self, size=V.graph.sizevars.simplify(size))

@@ -194,11 +194,11 @@ def values_in(
     keep what was ``seen`` at compile time.
     """
     values = seen
-    settled: OrderedSet[sympy.Symbol] = OrderedSet()
+    fixed: OrderedSet[sympy.Symbol] = OrderedSet()
     order = sorted(range(len(sizes)), key=lambda i: len(sizes[i].free_symbols))
     for index in order:
         size = sizes[index]
-        movable = OrderedSet(size.free_symbols) - settled
+        movable = OrderedSet(size.free_symbols) - fixed
         for symbol in movable:
             least = {s: max(bounds_of(s)[0], 1) for s in movable if s != symbol}
             for others in ({}, least):
@@ -211,7 +211,7 @@ def values_in(
                 continue
             values = varied
             break
-        settled |= size.free_symbols
+        fixed |= size.free_symbols
     for size, size_range in zip(sizes, ranges):
         if evaluate(size, values) not in size_range:
             return None

@@ -12,7 +12,7 @@ from torch._inductor.range_dispatch.call.sizes import (
     grows_with,
     largest_within,
     Sample,
-    settled,
+    with_equal_sizes,
 )
 from torch.fx.experimental.symbolic_shapes import _ShapeEnvGuardError
 from torch.utils._ordered_set import OrderedSet
@@ -112,7 +112,7 @@ def tried_in(
             add_guard(shape_env, one)
         now = [shape_env.replace(size) for size in sizes]
         if values is not None:  # first: what is seen must be in its bounds
-            decide_by(shape_env, settled(Sample(values), sizes).values)
+            decide_by(shape_env, with_equal_sizes(Sample(values), sizes).values)
         if cell is not None:
             stack.enter_context(known_to_be_in(now, cell, shape_env))
         yield now

@@ -315,7 +315,7 @@ def concrete(expr: Any, values: SymbolValues) -> int:
     return evaluate(expr, {**hint_values(unknown), **values})
 
 
-def settled(sample: Sample, sizes: Sequence[sympy.Expr]) -> Sample:
+def with_equal_sizes(sample: Sample, sizes: Sequence[sympy.Expr]) -> Sample:
     """The sample, with what tracing has found to be equal since.
 
     A symbol of the dispatched ``sizes`` may now stand for an expression of another one,

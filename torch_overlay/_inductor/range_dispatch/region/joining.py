@@ -148,8 +148,8 @@ def _choose(
         inputs = {one: known.nodes[n] for one, n in known.positions.items()}
         call = _bind(registration.op, follower, inputs)
         axes = axes_of(registration.dispatch, call)
-        settled = [axis.settled().size for axis in axes or ()]
-        if settled != [axis.size for axis in first.axes]:
+        simplified = [axis.simplified().size for axis in axes or ()]
+        if simplified != [axis.size for axis in first.axes]:
             raise _CannotJoin("it is dispatched on other sizes")
         if axes is None or registration.cells != first.registration.cells:
             raise _CannotJoin("it is dispatched by other split points")

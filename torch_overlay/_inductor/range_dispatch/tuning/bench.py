@@ -287,10 +287,10 @@ class Bench:
         call, registration = self._call, self._registration
         together = {}
         if peers is not None:
-            meeting = meet(peers, registration, call, contest, running)
-            if meeting is None:
+            rendezvous = meet(peers, registration, call, contest, running)
+            if rendezvous is None:
                 return {}
-            together = {"meeting": meeting}
+            together = {"rendezvous": rendezvous}
         inputs = inputs_for(registration, call, self._fused, contest)
         if not inputs:
             return None if inputs is None else {}

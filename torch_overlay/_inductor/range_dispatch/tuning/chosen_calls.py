@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torch._inductor.range_dispatch.call.cells import tasks_for_cells
-from torch._inductor.range_dispatch.call.promise import Promise
+from torch._inductor.range_dispatch.call.expected import ExpectedOutputs
 from torch._inductor.range_dispatch.region.fusion import to_time
 from torch._inductor.range_dispatch.tuning.selection import (
     SearchTask,
@@ -30,21 +30,21 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ChosenCall:
-    """A call, what it promises, and what was chosen for it.
+    """A call, the outputs that it has to give, and what was chosen for it.
 
     ``axes`` are the sizes that decide at run time.
     """
 
     registration: Registration
     call: BoundCall
-    promise: Promise
+    expected: ExpectedOutputs
     axes: tuple[Axis, ...]
     selection: Selection
 
     def over(self, call: BoundCall) -> ChosenCall:
         """The same for a call that differs in its tensors only."""
-        promise = dataclasses.replace(self.promise, call=call)
-        return dataclasses.replace(self, call=call, promise=promise)
+        expected = dataclasses.replace(self.expected, call=call)
+        return dataclasses.replace(self, call=call, expected=expected)
 
     @property
     def choices(self) -> Sequence[RangeChoice]:
@@ -73,16 +73,16 @@ def choose_winners(
 
     Candidates are timed with the ``region`` around them.
     """
-    promise = Promise.of(call)
-    if promise is None:
+    expected = ExpectedOutputs.of(call)
+    if expected is None:
         return None
     timed = None if region is None else to_time(registration, call, region)
-    selection = select_winners(registration, call, promise.outputs, tasks, timed)
+    selection = select_winners(registration, call, expected.outputs, tasks, timed)
     if selection is None:
         return None
     # Tracing may have found sizes to be equal, or to be constants.
-    settled = tuple(axis.settled() for axis in axes)
-    return ChosenCall(registration, call, promise, settled, selection)
+    simplified = tuple(axis.simplified() for axis in axes)
+    return ChosenCall(registration, call, expected, simplified, selection)
 
 
 def dispatch_tasks(
