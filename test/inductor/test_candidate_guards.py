@@ -19,9 +19,9 @@ from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfi
 from torch._inductor.range_dispatch import explain
 from torch._inductor.range_dispatch.benchmark import timing
 from torch._inductor.range_dispatch.benchmark.timing import Timing
+from torch._inductor.range_dispatch.call.scratch import add_guard, scratch
 from torch._inductor.range_dispatch.record.records import record_dispatches
 from torch._inductor.range_dispatch.trace.proving import holds_for_all
-from torch._inductor.range_dispatch.trace.scratch import add_guard, scratch
 from torch._inductor.test_case import run_tests, TestCase
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import (

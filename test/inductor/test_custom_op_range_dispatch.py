@@ -32,7 +32,8 @@ from torch._inductor.kernel.custom_op import (
     unregister_custom_op_autotuning,
 )
 from torch._inductor.lowering import user_lowerings
-from torch._inductor.range_dispatch.benchmark import memory, modules, timing
+from torch._inductor.range_dispatch.benchmark import modules, timing
+from torch._inductor.range_dispatch.call import memory
 from torch._inductor.range_dispatch.lowering.cond_tree import count_conds
 from torch._inductor.range_dispatch.plan.decisions import (
     decide,

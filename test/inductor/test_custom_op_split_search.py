@@ -19,8 +19,9 @@ from torch._dynamo.utils import counters
 from torch._inductor import config
 from torch._inductor.kernel import custom_op
 from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
-from torch._inductor.range_dispatch.benchmark import memory, timing
+from torch._inductor.range_dispatch.benchmark import timing
 from torch._inductor.range_dispatch.benchmark.timing import Timing
+from torch._inductor.range_dispatch.call import memory
 from torch._inductor.range_dispatch.plan.sampling import (
     sizes_of_histogram,
     spread_sizes,

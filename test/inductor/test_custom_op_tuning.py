@@ -24,8 +24,7 @@ from torch._dynamo.utils import counters
 from torch._inductor import config
 from torch._inductor.codecache import PyCodeCache
 from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
-from torch._inductor.range_dispatch.benchmark import modules, timing
-from torch._inductor.range_dispatch.record import progress
+from torch._inductor.range_dispatch.benchmark import modules, progress, timing
 from torch._inductor.range_dispatch.record.records import record_dispatches
 from torch._inductor.range_dispatch.registration.candidates import Candidate
 from torch._inductor.range_dispatch.trace.tracing import TracedCandidate
@@ -730,7 +729,7 @@ class ProgressTest(TestCase):
     def shown(self, terminal, environment, seconds):
         with (
             mock.patch.object(progress, "SECONDS_BEFORE_SHOWN", seconds),
-            mock.patch.object(progress, "_to_summarize", OrderedSet()),
+            mock.patch.object(progress, "shown", OrderedSet()),
             mock.patch.dict(os.environ, environment, clear=True),
             mock.patch.object(sys, "stderr") as stderr,
             mock.patch("rich.progress.Progress") as bar,

@@ -27,7 +27,7 @@ from torch._inductor.kernel.custom_op import (
     unregister_custom_op_autotuning,
 )
 from torch._inductor.range_dispatch import __main__ as command, save
-from torch._inductor.range_dispatch.benchmark import timing
+from torch._inductor.range_dispatch.benchmark import progress, timing
 from torch._inductor.range_dispatch.benchmark.timing import Timing
 from torch._inductor.range_dispatch.cache import (
     call_tables,
@@ -44,7 +44,6 @@ from torch._inductor.range_dispatch.cache.tables import (
     read_table,
     TuningTable,
 )
-from torch._inductor.range_dispatch.record import progress
 from torch._inductor.range_dispatch.record.records import record_dispatches
 from torch._inductor.range_dispatch.record.text_tables import (
     milliseconds_text,
@@ -992,7 +991,7 @@ class TerminalTest(CommandTestCase):
 
     def setUp(self):
         super().setUp()
-        shown = mock.patch.object(progress, "_to_summarize", OrderedSet())
+        shown = mock.patch.object(progress, "shown", OrderedSet())
         self.enterContext(shown)
 
     def tuned(self, stderr, seconds=0.0, **options):
@@ -1021,7 +1020,7 @@ class TerminalTest(CommandTestCase):
         for cell in (r"\[0, 8\]", r"\[9, inf\]"):
             self.assertRegex(summary, rf"{cell} +\S+ +[\d.]+.* +[\d.]+.* +[\d.]+")
         self.assertFalse(progress._running)
-        self.assertFalse(progress._to_summarize)
+        self.assertFalse(progress.shown)
 
     def test_what_does_not_fit_is_cut_off(self):
         terminal = Terminal()
@@ -1065,7 +1064,7 @@ class TerminalTest(CommandTestCase):
         ):
             bar.advance()
             raise KeyboardInterrupt
-        self.assertFalse(progress._to_summarize)
+        self.assertFalse(progress.shown)
         self.assertFalse(progress._running)
 
 

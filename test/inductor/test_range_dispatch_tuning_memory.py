@@ -9,8 +9,8 @@ from _fresh_test_case import FreshTestCase
 import torch
 from torch._inductor import config, ir
 from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
-from torch._inductor.range_dispatch.benchmark import memory, preparing
-from torch._inductor.range_dispatch.call import inputs
+from torch._inductor.range_dispatch.benchmark import preparing
+from torch._inductor.range_dispatch.call import inputs, memory
 from torch._inductor.range_dispatch.record.records import record_dispatches
 from torch._inductor.test_case import run_tests
 from torch.testing._internal.common_utils import (

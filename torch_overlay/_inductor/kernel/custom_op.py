@@ -21,7 +21,7 @@ from torch._inductor.lowering import user_lowerings
 from torch._inductor.range_dispatch.call.axes import Axis
 from torch._inductor.range_dispatch.call.binding import bind_call
 from torch._inductor.range_dispatch.call.cells import sizes_seen
-from torch._inductor.range_dispatch.call.promise import Promise
+from torch._inductor.range_dispatch.call.expected import ExpectedOutputs
 from torch._inductor.range_dispatch.call.sizes import RangeTask
 from torch._inductor.range_dispatch.lowering.calls import lower_call
 from torch._inductor.range_dispatch.lowering.cond_tree import (
@@ -392,15 +392,17 @@ def autotune_custom_op(
     runtime = {k: v for k, v in non_tensor_args[0].items() if k in schema_names}
     tensor_names = [name for name in schema_names if name not in runtime]
     call = bind_call(op_overload, (), {**dict(zip(tensor_names, inputs)), **runtime})
-    promise = Promise.of(call)
+    expected = ExpectedOutputs.of(call)
     task = RangeTask(0, registration.cells[0], sizes_seen(call))
-    selection = promise and select_winners(registration, call, promise.outputs, [task])
-    if not promise or not selection:
+    selection = expected and select_winners(
+        registration, call, expected.outputs, [task]
+    )
+    if not expected or not selection:
         raise RuntimeError(f"No valid choices generated for {name}")
     winner = selection.choices[0].winner
     patches = {winner.graph_module: winner.candidate.config_patches}
     values = inline_graph(name, winner.graph_module, call.op, call.operands, patches)
-    return promise.fulfil(values), WinningChoice.of(winner)
+    return expected.results_from(values), WinningChoice.of(winner)
 
 
 def _create_fallback_choice(op_overload: torch._ops.OpOverload) -> ExternKernelChoice:

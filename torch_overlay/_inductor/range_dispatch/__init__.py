@@ -1,8 +1,8 @@
 """The engine of range-tuned custom ops; see ``torch._inductor.kernel.custom_op``.
 
-One thing a file: its first sentence says which. ``call`` is about one call of an op and
-``trace`` about candidates as graphs; what is above them imports them, never the other
-way round. The commands are in ``__main__``.
+A sub-package is a floor, and imports only from its own and those below it: see
+``FLOORS``. What each is for is told by the first sentence of its ``__init__``, and a
+module's by its own.
 """
 
 from torch._inductor.range_dispatch.cache.table_store import load, save
@@ -14,7 +14,23 @@ from torch._inductor.range_dispatch.record.live_counting import (
 )
 from torch._inductor.range_dispatch.suggesting import suggest
 
+# From the lowest.
+FLOORS = (
+    "plan",
+    "registration",
+    "call",
+    "trace",
+    "region",
+    "distributed",
+    "benchmark",
+    "cache",
+    "tuning",
+    "record",
+    "lowering",
+)
+
 __all__ = [
+    "FLOORS",
     "explain",
     "live_counts",
     "load",

@@ -14,11 +14,11 @@ from torch._inductor.kernel.custom_op import AutotunedLowering
 from torch._inductor.lowering import user_lowerings
 from torch._inductor.range_dispatch.cache.table_store import tuning_into
 from torch._inductor.range_dispatch.cache.tune_table import TuneTable
-from torch._inductor.range_dispatch.record.progress import without_summaries
 from torch._inductor.range_dispatch.record.record_text import record_parts
 from torch._inductor.range_dispatch.record.records import (
     DispatchRecord,
     record_dispatches,
+    without_summaries,
 )
 from torch._inductor.range_dispatch.record.text_tables import Part, write
 from torch.utils._ordered_set import OrderedSet

@@ -1,2 +1,2 @@
 """Compiles candidates and times them, within a budget of time and memory. It is told
-at which sizes; ranges and splits are not its matter."""
+at which sizes; it knows of no splits."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from torch._inductor.range_dispatch.benchmark.timing import (
     FAR_BEHIND,
-    SECONDS_THAT_MATTER,
+    SECONDS_OF_INTEREST,
     SHORTEST,
     Timings,
 )
@@ -29,7 +29,7 @@ class _Distance:
 
     values: SymbolValues
     ratio: float
-    matters: bool
+    is_long: bool
 
     @property
     def extent(self) -> int:
@@ -66,7 +66,7 @@ class Behind:
             growth = math.log(last.extent / before[-1].extent)
             slope = math.log(last.ratio / before[-1].ratio) / growth
             expected *= (_extent(values) / last.extent) ** min(slope, 0.0)
-        return last.matters and expected > FAR_BEHIND
+        return last.is_long and expected > FAR_BEHIND
 
     def note(self, contest: Contest, timings: Timings) -> None:
         """Keep how far behind each candidate is."""
@@ -75,11 +75,11 @@ class Behind:
         for candidate, time in timings.items():
             milliseconds = max(time.milliseconds, SHORTEST)
             ratio = milliseconds / max(best, SHORTEST)
-            matters = milliseconds > SECONDS_THAT_MATTER * 1e3
+            is_long = milliseconds > SECONDS_OF_INTEREST * 1e3
             known = self._distances.setdefault(candidate, [])
             known[:] = [one for one in known if one.values != values]
-            known.append(_Distance(values, ratio, matters))
-            if matters and ratio > FAR_BEHIND:
+            known.append(_Distance(values, ratio, is_long))
+            if is_long and ratio > FAR_BEHIND:
                 log.info(
                     "%s: %s took %.0f times as long as the best at %s, and is not "
                     "timed at larger sizes unless it catches up",

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from torch._inductor.range_dispatch.benchmark.timing import (
     MIN_ROUNDS,
-    SECONDS_THAT_MATTER,
+    SECONDS_OF_INTEREST,
 )
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ class Budget:
     @property
     def limit(self) -> float:
         """Seconds after which a size that was begun has to end."""
-        return max(self.left, SECONDS_THAT_MATTER)
+        return max(self.left, SECONDS_OF_INTEREST)
 
     def _taken(self) -> float:
         if self._started is None:

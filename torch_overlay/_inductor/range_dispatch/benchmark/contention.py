@@ -1,14 +1,26 @@
-"""How long this process waited for a processor that others kept busy.
+"""How long this process waited for a processor that others kept busy, and what is done
+about it.
 
 Linux counts it for each thread. Elsewhere nothing is known, and nothing is waited for.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import glob
+import logging
 import threading
 import time
+from typing import TYPE_CHECKING
 
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+log = logging.getLogger(__name__)
 
 _THREADS = "/proc/self/task/*/schedstat"
 _NANOSECOND = 1e-9
@@ -48,3 +60,25 @@ def _waited(path: str) -> float:
             return int(file.read().split()[1]) * _NANOSECOND
     except (OSError, IndexError, ValueError):  # another system, or the thread is gone
         return 0.0
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Compile for one thread in the context, and run on one."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+@functools.cache
+def warn_of_busy_machine(op: str) -> None:
+    """Say once for an op that times are not what they would be."""
+    log.warning(
+        "%s: other programs kept the processors busy while candidates were timed, so "
+        "it was done on one thread; the times are marked and not cached. Tune again on "
+        "an idle machine, or set OMP_NUM_THREADS to the cores that are free",
+        op,
+    )

@@ -7,9 +7,9 @@ import time
 from typing import Any, TYPE_CHECKING
 
 import torch
-from torch._inductor.range_dispatch.benchmark.memory import is_out_of_memory, release
 from torch._inductor.range_dispatch.benchmark.timing import undisturbed
 from torch._inductor.range_dispatch.call.inputs import make_inputs
+from torch._inductor.range_dispatch.call.memory import is_out_of_memory, release
 from torch.autograd import (
     _disable_profiler_legacy,
     _enable_profiler_legacy,

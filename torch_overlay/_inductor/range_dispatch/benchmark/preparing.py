@@ -5,15 +5,16 @@ from __future__ import annotations
 import logging
 from typing import Any, TYPE_CHECKING
 
-from torch._inductor.range_dispatch.benchmark.memory import is_out_of_memory, release
 from torch._inductor.range_dispatch.call.inputs import (
     make_inputs,
     operand_layouts,
     warn_of_integers,
 )
 
+from torch._inductor.range_dispatch.call.memory import is_out_of_memory, release
+
 from torch._inductor.range_dispatch.distributed.agreement import describe_registration
-from torch._inductor.range_dispatch.distributed.in_step import Meeting
+from torch._inductor.range_dispatch.distributed.in_step import Rendezvous
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,14 +77,14 @@ def meet(
     call: BoundCall,
     contest: Contest,
     running: Sequence[modules.CompiledCandidate],
-) -> Meeting | None:
+) -> Rendezvous | None:
     """All ranks at this contest, None and a warning if one is at another."""
     *tensors, symbols = operand_layouts(call, contest.sample.values)
     layouts = [layout[:-1] for layout in tensors]  # devices differ
     indices = [one.candidate.index for one in running]
     plan = f"{contest.task.cell} {layouts} {symbols} {indices}"
-    meeting = Meeting.call(peers, describe_registration(registration), plan)
-    if meeting is None:
+    rendezvous = Rendezvous.enter(peers, describe_registration(registration), plan)
+    if rendezvous is None:
         log.warning(
             "%s: candidates with collectives can be timed only by all ranks together, "
             "with the same sizes. Taking the op itself for range %s; register it with "
@@ -91,4 +92,4 @@ def meet(
             call.op,
             contest.task.cell,
         )
-    return meeting
+    return rendezvous

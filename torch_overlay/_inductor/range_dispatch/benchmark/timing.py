@@ -16,12 +16,12 @@ import torch
 from torch._dispatch.python import no_python_dispatcher
 from torch._dynamo.utils import counters
 from torch._inductor.range_dispatch.benchmark.contention import waited_here, WaitedShare
+from torch._inductor.range_dispatch.benchmark.progress import show_candidate
 from torch._inductor.range_dispatch.distributed.in_step import (
-    Meeting,
+    Rendezvous,
     seconds_of_call,
     time_in_step,
 )
-from torch._inductor.range_dispatch.record.progress import show_candidate
 from torch._inductor.range_dispatch.registration.candidates import Candidate
 from torch._inductor.runtime.benchmarking import benchmarker
 from torch._inductor.utils import is_gpu
@@ -49,7 +49,7 @@ HOPELESS_RATIO = 3.0
 # timed by that call. The first call may make things ready, and is made again unless it
 # took so long on CPU that nothing can have been made ready for.
 FAR_BEHIND = 10.0
-SECONDS_THAT_MATTER = 0.05
+SECONDS_OF_INTEREST = 0.05
 SECONDS_BEYOND_DOUBT = 1.0
 
 # Where threads wait for a processor for more than this part of the time, times of
@@ -101,13 +101,13 @@ def time_candidates(
     on_failure: OnFailure,
     limit: float = math.inf,
     comparing: Callable[[], OnResults] | None = None,
-    meeting: Meeting | None = None,
+    rendezvous: Rendezvous | None = None,
 ) -> Timings:
     """What each candidate takes on these inputs, found out in about ``seconds``.
 
     No call is begun after ``limit`` seconds. A candidate that fails is reported to
     ``on_failure`` and left out. ``comparing`` makes what looks at first results, those
-    of the op itself before all others. At a ``meeting`` they are timed with all ranks
+    of the op itself before all others. At a ``rendezvous`` it is done with every rank
     in step, whatever the limit, and nothing looks at results.
 
     Raises:
@@ -117,8 +117,8 @@ def time_candidates(
     deadline = time.perf_counter() + limit
     with undisturbed(device):
         runs: Runs = {c.candidate: functools.partial(_run, c, inputs) for c in compiled}
-        if meeting is not None:
-            return _time_at(meeting, runs, device, seconds, on_failure)
+        if rendezvous is not None:
+            return _time_at(rendezvous, runs, device, seconds, on_failure)
         waited = WaitedShare()
         call = functools.partial(_seconds_of_call, device=device)
         runs, first = _first_calls(runs, call, comparing, on_failure, deadline)
@@ -207,7 +207,7 @@ def _far_behind(
     deadline: float,
 ) -> Timings:
     """What candidates take that a call, the ``first`` or another, shows to be slow."""
-    limit = max(FAR_BEHIND * min(first.values(), default=0.0), SECONDS_THAT_MATTER)
+    limit = max(FAR_BEHIND * min(first.values(), default=0.0), SECONDS_OF_INTEREST)
     suspects = {one: seconds for one, seconds in first.items() if seconds > limit}
     doubtful = {one: runs[one] for one in suspects if suspects[one] < beyond_doubt}
     with contextlib.suppress(OutOfTime):
@@ -243,14 +243,14 @@ def _without_failures(
 
 
 def _time_at(
-    meeting: Meeting,
+    rendezvous: Rendezvous,
     runs: Runs,
     device: torch.device,
     seconds: float,
     on_failure: OnFailure,
 ) -> Timings:
     seconds_each = seconds / max(len(runs), 1)
-    results = time_in_step(meeting, [*runs.values()], device, seconds_each)
+    results = time_in_step(rendezvous, [*runs.values()], device, seconds_each)
     timings = {}
     for candidate, result in zip(runs, results):
         if isinstance(result, Exception):

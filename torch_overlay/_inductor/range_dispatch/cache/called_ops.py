@@ -17,7 +17,7 @@ from torch._inductor.range_dispatch.cache.op_digests import (
     autograd_of,
     is_traced_through,
 )
-from torch._inductor.range_dispatch.registration.spec import names_of_op
+from torch._inductor.range_dispatch.registration.forcing import names_of_op
 from torch._library.custom_ops import OPDEFS
 from torch._library.triton import get_triton_kernels_for_op
 from torch._library.utils import is_builtin

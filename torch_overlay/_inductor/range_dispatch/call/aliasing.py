@@ -3,7 +3,7 @@
 A branch takes its operands for tensors of their own: what it writes to one is not seen
 in another. So an op that writes to a tensor can be dispatched only if no other operand
 has a part of that memory, or has all of it in just the same layout, and is the same
-operand. What the graph's own inputs share is settled before: AOTAutograd makes views of
+operand. What the graph's own inputs share is decided before: AOTAutograd makes views of
 one input of those that overlap.
 """
 

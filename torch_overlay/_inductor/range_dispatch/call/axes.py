@@ -10,8 +10,8 @@ from typing import Any, TYPE_CHECKING
 import sympy
 
 import torch
+from torch._inductor.range_dispatch.call.scratch import is_guard_error
 from torch._inductor.range_dispatch.registration.configs import callable_name
-from torch._inductor.range_dispatch.trace.guards import is_guard_error
 from torch._inductor.virtualized import V
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Axis:
     operand: int | None = None
     dim: int | None = None
 
-    def settled(self) -> Axis:
+    def simplified(self) -> Axis:
         """The same with what is known of its symbols by now."""
         size = V.graph.sizevars.shape_env.replace(self.size)
         return dataclasses.replace(self, size=V.graph.sizevars.simplify(size))

@@ -6,6 +6,8 @@ import itertools
 import logging
 from typing import Any, TYPE_CHECKING
 
+from torch._inductor.range_dispatch.call.scratch import known_to_be_in
+
 from torch._inductor.range_dispatch.call.sizes import (
     bounds_of,
     evaluate,
@@ -21,8 +23,6 @@ from torch._inductor.range_dispatch.call.sizes import (
 
 from torch._inductor.range_dispatch.plan.ranges import Cell, overlaps, SizeRange
 from torch._inductor.range_dispatch.plan.sampling import spread_sizes
-
-from torch._inductor.range_dispatch.trace.scratch import known_to_be_in
 from torch._inductor.virtualized import V
 from torch.utils._ordered_set import OrderedSet
 
@@ -194,11 +194,11 @@ def values_in(
     keep what was ``seen`` at compile time.
     """
     values = seen
-    settled: OrderedSet[sympy.Symbol] = OrderedSet()
+    fixed: OrderedSet[sympy.Symbol] = OrderedSet()
     order = sorted(range(len(sizes)), key=lambda i: len(sizes[i].free_symbols))
     for index in order:
         size = sizes[index]
-        movable = OrderedSet(size.free_symbols) - settled
+        movable = OrderedSet(size.free_symbols) - fixed
         for symbol in movable:
             least = {s: max(bounds_of(s)[0], 1) for s in movable if s != symbol}
             for others in ({}, least):
@@ -211,7 +211,7 @@ def values_in(
                 continue
             values = varied
             break
-        settled |= size.free_symbols
+        fixed |= size.free_symbols
     for size, size_range in zip(sizes, ranges):
         if evaluate(size, values) not in size_range:
             return None

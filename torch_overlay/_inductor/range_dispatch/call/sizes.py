@@ -13,7 +13,7 @@ from typing import Any, TYPE_CHECKING, TypeAlias
 
 import sympy
 
-from torch._inductor.range_dispatch.benchmark.memory import tuning_bytes
+from torch._inductor.range_dispatch.call.memory import tuning_bytes
 from torch._inductor.range_dispatch.plan.sampling import (
     log_shares,
     sizes_of_histogram,
@@ -27,9 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from torch._inductor.range_dispatch.call.axes import Axis
-    from torch._inductor.range_dispatch.call.binding import BoundCall
+    from torch._inductor.range_dispatch.call.binding import BoundCall, Operands
     from torch._inductor.range_dispatch.plan.ranges import Cell, SizeRange
-    from torch._inductor.range_dispatch.region.fused_call import FusedCall
     from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 
@@ -315,7 +314,7 @@ def concrete(expr: Any, values: SymbolValues) -> int:
     return evaluate(expr, {**hint_values(unknown), **values})
 
 
-def settled(sample: Sample, sizes: Sequence[sympy.Expr]) -> Sample:
+def with_equal_sizes(sample: Sample, sizes: Sequence[sympy.Expr]) -> Sample:
     """The sample, with what tracing has found to be equal since.
 
     A symbol of the dispatched ``sizes`` may now stand for an expression of another one,
@@ -347,7 +346,7 @@ def storage_length(size: Sequence[int], stride: Sequence[int]) -> int:
     return 1 + sum((n - 1) * step for n, step in zip(size, stride))
 
 
-def input_bytes(call: BoundCall | FusedCall, values: SymbolValues) -> int:
+def input_bytes(call: Operands, values: SymbolValues) -> int:
     """Bytes of memory that all tensor operands take at these sizes."""
     return sum(
         storage_length(*concrete_layout(node, values)) * node.get_dtype().itemsize

@@ -56,7 +56,7 @@ _PLAIN = (bool, int, float, complex, str, type(None), torch.dtype)
 
 
 @dataclass(frozen=True)
-class Matter:
+class CallKey:
     """What is decided on, in words that all ranks share: a call of a registered op.
 
     Symbols and addresses, which may have other names elsewhere, are not in it.
@@ -68,7 +68,7 @@ class Matter:
     ranges: int
 
     @classmethod
-    def of(cls, registration: Registration, call: BoundCall) -> Matter:
+    def of(cls, registration: Registration, call: BoundCall) -> CallKey:
         """Calls of one registration with the same sizes and layouts are alike.
 
         The dispatched size is left out: ranks that see other sizes decide alike.
@@ -80,7 +80,7 @@ class Matter:
             len(registration.cells),
         )
 
-    def key(self, index: int | str) -> str:
+    def entry(self, index: int | str) -> str:
         """Where the winner of a range is kept, or what was found."""
         return f"{self.registration}/{self.call}/{index}"
 
@@ -91,13 +91,13 @@ class Matter:
 
 
 @dataclass(frozen=True)
-class Decision:
+class AgreedWinners:
     """The winners of a call by range, numbered as in ``winners``.
 
     Split points that were found are decided on with their winners, all at once.
     """
 
-    matter: Matter
+    call_key: CallKey
     winners: dict[int, int]
     split_points: tuple[int, ...] | None = None
 
@@ -106,18 +106,18 @@ class Decision:
         if self.split_points is not None:
             winners = [*self.winners.values()]
             return f"split_points={[*self.split_points]}, winners={winners}"
-        ranges = range(self.matter.ranges)
+        ranges = range(self.call_key.ranges)
         return f"winners={[self.winners.get(i, FALLBACK) for i in ranges]}"
 
     @property
     def keys(self) -> list[str]:
         """Where the parts of it are kept."""
         if self.split_points is not None:
-            return [self.matter.key(_FOUND)]
-        return [self.matter.key(index) for index in self.winners]
+            return [self.call_key.entry(_FOUND)]
+        return [self.call_key.entry(index) for index in self.winners]
 
 
-def decided(matter: Matter, ranges: Iterable[int] | None) -> Decision | None:
+def decided(call_key: CallKey, ranges: Iterable[int] | None) -> AgreedWinners | None:
     """What the ranks have decided on before, None if that leaves out a range.
 
     Without ``ranges`` it is split points that were found.
@@ -126,18 +126,18 @@ def decided(matter: Matter, ranges: Iterable[int] | None) -> Decision | None:
     if peers is None:
         return None
     if ranges is None:
-        text = peers.read(matter.key(_FOUND))
-        return None if text is None else _counted(peers, _parse(matter, text))
+        text = peers.read(call_key.entry(_FOUND))
+        return None if text is None else _counted(peers, _parse(call_key, text))
     winners = {}
     for index in ranges:
-        winner = peers.read(matter.key(index))
+        winner = peers.read(call_key.entry(index))
         if winner is None:
             return None
         winners[index] = int(winner)
-    return _counted(peers, Decision(matter, winners))
+    return _counted(peers, AgreedWinners(call_key, winners))
 
 
-def agree(found: Decision) -> Decision:
+def agree(found: AgreedWinners) -> AgreedWinners:
     """Rank 0's decision, given the one that this rank came to.
 
     Where rank 0 calls the op with other sizes, the first rank to come decides.
@@ -148,20 +148,20 @@ def agree(found: Decision) -> Decision:
     peers = _agreeing_peers()
     if peers is None:
         return found
-    matter = found.matter
+    call_key = found.call_key
     if peers.rank != 0:
         _wait_for_rank_0(peers, found)
     if found.split_points is None:
         winners = {
-            index: int(peers.decide(matter.key(index), str(winner)))
+            index: int(peers.decide(call_key.entry(index), str(winner)))
             for index, winner in found.winners.items()
         }
         agreed = dataclasses.replace(found, winners=winners)
     else:
-        agreed = _parse(matter, peers.decide(matter.key(_FOUND), _format(found)))
+        agreed = _parse(call_key, peers.decide(call_key.entry(_FOUND), _format(found)))
     _counted(peers, agreed)
     if agreed != found:
-        log.info("%s: this rank found %s, all take %s", matter.op, found, agreed)
+        log.info("%s: this rank found %s, all take %s", call_key.op, found, agreed)
     return agreed
 
 
@@ -180,10 +180,12 @@ def may_serve(entry: Any) -> bool:
 
 
 # What was decided on in the lowering of a graph, for the cache to keep with it.
-_decisions: weakref.WeakKeyDictionary[Any, list[Decision]] = weakref.WeakKeyDictionary()
+_decisions: weakref.WeakKeyDictionary[Any, list[AgreedWinners]] = (
+    weakref.WeakKeyDictionary()
+)
 
 
-def remember(decision: Decision) -> None:
+def remember(decision: AgreedWinners) -> None:
     """Note what the graph that is being lowered depends on."""
     from torch._inductor.graph import SubgraphLowering
 
@@ -193,7 +195,7 @@ def remember(decision: Decision) -> None:
     _decisions.setdefault(graph, []).append(decision)
 
 
-def decisions_of(graph: Any) -> list[Decision]:
+def decisions_of(graph: Any) -> list[AgreedWinners]:
     """What was decided on in a lowering, a ``GraphLowering``."""
     return _decisions.get(graph, [])
 
@@ -202,59 +204,59 @@ def _agreeing_peers() -> Peers | None:
     return find_peers() if config.range_dispatch.agree_on_winners else None
 
 
-def _format(found: Decision) -> str:
+def _format(found: AgreedWinners) -> str:
     return json.dumps([[*(found.split_points or ())], [*found.winners.values()]])
 
 
-def _parse(matter: Matter, text: str) -> Decision:
+def _parse(call_key: CallKey, text: str) -> AgreedWinners:
     """The inverse of ``_format``."""
     split_points, winners = json.loads(text)
-    return Decision(matter, dict(enumerate(winners)), tuple(split_points))
+    return AgreedWinners(call_key, dict(enumerate(winners)), tuple(split_points))
 
 
-def _counted(peers: Peers, agreed: Decision) -> Decision:
+def _counted(peers: Peers, agreed: AgreedWinners) -> AgreedWinners:
     """Note what is decided; rank 0 tells the others how far it is."""
-    met = _met(peers, agreed.matter)
+    met = _met(peers, agreed.call_key)
     met.update(agreed.keys)
     if peers.rank == 0:
-        peers.store.set(agreed.matter.count_key, str(len(met)))
+        peers.store.set(agreed.call_key.count_key, str(len(met)))
     return agreed
 
 
-def _met(peers: Peers, matter: Matter) -> OrderedSet[str]:
-    return peers.met.setdefault(matter.registration, OrderedSet())
+def _met(peers: Peers, call_key: CallKey) -> OrderedSet[str]:
+    return peers.met.setdefault(call_key.registration, OrderedSet())
 
 
-def _wait_for_rank_0(peers: Peers, found: Decision) -> None:
+def _wait_for_rank_0(peers: Peers, found: AgreedWinners) -> None:
     """Until rank 0 has decided, or has decided on as many others of the op's calls.
 
     In the latter case it calls the op with other sizes, and need not come to these.
     """
-    matter = found.matter
+    call_key = found.call_key
     keys = found.keys
-    place = len(_met(peers, matter) | OrderedSet(keys))
+    place = len(_met(peers, call_key) | OrderedSet(keys))
     timeout = config.range_dispatch.agreement_timeout_seconds
 
     def rank_0_count() -> int:
-        return int(peers.read(matter.count_key) or 0)
+        return int(peers.read(call_key.count_key) or 0)
 
-    def is_settled() -> bool:
+    def is_decided() -> bool:
         return peers.has_all(keys) or rank_0_count() >= place
 
-    if not wait_until(lambda: is_settled() or rank_0_count() > 0, timeout):
+    if not wait_until(lambda: is_decided() or rank_0_count() > 0, timeout):
         raise AgreementError(
-            f"rank {peers.rank} has tuned a call of {matter.op}, but rank 0, whose "
+            f"rank {peers.rank} has tuned a call of {call_key.op}, but rank 0, whose "
             f"choice is every rank's, has not tuned it within {timeout:g} seconds. "
             "Register the op with the winners, so that nothing is tuned (this rank "
             f"found {found}), or give rank 0 more time by torch._inductor.config."
             "range_dispatch.agreement_timeout_seconds, or set agree_on_winners = "
             "False there to let each rank choose for itself"
         )
-    if not wait_until(is_settled, min(timeout, PATIENCE)):
+    if not wait_until(is_decided, min(timeout, PATIENCE)):
         log.warning(
             "rank 0 has not tuned %s for the sizes that rank %d calls it with; the "
             "first rank to come decides. Register %s to wait for nothing",
-            matter.op,
+            call_key.op,
             peers.rank,
             found,
         )

@@ -49,27 +49,27 @@ def communicates(graph_module: torch.fx.GraphModule) -> bool:
 
 
 @dataclass(frozen=True)
-class Meeting:
+class Rendezvous:
     """An occasion on which all ranks time the same candidates on the same sizes."""
 
     peers: Peers
     topic: str
 
     @classmethod
-    def call(cls, peers: Peers, subject: str, plan: str) -> Meeting | None:
+    def enter(cls, peers: Peers, subject: str, plan: str) -> Rendezvous | None:
         """All ranks together; None, for all of them, if one has another plan.
 
         ``plan`` says what this rank is about to time. A rank that does not come within
         ``config.range_dispatch.agreement_timeout_seconds`` has another plan.
         """
-        peers.meetings[subject] += 1
-        meeting = cls(peers, f"{subject}/meeting_{peers.meetings[subject]}")
+        peers.entered[subject] += 1
+        rendezvous = cls(peers, f"{subject}/rendezvous_{peers.entered[subject]}")
         timeout = config.range_dispatch.agreement_timeout_seconds
-        plans = meeting._gather("plan", plan, timeout)
+        plans = rendezvous._gather("plan", plan, timeout)
         is_common = plans is not None and all(one == plan for one in plans)
         # A rank that gave up waiting may be missed by one that did not.
-        verdict = peers.decide(f"{meeting.topic}/verdict", str(is_common))
-        return meeting if verdict == str(True) else None
+        verdict = peers.decide(f"{rendezvous.topic}/verdict", str(is_common))
+        return rendezvous if verdict == str(True) else None
 
     def exchange(self, what: str, value: Any) -> list[Any]:
         """What each rank has to say, in the order of ranks.
@@ -98,20 +98,20 @@ class Meeting:
 
 
 def time_in_step(
-    meeting: Meeting,
+    rendezvous: Rendezvous,
     runs: Sequence[Callable[[], Any]],
     device: torch.device,
     seconds_each: float,
 ) -> list[float | Exception]:
     """The milliseconds of each run on the slowest rank, or why it cannot be run."""
     return [
-        _time_one(meeting, f"candidate {number}", run, device, seconds_each)
+        _time_one(rendezvous, f"candidate {number}", run, device, seconds_each)
         for number, run in enumerate(runs)
     ]
 
 
 def _time_one(
-    meeting: Meeting,
+    rendezvous: Rendezvous,
     name: str,
     run: Callable[[], Any],
     device: torch.device,
@@ -123,13 +123,13 @@ def _time_one(
         failure = None
     except Exception as error:
         wanted, failure = None, error
-    counts = meeting.exchange(f"{name} first", wanted)
+    counts = rendezvous.exchange(f"{name} first", wanted)
     if None in counts:
         return failure or RuntimeError(f"it fails on rank {counts.index(None)}")
     count = min(max(min(counts), MIN_RUNS), config.collective_benchmark_nruns)
     median = statistics.median(seconds_of_call(run, device) for _ in range(count))
     median *= 1e3
-    return max(meeting.exchange(f"{name} milliseconds", median))
+    return max(rendezvous.exchange(f"{name} milliseconds", median))
 
 
 def seconds_of_call(run: Callable[[], Any], device: torch.device) -> float:

@@ -36,7 +36,7 @@ class AgreementError(RuntimeError):
 class Peers:
     """This rank among the others, for as long as the default process group lives.
 
-    ``met`` holds the keys of what was decided, by registration; ``meetings`` counts
+    ``met`` holds the keys of what was decided, by registration; ``entered`` counts
     the occasions on which all ranks came together, by topic.
     """
 
@@ -44,7 +44,7 @@ class Peers:
     world_size: int
     store: Any
     met: dict[str, OrderedSet[str]] = field(default_factory=dict)
-    meetings: Counter[str] = field(default_factory=Counter)
+    entered: Counter[str] = field(default_factory=Counter)
 
     def decide(self, key: str, value: str) -> str:
         """The value that the first rank to come gave, which may be this one."""

@@ -54,7 +54,7 @@ def lower_call(
     is_own = node is not None and node.target is registration.op
     not_fused = node.meta.get(NOT_FUSED, ()) if is_own else ()
     values = lower_group(Group((chosen,), not_fused=not_fused))
-    return None if values is None else chosen.promise.fulfil(values)
+    return None if values is None else chosen.expected.results_from(values)
 
 
 def _bind(

@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import operator
 from dataclasses import dataclass
-from typing import Any, Generic, TYPE_CHECKING, TypeVar
+from typing import Any, TYPE_CHECKING, TypeVar
 
 import sympy
 
@@ -23,11 +23,10 @@ from torch._inductor.range_dispatch.call.sizes import bounds_of
 from torch._inductor.range_dispatch.plan.decisions import (
     Decision,
     DecisionTree,
-    group_by_winner,
+    DispatchPlan,
     Leaf,
-    plan_decisions,
+    plan_dispatch,
 )
-from torch._inductor.range_dispatch.plan.ranges import Cell, overlaps
 from torch._inductor.range_dispatch.trace.tracing import output_values
 from torch.fx import Graph, GraphModule, Node
 from torch.fx.experimental.symbolic_shapes import (
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
 
     from torch._inductor.range_dispatch.call.axes import Axis
     from torch._inductor.range_dispatch.plan.decisions import Box
+    from torch._inductor.range_dispatch.plan.ranges import Cell
 
 
 @dataclass(frozen=True)
@@ -66,41 +66,6 @@ def branch_name(prefix: str, index: int) -> str:
 
 # A graph, or those of several ops that share a branch.
 _BranchT = TypeVar("_BranchT")
-
-
-@dataclass(frozen=True)
-class DispatchPlan(Generic[_BranchT]):
-    """The distinct winners of all cells that can occur, and the tree that picks one."""
-
-    branches: list[_BranchT]
-    tree: DecisionTree
-
-
-def plan_dispatch(
-    winners: Sequence[_BranchT],
-    cells: Sequence[Cell],
-    bounds: Sequence[tuple[int, int | None]],
-    merge: bool = True,
-) -> DispatchPlan[_BranchT]:
-    """Arrange the winners of ``cells`` as branches.
-
-    ``bounds`` has for each axis the smallest and largest size that can occur. Without
-    ``merge`` cells with the same winner do not share a branch.
-    """
-    kept = [
-        (cell, winner)
-        for cell, winner in zip(cells, winners, strict=True)
-        if all(map(overlaps, cell.ranges, bounds))
-    ]
-    distinct = list(dict.fromkeys(winner for _, winner in kept))
-    branches = group_by_winner(
-        [cell for cell, _ in kept],
-        [distinct.index(winner) for _, winner in kept],
-        merge,
-    )
-    return DispatchPlan(
-        [distinct[branch.winner] for branch in branches], plan_decisions(branches)
-    )
 
 
 def plan_for(

@@ -13,7 +13,6 @@ from torch._inductor.lowering import user_lowerings
 from torch._inductor.range_dispatch.lowering.branch_lowering import lower_for_ranges
 from torch._inductor.range_dispatch.lowering.cond_tree import (
     build_torch_cond_dispatch,
-    DispatchPlan,
     plan_for,
 )
 from torch._inductor.range_dispatch.lowering.count_emitting import counted_dispatch
@@ -22,7 +21,7 @@ from torch._inductor.range_dispatch.lowering.inlining import (
     not_dispatched,
     subgraph_prefix,
 )
-from torch._inductor.range_dispatch.plan.decisions import Leaf
+from torch._inductor.range_dispatch.plan.decisions import DispatchPlan, Leaf
 from torch._inductor.range_dispatch.record.publishing import publish_choices
 from torch._inductor.range_dispatch.region.node_kinds import kind_of, NodeKind
 from torch.fx import GraphModule
@@ -72,7 +71,7 @@ class Group:
     def fake_outputs(self) -> Sequence[Any]:
         """What every branch returns."""
         if self.fused is None:
-            return self.first.promise.outputs
+            return self.first.expected.outputs
         return self.fused.fake_outputs()
 
     @property

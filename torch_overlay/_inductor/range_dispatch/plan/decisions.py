@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
+from typing import Generic, TYPE_CHECKING, TypeAlias, TypeVar
 
+from torch._inductor.range_dispatch.plan.ranges import overlaps
 from torch.utils._ordered_set import OrderedSet
 
 if TYPE_CHECKING:
@@ -68,9 +69,47 @@ class Decision:
 
 DecisionTree: TypeAlias = "Leaf | Decision"
 
+# What a branch runs: a graph, or those of several ops.
+_BranchT = TypeVar("_BranchT")
+
 # The number of a cell's range on each axis, and the first and last of a block of cells.
 _Place: TypeAlias = tuple[int, ...]
 _Block: TypeAlias = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class DispatchPlan(Generic[_BranchT]):
+    """The distinct winners of all cells that can occur, and the tree that picks one."""
+
+    branches: list[_BranchT]
+    tree: DecisionTree
+
+
+def plan_dispatch(
+    winners: Sequence[_BranchT],
+    cells: Sequence[Cell],
+    bounds: Sequence[tuple[int, int | None]],
+    merge: bool = True,
+) -> DispatchPlan[_BranchT]:
+    """Arrange the winners of ``cells`` as branches.
+
+    ``bounds`` has for each axis the smallest and largest size that can occur. Without
+    ``merge`` cells with the same winner do not share a branch.
+    """
+    kept = [
+        (cell, winner)
+        for cell, winner in zip(cells, winners, strict=True)
+        if all(map(overlaps, cell.ranges, bounds))
+    ]
+    distinct = list(dict.fromkeys(winner for _, winner in kept))
+    branches = group_by_winner(
+        [cell for cell, _ in kept],
+        [distinct.index(winner) for _, winner in kept],
+        merge,
+    )
+    return DispatchPlan(
+        [distinct[branch.winner] for branch in branches], plan_decisions(branches)
+    )
 
 
 def group_by_winner(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from torch._inductor.range_dispatch.call.axes import Axis
     from torch._inductor.range_dispatch.call.binding import BoundCall
-    from torch._inductor.range_dispatch.lowering.cond_tree import DispatchPlan
+    from torch._inductor.range_dispatch.plan.decisions import DispatchPlan
     from torch._inductor.range_dispatch.region.regions import Region
     from torch._inductor.range_dispatch.registration.spec import Registration
     from torch._inductor.range_dispatch.trace.drops import Dropped

@@ -5,11 +5,16 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from torch._inductor.range_dispatch.record.progress import summarize
-from torch._inductor.range_dispatch.record.record_text import describe_record
+from torch._inductor.range_dispatch.benchmark import progress
+from torch._inductor.range_dispatch.record.record_text import (
+    describe_record,
+    record_parts,
+)
+from torch._inductor.range_dispatch.record.text_tables import write
 from torch._logging import getArtifactLogger, LazyString
 from torch._logging._internal import trace_structured_artifact
 
@@ -108,6 +113,7 @@ class DispatchRecord:
 
 
 _listeners: list[list[DispatchRecord]] = []
+_silencers: list[None] = []
 
 
 @contextlib.contextmanager
@@ -122,12 +128,30 @@ def record_dispatches() -> Iterator[list[DispatchRecord]]:
         _listeners[:] = [one for one in _listeners if one is not records]
 
 
+@contextlib.contextmanager
+def without_summaries() -> Iterator[None]:
+    """For a command that sums up all tuning itself."""
+    _silencers.append(None)
+    try:
+        yield
+    finally:
+        _silencers.pop()
+
+
 def publish(record: DispatchRecord) -> None:
     """Give a record to every context that is collecting, to logs and to tlparse."""
     for records in _listeners:
         records.append(record)
     artifact_log.debug("%s", LazyString(describe_record, record))
-    summarize(record)
+    _summarize(record)
     trace_structured_artifact(
         "range_dispatch", "json", lambda: json.dumps(dataclasses.asdict(record))
     )
+
+
+def _summarize(record: DispatchRecord) -> None:
+    """Below a bar that has been shown, say what came out."""
+    if record.name in progress.shown:
+        progress.shown.remove(record.name)
+        if not _silencers:
+            write(record_parts(record), sys.stderr)

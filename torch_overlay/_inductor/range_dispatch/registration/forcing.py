@@ -7,7 +7,6 @@ import logging
 from typing import TYPE_CHECKING
 
 from torch._inductor import config
-from torch._inductor.range_dispatch.registration.spec import names_of_op
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,3 +69,9 @@ def _is_registered(wanted: str) -> bool:
 @functools.cache
 def _warn_of_unknown(wanted: str) -> None:
     log.warning("%s: no op %r is registered for autotuning", _SETTING, wanted)
+
+
+def names_of_op(op: torch._ops.OpOverload) -> list[str]:
+    """What an op may be called by: ``lib.op.default``, ``lib.op`` and ``op``."""
+    packet = str(op.overloadpacket)
+    return [str(op), packet, packet.rpartition(".")[2]]

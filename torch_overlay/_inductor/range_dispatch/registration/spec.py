@@ -124,12 +124,6 @@ def resolve_op(custom_op: Any) -> torch._ops.OpOverload:
     )
 
 
-def names_of_op(op: torch._ops.OpOverload) -> list[str]:
-    """What an op may be called by: ``lib.op.default``, ``lib.op`` and ``op``."""
-    packet = str(op.overloadpacket)
-    return [str(op), packet, packet.rpartition(".")[2]]
-
-
 def build_registration(
     custom_op: Any,
     configs: Sequence[CustomOpConfig] | None = None,

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch._inductor import config
-from torch._inductor.range_dispatch.trace.guards import is_guard_error
+from torch._inductor.range_dispatch.call.scratch import is_guard_error
 from torch._inductor.virtualized import V
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 

@@ -14,10 +14,7 @@ from typing import TYPE_CHECKING
 import sympy
 
 from torch._inductor.range_dispatch.trace.proving import holds_for_all
-from torch.fx.experimental.symbolic_shapes import (
-    _ShapeEnvGuardError,
-    free_unbacked_symbols,
-)
+from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 from torch.utils._ordered_set import OrderedSet
 
 if TYPE_CHECKING:
@@ -110,11 +107,3 @@ def within(cells: Sequence[Cell], sizes: Sequence[sympy.Expr]) -> sympy.Basic:
                 sides.append(sympy.Le(size, size_range.end))
         boxes.append(sympy.And(*sides))
     return sympy.Or(*boxes)
-
-
-def is_guard_error(error: Exception) -> bool:
-    """Whether an exception says that a frozen shape environment refused a guard."""
-    return isinstance(error, _ShapeEnvGuardError) or (
-        isinstance(error, AssertionError)
-        and "Guard attempted while ShapeEnv guards are frozen" in str(error)
-    )

@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING
 import sympy
 
 from torch._inductor import ir
-from torch._inductor.range_dispatch.call.sizes import hint_values, Sample, settled
+from torch._inductor.range_dispatch.call.scratch import add_guard, scratch, tried_in
+from torch._inductor.range_dispatch.call.sizes import (
+    hint_values,
+    Sample,
+    with_equal_sizes,
+)
 from torch._inductor.range_dispatch.plan.ranges import hull_of
 from torch._inductor.range_dispatch.trace.guards import equates_sizes, within
 from torch._inductor.range_dispatch.trace.listening import Listener
-from torch._inductor.range_dispatch.trace.scratch import add_guard, scratch, tried_in
 from torch._inductor.range_dispatch.trace.trial import is_seen_in
 from torch._inductor.virtualized import V
 from torch.utils._ordered_set import OrderedSet
@@ -76,7 +80,7 @@ def sample_for(
 ) -> Sample:
     """The sample, with sizes equal that all these candidates together need equal."""
     with assumed([one.needs for one in candidates]):
-        sample = settled(sample, sizes)
+        sample = with_equal_sizes(sample, sizes)
         values = dict(sample.values)
         for symbol in sample.values:
             now = V.graph.sizevars.shape_env.replace(symbol)

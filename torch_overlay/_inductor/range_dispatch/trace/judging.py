@@ -32,19 +32,19 @@ class Judge:
 
     def __init__(self, call: BoundCall) -> None:
         self._call = call
-        self._promised = _Promised.of(V.graph.sizevars.shape_env)
+        self._marked = _Marked.of(V.graph.sizevars.shape_env)
         # A condition in Python, with sizes named after the arguments.
         self.text = SizeNames(call).text
 
     def check_traced(self, asked: Asked) -> None:
-        """Keep what users were promised of dimensions that they marked.
+        """Keep what users said of dimensions that they marked.
 
         Raises:
             AddsGuards: it cannot be kept.
         """
         self.check_constants(asked)
         conditions = [*asked.needs.always, *asked.needs.of_range]
-        bounded = _joined(self._promised.bounded, asked.equalities)
+        bounded = _joined(self._marked.bounded, asked.equalities)
         for one in conditions:
             if one.free_symbols <= bounded and not equates_sizes(one):
                 raise AddsGuards(
@@ -53,11 +53,11 @@ class Judge:
                     "mark it without min= and max=, or let it do for all sizes",
                 )
         # Packages check when they run.
-        is_settled = V.graph.sizevars.shape_env.frozen and not V.graph.aot_mode
-        if conditions and is_settled:
+        is_final = V.graph.sizevars.shape_env.frozen and not V.graph.aot_mode
+        if conditions and is_final:
             raise AddsGuards(
                 f"it needs {self.text(conditions[0])}, and the guards of a "
-                "backward graph are settled before it is compiled",
+                "backward graph are known before it is compiled",
                 "let it do for all sizes",
             )
 
@@ -67,7 +67,7 @@ class Judge:
         Raises:
             AddsGuards: it does.
         """
-        broken = [s for s in asked.constants if s in self._promised.marked]
+        broken = [s for s in asked.constants if s in self._marked.marked]
         if broken:
             size, value = self.text(broken[0]), asked.constants[broken[0]]
             raise AddsGuards(
@@ -88,7 +88,7 @@ class Judge:
             raise self.undecided(asked)
 
     def warn_one_size(self, task: RangeTask) -> None:
-        """Say that a given winner ends the promise of one graph for all sizes."""
+        """Say that a given winner is the end of one graph for all sizes."""
         sizes = " and ".join(map(self.text, task.sizes))
         _warn_of_sizes(str(self._call.op), sizes, str(task.cell))
 
@@ -119,8 +119,8 @@ def _warn_of_sizes(op: str, sizes: str, cell: str) -> None:
 
 
 @dataclass(frozen=True)
-class _Promised:
-    """Symbols of dimensions that the user promised something of.
+class _Marked:
+    """Symbols of dimensions that the user said something of.
 
     Those ``marked`` dynamic must not become constants, and those that were given
     ``bounds`` must not be guarded on at all.
@@ -130,7 +130,7 @@ class _Promised:
     bounded: OrderedSet[sympy.Symbol]
 
     @classmethod
-    def of(cls, shape_env: ShapeEnv) -> _Promised:
+    def of(cls, shape_env: ShapeEnv) -> _Marked:
         """What the inputs of the graph that is compiled were marked with."""
         marked: OrderedSet[sympy.Symbol] = OrderedSet()
         bounded: OrderedSet[sympy.Symbol] = OrderedSet()

@@ -19,11 +19,11 @@ from torch._functorch._aot_autograd.functional_utils import (
 )
 from torch._higher_order_ops.effects import _EffectType
 from torch._inductor.range_dispatch.call.binding import arrange_arguments
+from torch._inductor.range_dispatch.call.scratch import add_guard
 from torch._inductor.range_dispatch.trace.capturing import capture, quiet
 from torch._inductor.range_dispatch.trace.drops import CandidateRejected
 from torch._inductor.range_dispatch.trace.graph_passes import ready_to_lower
 from torch._inductor.range_dispatch.trace.guards import Needs
-from torch._inductor.range_dispatch.trace.scratch import add_guard
 from torch._inductor.virtualized import V
 from torch._subclasses.functional_tensor import FunctionalTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -73,7 +73,7 @@ def trace_candidate(
     first, as it is when it is compiled alone.
 
     Raises:
-        CandidateRejected: the outputs are not what the op promises, or Dynamo has
+        CandidateRejected: the outputs are not what the op's fake gives, or Dynamo has
             nothing to trace.
         Exception: whatever the implementation raises, or what traces it.
     """
@@ -231,7 +231,7 @@ def _own_outputs(outputs: Sequence[Any], operands: Sequence[Any]) -> list[torch.
 def _check_outputs(
     actual: Sequence[torch.Tensor], expected: Sequence[torch.Tensor]
 ) -> None:
-    """Compare with what the op promises; sizes that are equal in fact are guarded on.
+    """Compare with what the op's fake gives; sizes equal in fact are guarded on.
 
     Raises:
         CandidateRejected: an output is another one.
@@ -261,7 +261,7 @@ def _check_outputs(
 
 
 def _same_size(own: int | torch.SymInt, due: int | torch.SymInt) -> bool:
-    # Not by comparing SymInts: those of the promise have the sizes seen in compiling.
+    # Not by comparing SymInts: those of the fake have the sizes seen in compiling.
     equal = sympy.Eq(*(getattr(getattr(n, "node", n), "expr", n) for n in (own, due)))
     shape_env = V.fake_mode.shape_env
     known = shape_env._maybe_evaluate_static(equal) if equal.free_symbols else equal

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import sympy
 
+from torch._inductor.range_dispatch.call.scratch import tried_in
+
 from torch._inductor.range_dispatch.call.sizes import (
     bounds_of,
     evaluate,
@@ -16,7 +18,6 @@ from torch._inductor.range_dispatch.call.sizes import (
 )
 from torch._inductor.range_dispatch.trace.listening import Listener
 from torch._inductor.range_dispatch.trace.proving import predicate_of
-from torch._inductor.range_dispatch.trace.scratch import tried_in
 from torch._inductor.range_dispatch.trace.tracing import trace_candidate
 from torch._inductor.virtualized import V
 from torch.utils._ordered_set import OrderedSet

@@ -111,7 +111,7 @@ class Variants:
     def _trace(self, candidate: Candidate, task: RangeTask | None) -> TracedCandidate:
         """Trace for a range, or for all.
 
-        Where sizes matter to it, or it cannot be traced, Dynamo traces it first, as
+        Where it depends on sizes, or it cannot be traced, Dynamo traces it first, as
         it does when it is compiled alone.
         """
         trial = Trial(

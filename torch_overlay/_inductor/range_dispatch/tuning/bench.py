@@ -11,17 +11,17 @@ import torch
 from torch._inductor.range_dispatch.benchmark import modules, timing
 from torch._inductor.range_dispatch.benchmark.accuracy import Accuracy, Occasion
 from torch._inductor.range_dispatch.benchmark.behind import Behind
-from torch._inductor.range_dispatch.benchmark.busy_machine import (
+from torch._inductor.range_dispatch.benchmark.contention import (
     one_thread,
     warn_of_busy_machine,
 )
 from torch._inductor.range_dispatch.benchmark.contests import Contest, Measured
 from torch._inductor.range_dispatch.benchmark.fitting import Fitting
-from torch._inductor.range_dispatch.benchmark.memory import is_out_of_memory, release
 from torch._inductor.range_dispatch.benchmark.preparing import inputs_for, meet
+from torch._inductor.range_dispatch.benchmark.progress import show_range
 from torch._inductor.range_dispatch.cache.call_tables import CallTables
 from torch._inductor.range_dispatch.cache.tuning_cache import TuningCache
-from torch._inductor.range_dispatch.record.progress import show_range
+from torch._inductor.range_dispatch.call.memory import is_out_of_memory, release
 from torch._inductor.range_dispatch.trace.drops import as_rejection, CandidateRejected
 from torch._inductor.range_dispatch.trace.holding import lowered_for, suits
 from torch._inductor.range_dispatch.trace.judging import Judge
@@ -287,10 +287,10 @@ class Bench:
         call, registration = self._call, self._registration
         together = {}
         if peers is not None:
-            meeting = meet(peers, registration, call, contest, running)
-            if meeting is None:
+            rendezvous = meet(peers, registration, call, contest, running)
+            if rendezvous is None:
                 return {}
-            together = {"meeting": meeting}
+            together = {"rendezvous": rendezvous}
         inputs = inputs_for(registration, call, self._fused, contest)
         if not inputs:
             return None if inputs is None else {}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from torch._inductor.range_dispatch.benchmark.budget import Budget
 from torch._inductor.range_dispatch.benchmark.contests import Measured
+from torch._inductor.range_dispatch.benchmark.progress import TuningProgress
 from torch._inductor.range_dispatch.benchmark.timing import OutOfTime
 from torch._inductor.range_dispatch.call.sizes import input_bytes
 from torch._inductor.range_dispatch.plan.grid_search import (
@@ -14,7 +15,6 @@ from torch._inductor.range_dispatch.plan.grid_search import (
     search_grid,
     without_clear_neighbours,
 )
-from torch._inductor.range_dispatch.record.progress import TuningProgress
 from torch._inductor.range_dispatch.tuning.choosing import (
     combined,
     counts_calls,

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from torch._inductor.range_dispatch.call.cells import tasks_for_cells
-from torch._inductor.range_dispatch.call.promise import Promise
+from torch._inductor.range_dispatch.call.expected import ExpectedOutputs
 from torch._inductor.range_dispatch.tuning.selection import (
     SearchTask,
     select_winners,
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ChosenCall:
-    """A call, what it promises, and what was chosen for it.
+    """A call, the outputs that it has to give, and what was chosen for it.
 
     ``axes`` are the sizes that decide at run time.
     """
 
     registration: Registration
     call: BoundCall
-    promise: Promise
+    expected: ExpectedOutputs
     axes: tuple[Axis, ...]
     selection: Selection
 
@@ -66,15 +66,15 @@ def choose_winners(
 
     Candidates are ``timed`` with what is around the call, or by themselves.
     """
-    promise = Promise.of(call)
-    if promise is None:
+    expected = ExpectedOutputs.of(call)
+    if expected is None:
         return None
-    selection = select_winners(registration, call, promise.outputs, tasks, timed)
+    selection = select_winners(registration, call, expected.outputs, tasks, timed)
     if selection is None:
         return None
     # Tracing may have found sizes to be equal, or to be constants.
     settled = tuple(axis.settled() for axis in axes)
-    return ChosenCall(registration, call, promise, settled, selection)
+    return ChosenCall(registration, call, expected, settled, selection)
 
 
 def dispatch_tasks(

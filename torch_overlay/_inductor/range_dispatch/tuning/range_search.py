@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from torch._inductor.range_dispatch.benchmark.budget import Budget
 from torch._inductor.range_dispatch.benchmark.contests import Contest, Measured
+from torch._inductor.range_dispatch.benchmark.progress import TuningProgress
 from torch._inductor.range_dispatch.benchmark.timing import (
     OutOfTime,
     SHORTEST,
@@ -37,7 +38,6 @@ from torch._inductor.range_dispatch.plan.split_search import (
     geometric_grid,
     SplitSearch,
 )
-from torch._inductor.range_dispatch.record.progress import TuningProgress
 from torch._inductor.range_dispatch.trace.holding import sample_for
 from torch.utils._ordered_set import OrderedSet
 

@@ -16,9 +16,9 @@ from torch._inductor.range_dispatch.call.binding import BoundCall
 from torch._inductor.range_dispatch.call.sizes import concrete, RangeTask
 from torch._inductor.range_dispatch.distributed.agreement import (
     agree,
+    AgreedWinners,
+    CallKey,
     decided,
-    Decision,
-    Matter,
     remember,
 )
 from torch._inductor.range_dispatch.distributed.ranks import AgreementError
@@ -111,7 +111,7 @@ class Selection:
     choices: list[RangeChoice]
     fake_operands: Sequence[Any]
     number: int
-    decision: Decision | None
+    decision: AgreedWinners | None
     dropped: tuple[Dropped, ...] = ()
 
 
@@ -199,7 +199,7 @@ class _Selector:
         self.drops = Drops(call)
         self._sizes = sizes
         self._variants = Variants(call, expected, sizes, is_given, self.drops)
-        self.decision: Decision | None = None
+        self.decision: AgreedWinners | None = None
 
     @property
     def fake_operands(self) -> Sequence[Any]:
@@ -227,10 +227,10 @@ class _Selector:
         if not kept:
             return None
         tasks, usable = map(list, zip(*kept))
-        matter = self._matter()
+        call_key = self._call_key()
         known = None
-        if matter is not None:
-            known = decided(matter, [task.index for task in tasks])
+        if call_key is not None:
+            known = decided(call_key, [task.index for task in tasks])
         if known is None:
             measured = self._measure(tasks, usable)
             weights = self._registration.size_weights
@@ -259,10 +259,10 @@ class _Selector:
             number = self._number(task, traced)
             is_untimed = known is None and len(able) > 1 and not seen
             choices.append(RangeChoice(task, traced, number, seen, times, is_untimed))
-        if matter is None:
+        if call_key is None:
             return choices
         found = {choice.task.index: choice.number for choice in choices}
-        self.decision = known or agree(Decision(matter, found))
+        self.decision = known or agree(AgreedWinners(call_key, found))
         return [
             self._agreed(choice, able, self.decision.winners[choice.task.index])
             for choice, able in zip(choices, usable)
@@ -301,8 +301,8 @@ class _Selector:
             bench,
             self._usable,
         )
-        matter = self._matter()
-        known = None if matter is None else decided(matter, None)
+        call_key = self._call_key()
+        known = None if call_key is None else decided(call_key, None)
         if known is not None:
             self.decision = known
             return self._agreed_ranges(known, search)
@@ -323,19 +323,19 @@ class _Selector:
         ]
         if len(choices) < len(found):
             return None
-        if matter is None:
+        if call_key is None:
             return choices
         numbers = [choice.number for choice in choices]
         ends = [one.task.size_range.end for one in found]
         splits = tuple(end for end in ends if end is not None)
-        own = Decision(matter, dict(enumerate(numbers)), splits)
+        own = AgreedWinners(call_key, dict(enumerate(numbers)), splits)
         self.decision = agree(own)
         if self.decision == own:
             return choices
         return self._agreed_ranges(self.decision, search)
 
     def _agreed_ranges(
-        self, decision: Decision, search: RangeSearch
+        self, decision: AgreedWinners, search: RangeSearch
     ) -> list[RangeChoice]:
         """The ranges and winners that all ranks take, not measured by this one."""
         choices = []
@@ -407,7 +407,7 @@ class _Selector:
             )
         return self._variants.graph_for(self._pool.fallback, task)
 
-    def _matter(self) -> Matter | None:
+    def _call_key(self) -> CallKey | None:
         """What ranks have to agree on, None if timing decides nothing."""
         registration = self._registration
         force_configs = config.test_configs.force_custom_op_decomposition
@@ -416,7 +416,7 @@ class _Selector:
             return None
         if self._forced is not None:
             return None
-        return Matter.of(registration, self._call)
+        return CallKey.of(registration, self._call)
 
     def _number(self, task: RangeTask, winner: TracedCandidate) -> int:
         """A winner as it would be registered."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from torch._inductor.range_dispatch.benchmark import timing
 from torch._inductor.range_dispatch.benchmark.budget import Budget
 from torch._inductor.range_dispatch.benchmark.contests import Contest, Measured
-from torch._inductor.range_dispatch.record.progress import TuningProgress
+from torch._inductor.range_dispatch.benchmark.progress import TuningProgress
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -6,22 +6,16 @@ candidate runs would be timed with it.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 import time
 from typing import Any, TYPE_CHECKING
 from typing_extensions import Self
 
-from torch._inductor.range_dispatch.record.record_text import record_parts
-from torch._inductor.range_dispatch.record.text_tables import write
 from torch.utils._ordered_set import OrderedSet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from types import TracebackType
-
-    from torch._inductor.range_dispatch.record.records import DispatchRecord
 
 
 # Tuning that is over before this is not worth a line.
@@ -31,8 +25,7 @@ SECONDS_BETWEEN_DRAWINGS = 0.1
 
 # The tuning that is running, and the names of those whose bar has been shown.
 _running: list[TuningProgress] = []
-_to_summarize: OrderedSet[str] = OrderedSet()
-_silencers: list[None] = []
+shown: OrderedSet[str] = OrderedSet()
 
 
 class TuningProgress:
@@ -66,7 +59,7 @@ class TuningProgress:
         if self._bar is not None:
             self._bar.stop()
             if error is None:
-                _to_summarize.add(self._name)
+                shown.add(self._name)
 
     def advance(self) -> None:
         """One more range is timed."""
@@ -110,24 +103,6 @@ def show_candidate(name: str) -> None:
     """Tell the bar, if any, which candidate is timed from now on."""
     for one in _running[-1:]:
         one.showing(candidate=name)
-
-
-@contextlib.contextmanager
-def without_summaries() -> Iterator[None]:
-    """For a command that sums up all tuning itself."""
-    _silencers.append(None)
-    try:
-        yield
-    finally:
-        _silencers.pop()
-
-
-def summarize(record: DispatchRecord) -> None:
-    """Below a bar that has been shown, say what came out."""
-    if record.name in _to_summarize:
-        _to_summarize.remove(record.name)
-        if not _silencers:
-            write(record_parts(record), sys.stderr)
 
 
 def _make_bar(description: str, elapsed: float) -> Any:

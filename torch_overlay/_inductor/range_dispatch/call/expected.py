@@ -1,4 +1,4 @@
-"""What an op promises of its results, and how a lowering keeps it."""
+"""The outputs that a lowering has to give, as the op's fake implementation says."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Promise:
+class ExpectedOutputs:
     """What the op's fake implementation says of its results and its mutations.
 
     ``outputs`` are fake tensors: the results, then the operands that are written to.
@@ -35,7 +35,7 @@ class Promise:
     structure: pytree.TreeSpec
 
     @classmethod
-    def of(cls, call: BoundCall) -> Promise | None:
+    def of(cls, call: BoundCall) -> ExpectedOutputs | None:
         """None, and a warning, if the op returns something that is not a tensor."""
         with V.fake_mode:
             operands = call.fake_operands()
@@ -55,7 +55,7 @@ class Promise:
         written = [operands[index] for index in call.mutated]
         return cls(call, tensors + written, leaves, structure)
 
-    def fulfil(self, values: Sequence[Any]) -> Any:
+    def results_from(self, values: Sequence[Any]) -> Any:
         """Write the mutated operands' new values; the results as the op gives them."""
         remaining = iter(values)
         results = [None if leaf is None else next(remaining) for leaf in self.leaves]

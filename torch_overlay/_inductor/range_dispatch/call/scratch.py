@@ -12,8 +12,9 @@ from torch._inductor.range_dispatch.call.sizes import (
     grows_with,
     largest_within,
     Sample,
-    settled,
+    with_equal_sizes,
 )
+from torch.fx.experimental.symbolic_shapes import _ShapeEnvGuardError
 from torch.utils._ordered_set import OrderedSet
 from torch.utils._sympy.value_ranges import ValueRanges
 
@@ -111,7 +112,7 @@ def tried_in(
             add_guard(shape_env, one)
         now = [shape_env.replace(size) for size in sizes]
         if values is not None:  # first: what is seen must be in its bounds
-            decide_by(shape_env, settled(Sample(values), sizes).values)
+            decide_by(shape_env, with_equal_sizes(Sample(values), sizes).values)
         if cell is not None:
             stack.enter_context(known_to_be_in(now, cell, shape_env))
         yield now
@@ -142,6 +143,14 @@ def known_to_be_in(
     finally:
         shape_env.var_to_range.update(before)
         forget_evaluations(shape_env)
+
+
+def is_guard_error(error: Exception) -> bool:
+    """Whether an exception says that a frozen shape environment refused a guard."""
+    return isinstance(error, _ShapeEnvGuardError) or (
+        isinstance(error, AssertionError)
+        and "Guard attempted while ShapeEnv guards are frozen" in str(error)
+    )
 
 
 def _bounds(
