@@ -121,7 +121,7 @@ def _choose_for(
         if axes is None:
             raise _CannotShare(op, "it has no tensor to dispatch on")
         if first is not None:
-            if [axis.settled().size for axis in axes] != [a.size for a in first.axes]:
+            if [axis.simplified().size for axis in axes] != [a.size for a in first.axes]:
                 raise _CannotShare(op, "it is dispatched on other sizes")
             if registration.cells != first.registration.cells:
                 raise _CannotShare(op, "it is dispatched by other split points")
