@@ -18,9 +18,9 @@ UPWARD = [
     ("call.inputs", "region.fused_call"),
     ("call.sizes", "region.fused_call"),
     ("region.joining", "lowering.inlining"),
-    ("region.joining", "tuning.chosen_calls"),
+    ("region.joining", "tuning.winners"),
 ]
-LONG = ["call.binding", "region.regions", "tuning.bench", "tuning.selection"]
+LONG = ["call.binding", "region.regions"]
 
 
 def modules_of_floors():

@@ -25,9 +25,7 @@ from torch._inductor.range_dispatch.call.binding import (
     BoundCall,
     UnsupportedArgument,
 )
-from torch._inductor.range_dispatch.call.cells import sizes_seen
-from torch._inductor.range_dispatch.call.expected import ExpectedOutputs
-from torch._inductor.range_dispatch.call.sizes import bounds_of, RangeTask
+from torch._inductor.range_dispatch.call.sizes import bounds_of
 from torch._inductor.range_dispatch.lowering.branch_lowering import lower_for_ranges
 from torch._inductor.range_dispatch.lowering.cond_tree import (
     build_cond_tree,
@@ -50,7 +48,7 @@ from torch._inductor.range_dispatch.plan.decisions import (
     plan_dispatch,
 )
 from torch._inductor.range_dispatch.plan.ranges import Cell, cell_of, SizeRange
-from torch._inductor.range_dispatch.record.publishing import publish_choices
+from torch._inductor.range_dispatch.record.records import publish
 from torch._inductor.range_dispatch.region.absorbing import absorb
 from torch._inductor.range_dispatch.region.fusion import Fusion
 from torch._inductor.range_dispatch.region.joining import join_followers, Joint
@@ -75,12 +73,7 @@ from torch._inductor.range_dispatch.trace.tracing import (
     real_tensors_as_constants,
     TracedCandidate,
 )
-from torch._inductor.range_dispatch.tuning.chosen_calls import (
-    choose_winners,
-    ChosenCall,
-    dispatch_tasks,
-)
-from torch._inductor.range_dispatch.tuning.selection import RangeChoice, select_winners
+from torch._inductor.range_dispatch.tuning.winners import choose_winners, ChosenCall
 from torch._inductor.select_algorithm import ExternKernelChoice
 from torch.fx.experimental.symbolic_shapes import is_symbolic
 
@@ -88,6 +81,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from torch._inductor.range_dispatch.region.regions import Region
+    from torch._inductor.range_dispatch.tuning.choices import RangeChoice
 
 
 log = logging.getLogger(__name__)
@@ -308,8 +302,7 @@ def _standard_lowering_fn(
     call = _bind(registration, args, kwargs)
     if call is None:
         return None
-    tasks = [RangeTask(0, registration.cells[0], sizes_seen(call))]
-    chosen = choose_winners(registration, call, tasks, (), None)
+    chosen = choose_winners(registration, call)
     return None if chosen is None else _lower_winners(chosen)
 
 
@@ -327,9 +320,8 @@ def _range_based_lowering_fn(
     axes = axes_of(dispatch, call)
     if axes is None:
         return None
-    tasks = dispatch_tasks(registration, call, axes)
     region = None if fusion is None else fusion.region
-    chosen = choose_winners(registration, call, tasks, axes, region)
+    chosen = choose_winners(registration, call, axes, region)
     if chosen is None:
         return None
     if fusion is None:
@@ -368,18 +360,17 @@ def _lower_winners(chosen: ChosenCall, region: Region | None = None) -> Any:
     registration, choices, axes = chosen.registration, chosen.choices, chosen.axes
     call, expected = chosen.call, chosen.expected
     plan = DispatchPlan([chosen.winners[0]], Leaf(0))
-    operands = chosen.selection.fake_operands
+    operands = chosen.fake_operands
     if len(choices) > 1:
         plan = _plan(chosen.winners, chosen.cells, operands, axes)
         lower_for_ranges(chosen.winners, [(one,) for one in choices], call)
     if isinstance(plan.tree, Leaf):
         region = None  # Inductor fuses by itself
-    dropped = chosen.selection.dropped
-    record = publish_choices(registration, call, axes, choices, plan, dropped, region)
+    record = publish(chosen, plan, region)
     graph_module = plan.branches[0]
     if len(choices) > 1:
         graph_module = _build_torch_cond_dispatch(
-            subgraph_prefix(registration.name, chosen.selection.number),
+            subgraph_prefix(registration.name, chosen.number),
             chosen.winners,
             chosen.cells,
             operands,
@@ -408,7 +399,7 @@ def _lower_fused(joint: Joint) -> Any:
     region, members, first = joint.region, joint.members, joint.first
     if len(first.choices) == 1 or not (region.absorbed or len(members) > 1):
         return None
-    operands = first.selection.fake_operands
+    operands = first.fake_operands
     plan = _plan(joint.rows(), first.cells, operands, first.axes)
     if isinstance(plan.tree, Leaf) or joint.fuse(realize=False) is None:
         return None
@@ -419,19 +410,9 @@ def _lower_fused(joint: Joint) -> Any:
     name = ""
     for index, one in enumerate(members.values()):
         own = DispatchPlan([row[index] for row in plan.branches], plan.tree)
-        records.append(
-            publish_choices(
-                one.registration,
-                one.call,
-                one.axes,
-                one.choices,
-                own,
-                one.selection.dropped,
-                region,
-            )
-        )
+        records.append(publish(one, own, region))
         name += one.registration.name
-        name = subgraph_prefix(name, one.selection.number) + "_"
+        name = subgraph_prefix(name, one.number) + "_"
     composed = {row: fused.compose(row) for row in plan.branches}
     rows = [*zip(*(one.choices for one in members.values()), strict=True)]
     lower_for_ranges([composed[row] for row in joint.rows()], rows, first.call)
@@ -600,17 +581,13 @@ def autotune_custom_op(
     runtime = {k: v for k, v in non_tensor_args[0].items() if k in schema_names}
     tensor_names = [name for name in schema_names if name not in runtime]
     call = bind_call(op_overload, (), {**dict(zip(tensor_names, inputs)), **runtime})
-    expected = ExpectedOutputs.of(call)
-    task = RangeTask(0, registration.cells[0], sizes_seen(call))
-    selection = expected and select_winners(
-        registration, call, expected.outputs, [task]
-    )
-    if not expected or not selection:
+    chosen = choose_winners(registration, call)
+    if chosen is None:
         raise RuntimeError(f"No valid choices generated for {name}")
-    winner = selection.choices[0].winner
-    patches = _patches(selection.choices)
+    winner = chosen.choices[0].winner
+    patches = _patches(chosen.choices)
     values = inline_graph(name, winner.graph_module, call.op, call.operands, patches)
-    return expected.results_from(values), WinningChoice.of(winner)
+    return chosen.expected.results_from(values), WinningChoice.of(winner)
 
 
 def _create_fallback_choice(op_overload: torch._ops.OpOverload) -> ExternKernelChoice:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torch._inductor.range_dispatch.benchmark.timing import Timing
 from torch._inductor.range_dispatch.cache.table_calls import cells_of
 from torch._inductor.range_dispatch.cache.tables import Decided
-from torch._inductor.range_dispatch.plan.guesses import guess_texts, untimed_texts
-from torch._inductor.range_dispatch.record.text_tables import against_text
 
-from torch._inductor.range_dispatch.tuning.choosing import combined
+from torch._inductor.range_dispatch.plan.choosing import combined
+from torch._inductor.range_dispatch.plan.guesses import guess_texts, untimed_texts
+
+from torch._inductor.range_dispatch.plan.times import Timing
+from torch._inductor.range_dispatch.record.text_tables import against_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

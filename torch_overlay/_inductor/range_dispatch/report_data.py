@@ -6,7 +6,6 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias
 
-from torch._inductor.range_dispatch.benchmark.timing import Timing
 from torch._inductor.range_dispatch.cache.tables import read_table, TableError
 
 from torch._inductor.range_dispatch.cell_times import (
@@ -14,6 +13,7 @@ from torch._inductor.range_dispatch.cell_times import (
     decided_of,
     unmeasured_texts,
 )
+from torch._inductor.range_dispatch.plan.choosing import combined
 from torch._inductor.range_dispatch.plan.decisions import (
     Branch,
     Decision,
@@ -29,8 +29,9 @@ from torch._inductor.range_dispatch.plan.ranges import (
     ranges_from_split_points,
     SizeRange,
 )
+
+from torch._inductor.range_dispatch.plan.times import Timing
 from torch._inductor.range_dispatch.record.text_tables import busy_texts
-from torch._inductor.range_dispatch.tuning.choosing import combined
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -34,11 +34,7 @@ from torch._inductor.range_dispatch.region.fused_call import (
 from torch._inductor.range_dispatch.region.fusion import region_around
 from torch._inductor.range_dispatch.region.node_kinds import kind_of, NodeKind
 from torch._inductor.range_dispatch.registration.spec import Registration
-from torch._inductor.range_dispatch.tuning.chosen_calls import (
-    choose_winners,
-    ChosenCall,
-    dispatch_tasks,
-)
+from torch._inductor.range_dispatch.tuning.winners import choose_winners, ChosenCall
 from torch._inductor.virtualized import V
 from torch.fx import GraphModule, map_arg, Node
 
@@ -153,9 +149,8 @@ def _choose(
             raise _CannotJoin("it is dispatched on other sizes")
         if axes is None or registration.cells != first.registration.cells:
             raise _CannotJoin("it is dispatched by other split points")
-        tasks = dispatch_tasks(registration, call, axes)
         around = region.part_of(follower)
-        chosen = choose_winners(registration, call, tasks, axes, around)
+        chosen = choose_winners(registration, call, axes, around)
     if chosen is None:
         raise _CannotJoin("none of its implementations can be used")
     if chosen.cells != first.cells:

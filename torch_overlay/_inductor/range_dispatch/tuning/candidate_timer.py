@@ -1,4 +1,4 @@
-"""Times the candidates of one call, unless that was done before."""
+"""Compiles and times the candidates of one call."""
 
 from __future__ import annotations
 
@@ -15,44 +15,40 @@ from torch._inductor.range_dispatch.benchmark.contention import (
     one_thread,
     warn_of_busy_machine,
 )
-from torch._inductor.range_dispatch.benchmark.contests import Contest, Measured
 from torch._inductor.range_dispatch.benchmark.fitting import Fitting
 from torch._inductor.range_dispatch.benchmark.preparing import inputs_for, meet
 from torch._inductor.range_dispatch.benchmark.progress import show_range
-from torch._inductor.range_dispatch.cache.call_tables import CallTables
-from torch._inductor.range_dispatch.cache.tuning_cache import TuningCache
 from torch._inductor.range_dispatch.call.memory import is_out_of_memory, release
 from torch._inductor.range_dispatch.trace.drops import as_rejection, CandidateRejected
 from torch._inductor.range_dispatch.trace.holding import lowered_for, suits
 from torch._inductor.range_dispatch.trace.judging import Judge
 from torch._inductor.range_dispatch.trace.tracing import TracedCandidate
+from torch._inductor.range_dispatch.tuning.known_times import KnownTimes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from torch._inductor.range_dispatch.benchmark.budget import Budget
+    from torch._inductor.range_dispatch.benchmark.contests import Contest
 
     from torch._inductor.range_dispatch.call.binding import BoundCall
-    from torch._inductor.range_dispatch.call.sizes import RangeTask, SymbolValues
+    from torch._inductor.range_dispatch.call.sizes import RangeTask
     from torch._inductor.range_dispatch.distributed.ranks import Peers
     from torch._inductor.range_dispatch.plan.ranges import Cell
-    from torch._inductor.range_dispatch.plan.split_search import SearchRules
     from torch._inductor.range_dispatch.region.fused_call import FusedCall
     from torch._inductor.range_dispatch.registration.candidates import Candidate
     from torch._inductor.range_dispatch.registration.spec import Registration
     from torch._inductor.range_dispatch.trace.drops import Drops
     from torch.fx import GraphModule
-    from torch.utils._ordered_set import OrderedSet
 
 
 log = logging.getLogger(__name__)
 
 # None for what does not compile.
-Described: TypeAlias = tuple[list[TracedCandidate], "SymbolValues"]
 _Compiled: TypeAlias = dict[TracedCandidate, modules.CompiledCandidate | None]
 
 
-class Bench:
+class CandidateTimer:
     """Times the candidates of one call.
 
     Each distinct graph is compiled at most once, whatever the number of sizes, and only
@@ -79,62 +75,37 @@ class Bench:
         self._registration = registration
         self._call = call
         self._fake_operands = fused.fake_operands() if fused else fake_operands
-        self._cache = TuningCache(registration, fused or call)
         self._accuracy = Accuracy(registration, call, fused, graph_of_op)
-        self._tables = CallTables(call)
-        # Whether a table had what was asked for.
-        self.uses_table = False
+        self.known = KnownTimes(
+            registration, call, fused, self._composed_with, self._accuracy
+        )
         self._compiled: _Compiled = {}
         # What graphs were lowered for, and modules of them for a busy machine.
         self._tasks: dict[TracedCandidate, list[RangeTask]] = {}
         self._compiled_for_one: _Compiled = {}
         self._behind = Behind(str(call.op))
-        timed = fused or call
         self.memory = Fitting(
             call,
-            timed,
+            fused or call,
             self._composed_with,
             registration,
             drops,
             self._accuracy.is_on,
         )
 
-    def resumed(self, contest: Contest) -> timing.Timings | None:
-        """What the ``tune`` command has measured before, None if that is nothing.
-
-        Unlike other tables this one is added to: what it has not is timed.
-        """
-        if contest.peers() is not None:  # others may have nothing to resume
-            return None
-        axes = contest.task.axes
-        timings = self._tables.take(
-            contest.candidates, contest.sample.values, axes, self._accuracy.required
-        )
-        if timings is not None:
-            self._behind.note(contest, timings)
-            _log(self._registration, contest, timings, " (measured before)")
-        return timings
-
     def stored(self, contest: Contest) -> timing.Timings | None:
         """What a table or an earlier compile has, None if that is nothing."""
-        if contest.peers() is not None:  # others may have nothing stored
-            return None
-        values = contest.sample.values
-        resumed = self.resumed(contest)
-        if resumed is not None:
-            return resumed
-        required = self._accuracy.required
-        timings = self._tables.find(contest.candidates, values, required)
+        return self._noted(contest, self.known.find(contest))
+
+    def resumed(self, contest: Contest) -> timing.Timings | None:
+        """What the ``tune`` command has measured before, None if that is nothing."""
+        return self._noted(contest, self.known.resumed(contest))
+
+    def _noted(
+        self, contest: Contest, timings: timing.Timings | None
+    ) -> timing.Timings | None:
         if timings is not None:
-            self.uses_table = True
             self._behind.note(contest, timings)
-            _log(self._registration, contest, timings, " (from a table)")
-            return timings
-        timings = self._cache.load(self._as_timed(contest), values, required)
-        if timings is not None:
-            self._note(contest, timings, required)
-            self._behind.note(contest, timings)
-            _log(self._registration, contest, timings, " (stored)")
         return timings
 
     def _as_timed(self, contest: Contest) -> list[TracedCandidate]:
@@ -149,28 +120,6 @@ class Bench:
             composed = self._fused.compose([one.graph_module])
             self._composed[one] = dataclasses.replace(one, graph_module=composed)
         return self._composed[one]
-
-    def _described(self, contests: Sequence[Contest]) -> list[Described]:
-        return [(self._as_timed(one), one.sample.values) for one in contests]
-
-    def _note(
-        self, contest: Contest, timings: timing.Timings, agreed: str | None
-    ) -> None:
-        candidates, values = contest.candidates, contest.sample.values
-        self._tables.note(candidates, values, contest.task.axes, timings, agreed)
-
-    def _keep(self, contest: Contest, timings: timing.Timings) -> None:
-        """Keep new times for later compiles and for a table.
-
-        Where a candidate was dropped for its results, a later compile compares them
-        again: it may be told to keep it. What other programs disturbed it times again.
-        """
-        task, values = contest.task, contest.sample.values
-        agreed = self._accuracy.agreed(task, values)
-        is_final = not self._accuracy.has_dropped(task, values)
-        if is_final and not timing.is_disturbed(timings):
-            self._cache.store(self._as_timed(contest), values, timings, agreed)
-        self._note(contest, timings, agreed)
 
     def compile(self, contests: Sequence[Contest]) -> None:
         """Compile every graph that competes in one of the contests, side by side."""
@@ -265,8 +214,8 @@ class Bench:
             self._behind.note(contest, timings)
         if timings:
             if peers is None and not ran_out:
-                self._keep(contest, timings)
-            _log(self._registration, contest, timings)
+                self.known.keep(contest, timings)
+            self.known.log(contest, timings)
         return timings
 
     def _time(
@@ -350,30 +299,6 @@ class Bench:
             for candidate, time in timings.items()
         }
 
-    def measure(
-        self,
-        contest: Contest,
-        seconds_each: float,
-        budget: Budget,
-        size: int | None = None,
-    ) -> Measured | None:
-        """Time a contest at sizes that there is memory for, which may be smaller ones.
-
-        ``size`` is what the budget knows them by. None if inputs need too much memory.
-
-        Raises:
-            timing.OutOfTime: the budget did not last for a call of each.
-        """
-        with budget.measuring(size or max(contest.extent, 1)) as noted:
-            fitting = self.fitting(contest, budget)
-            timings = None if fitting is contest else self.stored(fitting)
-            if timings is None:
-                timings = self.time(fitting, seconds_each, budget)
-            if timings is None:
-                return None
-            noted.update(timings)
-        return Measured(fitting.sample, timings, contest.task)
-
     def fitting(self, contest: Contest, budget: Budget) -> Contest:
         """The contest at sizes that there is memory for, also for the op itself."""
         for one in contest.candidates:
@@ -382,21 +307,6 @@ class Bench:
             ):
                 return self.memory.with_op(contest, budget.limit)
         return contest
-
-    def searched_before(
-        self, contests: Sequence[Contest], rules: SearchRules | str
-    ) -> OrderedSet[int] | None:
-        """The sizes that an earlier search of these contests measured, if any did."""
-        return self._cache.load_search(self._described(contests), rules)
-
-    def keep_search(
-        self,
-        contests: Sequence[Contest],
-        rules: SearchRules | str,
-        sizes: Sequence[int],
-    ) -> None:
-        """Let later compiles search the same sizes only, which are all stored."""
-        self._cache.store_search(self._described(contests), rules, sizes)
 
 
 def _better(before: timing.Timings, timings: timing.Timings) -> timing.Timings:
@@ -432,19 +342,4 @@ def _out_of_memory(contest: Contest, error: Exception) -> CandidateRejected:
     return CandidateRejected(
         f"it ran out of memory when it was timed in {contest.describe()}: {first_line}",
         "to use it there, register the op with winners=[...]",
-    )
-
-
-def _log(
-    registration: Registration,
-    contest: Contest,
-    timings: timing.Timings,
-    note: str = "",
-) -> None:
-    log.info(
-        "%s range %s%s: %s",
-        registration.name,
-        contest.task.cell,
-        note,
-        ", ".join(f"{c} {t.milliseconds:.4f} ms" for c, t in timings.items()),
     )

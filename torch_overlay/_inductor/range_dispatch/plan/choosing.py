@@ -1,22 +1,26 @@
-"""Chooses the winner of each range from what its candidates took."""
+"""Which candidate wins a range, by what each took: plain numbers, no torch."""
 
 from __future__ import annotations
 
 import math
 import operator
-from typing import Any, TYPE_CHECKING, TypeVar
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any, Protocol, TYPE_CHECKING, TypeVar
 
-from torch._inductor.range_dispatch.benchmark.timing import SHORTEST, Timing
+from torch._inductor.range_dispatch.plan.times import SHORTEST, Timing
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from torch._inductor.range_dispatch.benchmark.timing import Timings
     from torch._inductor.range_dispatch.plan.ranges import Cell
 
-    from torch._inductor.range_dispatch.registration.candidates import Candidate
+
+class Candidate(Hashable, Protocol):
+    """What competes; ``is_fallback`` tells the op itself from what is to replace it."""
+
+    @property
+    def is_fallback(self) -> bool: ...
 
 
+_CandidateT = TypeVar("_CandidateT", bound=Candidate)
 # A candidate, or what stands for it.
 _Key = TypeVar("_Key")
 
@@ -67,10 +71,10 @@ def counts_calls(size_weights: Mapping[Any, float] | None, cell: Cell) -> bool:
 
 
 def choose(
-    timings: Sequence[Timings],
+    timings: Sequence[Mapping[_CandidateT, Timing]],
     min_speedup_threshold: float,
     beside: Sequence[Sequence[int]],
-) -> list[Candidate | None]:
+) -> list[_CandidateT | None]:
     """The winner of each cell, None where nothing was timed.
 
     The op itself stays unless the fastest beats it by the threshold, a ratio. Where the
@@ -90,7 +94,9 @@ def choose(
     return winners
 
 
-def fastest(timings: Timings, min_speedup_threshold: float) -> Candidate | None:
+def fastest(
+    timings: Mapping[_CandidateT, Timing], min_speedup_threshold: float
+) -> _CandidateT | None:
     """The winner by itself, None if nothing was timed."""
     if not timings:
         return None
@@ -104,16 +110,19 @@ def fastest(timings: Timings, min_speedup_threshold: float) -> Candidate | None:
 
 
 def _beats(
-    timings: Timings, candidate: Candidate, fallback: Candidate, threshold: float
+    timings: Mapping[_CandidateT, Timing],
+    candidate: _CandidateT,
+    fallback: _CandidateT,
+    threshold: float,
 ) -> bool:
     needed = timings[candidate].milliseconds * threshold
     return timings[fallback].milliseconds >= needed
 
 
 def _ties(
-    timings: Timings,
-    winner: Candidate | None,
-    other: Candidate | None,
+    timings: Mapping[_CandidateT, Timing],
+    winner: _CandidateT | None,
+    other: _CandidateT | None,
     min_speedup_threshold: float,
 ) -> bool:
     """Whether ``other`` may take a range from its winner."""

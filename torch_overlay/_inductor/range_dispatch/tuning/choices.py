@@ -1,7 +1,8 @@
-"""Says in words why the winner of a range won."""
+"""The winner of a range, and in words why it won."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from torch._inductor import config
@@ -14,15 +15,40 @@ from torch.utils._ordered_set import OrderedSet
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from torch._inductor.range_dispatch.benchmark.contests import Measured
+
     from torch._inductor.range_dispatch.benchmark.timing import Timings
+    from torch._inductor.range_dispatch.call.sizes import RangeTask
+    from torch._inductor.range_dispatch.plan.guesses import Guess
 
     from torch._inductor.range_dispatch.registration.candidates import Candidate
     from torch._inductor.range_dispatch.registration.spec import Registration
     from torch._inductor.range_dispatch.trace.drops import Dropped
-    from torch._inductor.range_dispatch.tuning.selection import RangeChoice
+    from torch._inductor.range_dispatch.trace.tracing import TracedCandidate
 
 # So many sizes are listed; of more only the first and the last.
 _MAX_LISTED = 5
+
+
+@dataclass(frozen=True)
+class RangeChoice:
+    """The winner of a range, and what was measured to find it.
+
+    ``number`` is the winner as registered, and ``reason`` says why it won. ``timings``
+    is what decided: the times at all sizes in one. ``is_untimed`` says that several
+    candidates competed and none was timed: the winner is that of the nearest range, or
+    the op itself. ``guess`` tells between which measured sizes the last one of the
+    range lies, if that is not known any better (see ``FoundRange``).
+    """
+
+    task: RangeTask
+    winner: TracedCandidate
+    number: int
+    measured: Sequence[Measured] = ()
+    timings: Timings = field(default_factory=dict)
+    is_untimed: bool = False
+    guess: Guess | None = None
+    reason: str = ""
 
 
 def reasons_of(
@@ -30,7 +56,7 @@ def reasons_of(
     choices: Sequence[RangeChoice],
     dropped: Sequence[Dropped],
 ) -> list[str]:
-    """Why the winners of a call's choices won, to be asked while it is compiled."""
+    """Why the winners of a call's choices won."""
     is_timed = any(choice.timings for choice in choices)
     return [
         _reason(
