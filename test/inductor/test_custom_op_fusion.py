@@ -30,9 +30,8 @@ import torch.nn.functional as F
 from torch._inductor import config
 from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
 from torch._inductor.range_dispatch import explain
+from torch._inductor.range_dispatch.lowering import region_lowering
 from torch._inductor.range_dispatch.record.records import record_dispatches
-from torch._inductor.range_dispatch.region import fusion
-from torch._inductor.range_dispatch.region.regions import find_region
 from torch._inductor.test_case import run_tests
 from torch._inductor.utils import run_and_get_code
 from torch.testing._internal.common_utils import (
@@ -261,16 +260,15 @@ MODELS = [
 class FusedIntoBranchesTest(FusionTestCase):
     @parametrize("model, fused", [subtest(one, name=one[0].__name__) for one in MODELS])
     def test_python_wrapper(self, model, fused):
-        regions = []
-
-        def found(*args):
-            regions.append(find_region(*args))
-            return regions[-1]
-
-        with mock.patch.object(fusion, "find_region", found), torch.no_grad():
+        lowered = mock.patch.object(
+            region_lowering, "lower_group", wraps=region_lowering.lower_group
+        )
+        with lowered as lower, torch.no_grad():
             (record,) = self.compile_and_check(model)
         # A branch must not return one of its operands.
-        self.assertFalse({*regions[0].inputs} & {*regions[0].outputs})
+        for call in lower.call_args_list:
+            region = call.args[0].fused.region
+            self.assertFalse({*region.inputs} & {*region.outputs})
         self.assertEqual(record.branches, 3)
         self.assertTrue(record.fused)
         if fused is not None:

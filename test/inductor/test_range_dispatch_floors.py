@@ -17,10 +17,8 @@ MAX_LINES = 400
 UPWARD = [
     ("call.inputs", "region.fused_call"),
     ("call.sizes", "region.fused_call"),
-    ("region.joining", "lowering.inlining"),
-    ("region.joining", "tuning.winners"),
 ]
-LONG = ["call.binding", "region.regions"]
+LONG = ["call.binding"]
 
 
 def modules_of_floors():

@@ -12,46 +12,25 @@ import contextlib
 import dataclasses
 import logging
 import re
-from typing import Any, Literal, TYPE_CHECKING, TypeVar
+from typing import Any, Literal, TYPE_CHECKING
 
 import sympy
 
 import torch
-from torch._inductor import config
 from torch._inductor.lowering import user_lowerings
-from torch._inductor.range_dispatch.call.axes import axes_of, Axis
-from torch._inductor.range_dispatch.call.binding import (
-    bind_call,
-    BoundCall,
-    UnsupportedArgument,
-)
-from torch._inductor.range_dispatch.call.sizes import bounds_of
-from torch._inductor.range_dispatch.lowering.branch_lowering import lower_for_ranges
+from torch._inductor.range_dispatch.call.axes import Axis
+from torch._inductor.range_dispatch.call.binding import bind_call
+from torch._inductor.range_dispatch.lowering.calls import lower_call
 from torch._inductor.range_dispatch.lowering.cond_tree import (
-    build_cond_tree,
-    TreeContext,
+    build_torch_cond_dispatch,
+    plan_for,
 )
-from torch._inductor.range_dispatch.lowering.count_emitting import counted_dispatch
-from torch._inductor.range_dispatch.lowering.inlining import (
-    ConfigPatches,
-    inline_graph,
-    not_dispatched,
-    subgraph_prefix,
-)
+from torch._inductor.range_dispatch.lowering.inlining import inline_graph
 from torch._inductor.range_dispatch.lowering.op_itself import (
     warn_if_packaged,
     warn_of_effect,
 )
-from torch._inductor.range_dispatch.plan.decisions import (
-    DispatchPlan,
-    Leaf,
-    plan_dispatch,
-)
 from torch._inductor.range_dispatch.plan.ranges import Cell, cell_of, SizeRange
-from torch._inductor.range_dispatch.record.records import publish
-from torch._inductor.range_dispatch.region.absorbing import absorb
-from torch._inductor.range_dispatch.region.fusion import Fusion
-from torch._inductor.range_dispatch.region.joining import join_followers, Joint
 from torch._inductor.range_dispatch.registration.configs import (
     ConfigGenerator,
     CustomOpConfig,
@@ -69,25 +48,17 @@ from torch._inductor.range_dispatch.registration.spec import (
     SizeWeights,
 )
 from torch._inductor.range_dispatch.trace.tracing import (
-    output_values,
     real_tensors_as_constants,
     TracedCandidate,
 )
-from torch._inductor.range_dispatch.tuning.winners import choose_winners, ChosenCall
+from torch._inductor.range_dispatch.tuning.winners import choose_winners
 from torch._inductor.select_algorithm import ExternKernelChoice
-from torch.fx.experimental.symbolic_shapes import is_symbolic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from torch._inductor.range_dispatch.region.regions import Region
-    from torch._inductor.range_dispatch.tuning.choices import RangeChoice
-
 
 log = logging.getLogger(__name__)
-
-# A graph, or those of several ops that share a branch.
-_WinnerT = TypeVar("_WinnerT")
 
 __all__ = [
     "autotune_custom_op",
@@ -299,165 +270,30 @@ def _standard_lowering_fn(
     registration: Registration, args: Sequence[Any], kwargs: dict[str, Any]
 ) -> Any:
     """Plain autotuning: one range that holds every size, its winner inlined."""
-    call = _bind(registration, args, kwargs)
-    if call is None:
-        return None
-    chosen = choose_winners(registration, call)
-    return None if chosen is None else _lower_winners(chosen)
+    return lower_call(registration, args, kwargs)
 
 
 def _range_based_lowering_fn(
     registration: Registration, args: Sequence[Any], kwargs: dict[str, Any]
 ) -> Any:
-    """Find a winner for each range that can occur and dispatch among them."""
-    dispatch = registration.dispatch
-    if dispatch is None:
+    """Find a winner for each range that can occur and dispatch among them.
+
+    This is for calls with nothing around them: ``lowering.region_lowering`` has those
+    that are lowered with what is fused around them.
+    """
+    if registration.dispatch is None:
         raise AssertionError(f"{registration} has nothing to dispatch on")
-    fusion = Fusion.around(registration.op, args, kwargs)
-    call = _bind(registration, args, kwargs, fusion)
-    if call is None:
-        return None
-    axes = axes_of(dispatch, call)
-    if axes is None:
-        return None
-    region = None if fusion is None else fusion.region
-    chosen = choose_winners(registration, call, axes, region)
-    if chosen is None:
-        return None
-    if fusion is None:
-        return _lower_winners(chosen)
-    joint = join_followers(chosen, fusion.region)
-    values = _lower_fused(joint)
-    if values is None:
-        region = joint.region.left_out("no tensor would be left to read")
-        values = _lower_winners(chosen.over(fusion.undone(call)), region)
-    return values
-
-
-def _bind(
-    registration: Registration,
-    args: Sequence[Any],
-    kwargs: dict[str, Any],
-    fusion: Fusion | None = None,
-) -> BoundCall | None:
-    try:
-        stand_ins = fusion.stand_ins() if fusion else None
-        call = bind_call(registration.op, args, kwargs, stand_ins)
-    except UnsupportedArgument as reason:
-        log.warning("%s is not autotuned: %s", registration.op, reason)
-        return None
-    if not call.nodes:
-        log.warning("%s is not autotuned: it has no tensor input", registration.op)
-        return None
-    return call
-
-
-def _lower_winners(chosen: ChosenCall, region: Region | None = None) -> Any:
-    """Lower the winners of a call to IR, and nothing with them.
-
-    The ``region`` tells why there is nothing.
-    """
-    registration, choices, axes = chosen.registration, chosen.choices, chosen.axes
-    call, expected = chosen.call, chosen.expected
-    plan = DispatchPlan([chosen.winners[0]], Leaf(0))
-    operands = chosen.fake_operands
-    if len(choices) > 1:
-        plan = _plan(chosen.winners, chosen.cells, operands, axes)
-        lower_for_ranges(chosen.winners, [(one,) for one in choices], call)
-    if isinstance(plan.tree, Leaf):
-        region = None  # Inductor fuses by itself
-    record = publish(chosen, plan, region)
-    graph_module = plan.branches[0]
-    if len(choices) > 1:
-        graph_module = _build_torch_cond_dispatch(
-            subgraph_prefix(registration.name, chosen.number),
-            chosen.winners,
-            chosen.cells,
-            operands,
-            outputs=expected.outputs,
-            axes=axes,
-            plan=plan,
-        )
-    for choice in choices:
-        if choice.winner.graph_module is graph_module:
-            if choice.winner.candidate.is_fallback:
-                return None  # the op itself, for all sizes
-    patches = _patches(choices)
-    with counted_dispatch([record], axes):
-        values = inline_graph(
-            registration.name, graph_module, call.op, call.operands, patches
-        )
-    return expected.results_from(values)
-
-
-def _lower_fused(joint: Joint) -> Any:
-    """Lower the winners of calls to IR with what is fused around them.
-
-    None if there is one winner for all sizes: it is inlined, and Inductor fuses it with
-    what is around it. The same if there is nothing to fuse, or no tensor to read.
-    """
-    region, members, first = joint.region, joint.members, joint.first
-    if len(first.choices) == 1 or not (region.absorbed or len(members) > 1):
-        return None
-    operands = first.fake_operands
-    plan = _plan(joint.rows(), first.cells, operands, first.axes)
-    if isinstance(plan.tree, Leaf) or joint.fuse(realize=False) is None:
-        return None
-    fused = joint.fuse(realize=True)
-    if fused is None:
-        raise AssertionError(f"{first.call.op} reads tensors, and reads none")
-    records = []
-    name = ""
-    for index, one in enumerate(members.values()):
-        own = DispatchPlan([row[index] for row in plan.branches], plan.tree)
-        records.append(publish(one, own, region))
-        name += one.registration.name
-        name = subgraph_prefix(name, one.number) + "_"
-    composed = {row: fused.compose(row) for row in plan.branches}
-    rows = [*zip(*(one.choices for one in members.values()), strict=True)]
-    lower_for_ranges([composed[row] for row in joint.rows()], rows, first.call)
-    graph_module = _build_torch_cond_dispatch(
-        f"{name}{fused.digest}",
-        [composed[row] for row in plan.branches],
-        first.cells,
-        fused.fake_operands(),
-        outputs=fused.fake_outputs(),
-        axes=[fused.moved(axis) for axis in first.axes],
-        plan=DispatchPlan([composed[row] for row in plan.branches], plan.tree),
-    )
-    patches = joint.config_patches()
-    with (
-        counted_dispatch(records, first.axes),
-        not_dispatched(one.call.op for one in members.values()),
-    ):
-        values = inline_graph(
-            first.registration.name,
-            graph_module,
-            first.call.op,
-            fused.operands,
-            {composed[row]: patches[row][0] for row in plan.branches},
-        )
-    return absorb(region, values)
-
-
-def _patches(choices: Sequence[RangeChoice]) -> ConfigPatches:
-    return {
-        choice.winner.graph_module: choice.winner.candidate.config_patches
-        for choice in choices
-    }
+    return lower_call(registration, args, kwargs)
 
 
 def _build_torch_cond_dispatch(
     name: str,
     graph_modules: Sequence[torch.fx.GraphModule],
-    ranges: Sequence[SizeRange | Cell],
+    ranges: Sequence[SizeRange],
     operands: Sequence[Any],
     tensor: int = 0,
     dim: int = 0,
     outputs: Sequence[torch.Tensor] | None = None,
-    merge: bool = True,
-    axes: Sequence[Axis] | None = None,
-    plan: DispatchPlan[torch.fx.GraphModule] | None = None,
 ) -> torch.fx.GraphModule:
     """The graph that picks among traced implementations by a size.
 
@@ -470,48 +306,20 @@ def _build_torch_cond_dispatch(
         name: what the names of the subgraphs start with.
         graph_modules: the graph for each range; the very same graph in several ranges
             becomes one branch. All take ``operands`` and return a tuple of tensors.
-        ranges: inclusive and ascending; with several axes, cells of their grid.
+        ranges: inclusive and ascending.
         operands: fake tensors and SymInts, one for each placeholder.
         tensor, dim: operand and dimension whose size decides.
         outputs: fake tensors with the strides that every branch must produce; those
             of the first graph by default.
-        merge: whether ranges with the same graph share one branch.
-        axes: instead of ``tensor`` and ``dim``, the sizes that decide.
-        plan: the branches, if they are planned already.
     """
-    if axes is None:
-        size = operands[tensor].shape[dim]
-        expr = size.node.expr if isinstance(size, torch.SymInt) else size
-        axes = [Axis("size", sympy.sympify(expr), tensor, dim)]
-    cells = [one if isinstance(one, Cell) else Cell((one,)) for one in ranges]
-    if all(axis.is_static for axis in axes):
-        sizes = [max(int(axis.size), 0) for axis in axes]
-        return graph_modules[cell_of(cells, sizes)]
-    plan = plan or _plan(graph_modules, cells, operands, axes, merge)
-    return build_cond_tree(
-        plan.tree,
-        plan.branches,
-        TreeContext(operands, outputs or output_values(plan.branches[0]), axes, name),
-    )
-
-
-def _plan(
-    winners: Sequence[_WinnerT],
-    cells: Sequence[Cell],
-    operands: Sequence[Any],
-    axes: Sequence[Axis],
-    merge: bool | None = None,
-) -> DispatchPlan[_WinnerT]:
-    """Branches for what can occur by the bounds of the operands' symbols.
-
-    Cells with the same winner share one unless ``merge``, or config, says not to.
-    """
-    if merge is None:
-        merge = not config.test_configs.force_no_impl_grouping
-    sizes = [n for x in operands for n in getattr(x, "shape", [x])]
-    shape_env = next((n.node.shape_env for n in sizes if is_symbolic(n)), None)
-    bounds = [bounds_of(axis.size, shape_env) for axis in axes]
-    return plan_dispatch(winners, cells, bounds, merge)
+    size = operands[tensor].shape[dim]
+    expr = size.node.expr if isinstance(size, torch.SymInt) else size
+    axes = [Axis("size", sympy.sympify(expr), tensor, dim)]
+    cells = [Cell((one,)) for one in ranges]
+    if axes[0].is_static:
+        return graph_modules[cell_of(cells, [max(int(size), 0)])]
+    plan = plan_for(graph_modules, cells, operands, axes)
+    return build_torch_cond_dispatch(name, plan, operands, axes, outputs)
 
 
 def autotune_custom_op(
@@ -585,7 +393,7 @@ def autotune_custom_op(
     if chosen is None:
         raise RuntimeError(f"No valid choices generated for {name}")
     winner = chosen.choices[0].winner
-    patches = _patches(chosen.choices)
+    patches = {winner.graph_module: winner.candidate.config_patches}
     values = inline_graph(name, winner.graph_module, call.op, call.operands, patches)
     return chosen.expected.results_from(values), WinningChoice.of(winner)
 

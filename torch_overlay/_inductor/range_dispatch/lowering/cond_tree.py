@@ -11,16 +11,29 @@ from __future__ import annotations
 import functools
 import operator
 from dataclasses import dataclass
-from typing import Any, TYPE_CHECKING
+from typing import Any, TYPE_CHECKING, TypeVar
 
 import sympy
 
 import torch
 import torch.utils._pytree as pytree
+from torch._inductor import config
 from torch._inductor.range_dispatch.call.size_nodes import add_call, add_size
-from torch._inductor.range_dispatch.plan.decisions import Decision, DecisionTree, Leaf
+from torch._inductor.range_dispatch.call.sizes import bounds_of
+from torch._inductor.range_dispatch.plan.decisions import (
+    Decision,
+    DecisionTree,
+    DispatchPlan,
+    Leaf,
+    plan_dispatch,
+)
+from torch._inductor.range_dispatch.trace.tracing import output_values
 from torch.fx import Graph, GraphModule, Node
-from torch.fx.experimental.symbolic_shapes import CallMethodKey, free_unbacked_symbols
+from torch.fx.experimental.symbolic_shapes import (
+    CallMethodKey,
+    free_unbacked_symbols,
+    is_symbolic,
+)
 from torch.utils._ordered_set import OrderedSet
 
 if TYPE_CHECKING:
@@ -28,6 +41,7 @@ if TYPE_CHECKING:
 
     from torch._inductor.range_dispatch.call.axes import Axis
     from torch._inductor.range_dispatch.plan.decisions import Box
+    from torch._inductor.range_dispatch.plan.ranges import Cell
 
 
 @dataclass(frozen=True)
@@ -48,6 +62,54 @@ class TreeContext:
 def branch_name(prefix: str, index: int) -> str:
     """The attribute under which a cond's graph holds branch ``index``."""
     return f"{prefix}_branch_{index}"
+
+
+# A graph, or those of several ops that share a branch.
+_BranchT = TypeVar("_BranchT")
+
+
+def plan_for(
+    winners: Sequence[_BranchT],
+    cells: Sequence[Cell],
+    operands: Sequence[Any],
+    axes: Sequence[Axis],
+) -> DispatchPlan[_BranchT]:
+    """Branches for what can occur by the bounds of the operands' symbols.
+
+    Cells with the same winner share one unless config says not to.
+    """
+    sizes = [n for x in operands for n in getattr(x, "shape", [x])]
+    shape_env = next((n.node.shape_env for n in sizes if is_symbolic(n)), None)
+    bounds = [bounds_of(axis.size, shape_env) for axis in axes]
+    merge = not config.test_configs.force_no_impl_grouping
+    return plan_dispatch(winners, cells, bounds, merge)
+
+
+def build_torch_cond_dispatch(
+    name: str,
+    plan: DispatchPlan[GraphModule],
+    operands: Sequence[Any],
+    axes: Sequence[Axis],
+    outputs: Sequence[torch.Tensor] | None = None,
+) -> GraphModule:
+    """The graph that picks among traced implementations by sizes.
+
+    It has nested ``torch.cond`` nodes: a balanced tree over the branches of the plan.
+    With one branch it is that branch's graph.
+
+    Args:
+        name: what the names of the subgraphs start with.
+        plan: the branches, and the tree that picks one. All graphs take ``operands``
+            and return a tuple of tensors.
+        operands: fake tensors and SymInts, one for each placeholder.
+        axes: the sizes that decide.
+        outputs: fake tensors with the strides that every branch must produce; those
+            of the first branch by default.
+    """
+    context = TreeContext(
+        operands, outputs or output_values(plan.branches[0]), axes, name
+    )
+    return build_cond_tree(plan.tree, plan.branches, context)
 
 
 def build_cond_tree(

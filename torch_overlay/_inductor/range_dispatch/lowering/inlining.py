@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import copy
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
@@ -12,7 +11,8 @@ import torch
 from torch._inductor import config
 from torch._inductor.codegen.subgraph import inline_subgraph_to_ir_nodes
 from torch._inductor.range_dispatch.lowering.op_itself import warn_of_packaged_calls
-from torch._inductor.utils import get_first_incompatible_cudagraph_node, get_op_names
+from torch._inductor.range_dispatch.region.forming import copied, is_partitioned_on
+from torch._inductor.utils import get_first_incompatible_cudagraph_node
 from torch._inductor.virtualized import V
 
 ConfigPatches: TypeAlias = Mapping[torch.fx.GraphModule, dict[str, Any]]
@@ -55,9 +55,9 @@ def inline_graph(
         branch.meta["inductor_config_patches"] = of_branch
     own = patches.get(graph_module, {})
     # A graph is inlined once only, and a candidate's may be wanted again.
-    copied = torch.fx.GraphModule(graph_module, copy.deepcopy(graph_module.graph))
+    own_graph = copied(graph_module)
     with config.patch(own):
-        results = list(inline_subgraph_to_ir_nodes(copied, [*operands], name))
+        results = list(inline_subgraph_to_ir_nodes(own_graph, [*operands], name))
     if is_partitioned_on(op):
         for result in results:
             result.realize()
@@ -79,13 +79,6 @@ def not_dispatched(ops: Iterable[Any]) -> Iterator[None]:
     finally:
         for op in new:
             active.discard(op)
-
-
-def is_partitioned_on(op: torch._ops.OpOverload) -> bool:
-    """Whether the user wants the op out of the captured parts of a graph."""
-    return torch.Tag.cudagraph_unsafe in op.tags or any(
-        name in config.custom_should_partition_ops for name in get_op_names(op)
-    )
 
 
 def _forbid_unsafe_capture(name: str, graph_module: torch.fx.GraphModule) -> None:

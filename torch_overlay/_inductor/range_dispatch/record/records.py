@@ -156,11 +156,15 @@ def without_summaries() -> Iterator[None]:
 
 
 def publish(
-    chosen: ChosenCall, plan: DispatchPlan[GraphModule], region: Region | None = None
+    chosen: ChosenCall,
+    plan: DispatchPlan[GraphModule],
+    region: Region | None = None,
+    not_fused: tuple[tuple[str, str], ...] = (),
 ) -> DispatchRecord:
     """Make known what was chosen for a call, and how its graph picks among it.
 
-    The ``region`` is what its branches take in from around the op. The record goes to
+    The ``region`` is what its branches take in from around the op; without one
+    ``not_fused`` has what they do not, and why. The record goes to
     every context that is collecting, to logs, tlparse, the graph and tables.
     """
     registration, call, axes = chosen.registration, chosen.call, chosen.axes
@@ -176,7 +180,7 @@ def publish(
         branch_winners=tuple(names[branch] for branch in plan.branches),
         tree=plan.tree,
         fused=() if region is None else region.absorbed,
-        not_fused=tuple((n.name, why) for n, why in region.refused) if region else (),
+        not_fused=not_fused if region is None else region.refused,
         together=tuple(op.name for op in region.ops) if region else (),
         dropped=tuple(map(str, chosen.dropped)),
     )

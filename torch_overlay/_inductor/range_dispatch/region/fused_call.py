@@ -16,15 +16,11 @@ from typing import Any, TYPE_CHECKING
 import torch
 import torch.utils._pytree as pytree
 from torch._inductor import ir
-from torch._inductor.range_dispatch.call.binding import (
-    bind_to_schema,
-    BoundCall,
-    realize_operand,
-    symbol_operands,
-)
+from torch._inductor.range_dispatch.call.binding import BoundCall, symbol_operands
 from torch._inductor.range_dispatch.call.inputs import make_inputs, random_tensor
 from torch._inductor.range_dispatch.call.size_nodes import add_size
 from torch._inductor.range_dispatch.call.sizes import concrete, SymbolValues
+from torch._inductor.range_dispatch.region.inputs import argument_leaves, RegionInputs
 from torch._inductor.range_dispatch.region.node_kinds import kind_of, NodeKind
 from torch._inductor.utils import convert_to_symint
 from torch._inductor.virtualized import V
@@ -51,6 +47,7 @@ class FusedCall:
     ``nodes`` are IR nodes, each once, and ``positions`` which of them the region's
     inputs are, but for ``constants``, which branches hold. ``sources`` are the nodes
     that the calls' tensors come from, inputs of the region or computed by it.
+    ``strides`` are those that users see of an output, where they do.
     """
 
     calls: dict[Node, BoundCall]
@@ -60,46 +57,38 @@ class FusedCall:
     positions: dict[Node, int]
     constants: dict[Node, torch.Tensor]
     sources: dict[Node, tuple[Node, ...]]
+    strides: Sequence[Sequence[Any] | None]
 
     @classmethod
     def of(
-        cls, calls: Sequence[BoundCall], region: Region, realize: bool
+        cls,
+        calls: Sequence[BoundCall],
+        region: Region,
+        known: RegionInputs,
+        strides: Sequence[Sequence[Any] | None] = (),
     ) -> FusedCall | None:
         """None if the region reads no tensor.
 
-        What the first op itself does not read is stood in for, or realized.
+        What the ``known`` inputs do not have, results of other ops, is stood in for.
         """
         by_op = dict(zip(region.ops, calls, strict=True))
-        sources = {op: _sources(call, op) for op, call in by_op.items()}
-        first, *others = region.ops
-        known = dict(zip(sources[first], by_op[first].nodes))
-        expected = {
-            source: node
-            for op in others
-            for source, node in zip(sources[op], by_op[op].nodes)
-        }
         nodes: list[ir.IRNode] = []
         positions: dict[Node, int] = {}
-        constants = _inlined_constants(region)
         for one in region.inputs:
-            if one in constants:
+            if one in known.constants:
                 continue
-            node = known.get(one)
-            if node is None and realize:
-                node = _realized(one, expected.get(one))
-            elif node is None:
-                node = expected.get(one) or stand_in(one)
+            node = known.nodes.get(one) or known.stand_in(one)
             same = [n for n, other in enumerate(nodes) if other is node]
             positions[one] = same[0] if same else len(nodes)
             if not same:
                 nodes.append(node)
+        if not nodes:
+            return None
         exprs = _sizes_read(region)
         for call in calls:
             exprs += call.symbols
             for node in call.nodes:
                 exprs += [*node.get_size(), *node.get_stride()]
-        if not nodes:
-            return None
         # Sizes that depend on data are read off the operands if they can be.
         sizes = OrderedSet(d for node in nodes for d in node.get_size())
         read = OrderedSet(d for d in sizes if d in free_unbacked_symbols(d))
@@ -109,9 +98,16 @@ class FusedCall:
             for s in sorted(getattr(e, "free_symbols", ()), key=str)
             if s not in read
         )
-        symbols = symbol_operands(nodes, [*wanted])
-        operands = tuple(nodes), symbols
-        return cls(by_op, region, *operands, positions, constants, sources)
+        return cls(
+            by_op,
+            region,
+            tuple(nodes),
+            symbol_operands(nodes, [*wanted]),
+            positions,
+            {n: c for n, c in known.constants.items() if n in region.inputs},
+            {op: _sources(call, op) for op, call in by_op.items()},
+            strides or [None for _ in region.outputs],
+        )
 
     @property
     def first(self) -> BoundCall:
@@ -170,11 +166,11 @@ class FusedCall:
             return [
                 torch.empty_strided(
                     value.shape,
-                    V.graph.user_visible_output_strides.get(node) or value.stride(),
+                    strides or value.stride(),
                     dtype=value.dtype,
                     device=value.device,
                 )
-                for node in self.region.outputs
+                for node, strides in zip(self.region.outputs, self.strides)
                 for value in [node.meta["val"]]
             ]
 
@@ -253,7 +249,7 @@ class FusedCall:
                 made[node] = results[index]
 
         of_ops = dict(zip(self.calls, graph_modules, strict=True))
-        for node in self.region.in_order():
+        for node in self.region.order:
             if node in of_ops:
                 inline(node, of_ops[node])
             elif node not in made:
@@ -274,13 +270,13 @@ def describe_region(region: Region, names_of_inputs: dict[Node, str]) -> str:
     for number, op in enumerate(region.ops):
         for node, index in _parts_of_result(op).items():
             names[node] = f"result_{number}_{index}"
-    for node in region.in_order():
+    for node in region.order:
         names.setdefault(node, f"node_{len(names)}")
 
     def named(one: Node) -> str:
         return names.get(one) or str(one.meta["val"])
 
-    for node in region.in_order():
+    for node in region.order:
         args, kwargs = map_arg((node.args, node.kwargs), named)
         values = [
             (value.dtype, tuple(value.shape))
@@ -291,25 +287,6 @@ def describe_region(region: Region, names_of_inputs: dict[Node, str]) -> str:
     return "\n".join(lines)
 
 
-def stand_in(node: Node) -> ir.IRNode:
-    """An IR node with the layout of a node's value, which is in no graph."""
-    value = node.meta["val"]
-
-    def exprs(sizes: Sequence[Any]) -> list[Any]:
-        return [getattr(getattr(n, "node", n), "expr", n) for n in sizes]
-
-    layout = ir.FixedLayout(
-        value.device, value.dtype, exprs(value.shape), exprs(value.stride())
-    )
-    return ir.InputBuffer(name=f"stand_in_for_{node.name}", layout=layout)
-
-
-def argument_leaves(op: Node) -> list[Any]:
-    """The leaves of a call's arguments, in the order of the schema."""
-    target: Any = op.target
-    return pytree.tree_leaves(bind_to_schema(target, op.args, dict(op.kwargs)))
-
-
 def _sources(call: BoundCall, op: Node) -> tuple[Node, ...]:
     """The node in the graph that each tensor operand of the call comes from."""
     found: dict[int, Node] = {}
@@ -317,44 +294,6 @@ def _sources(call: BoundCall, op: Node) -> tuple[Node, ...]:
         if index is not None:
             found.setdefault(index, leaf)
     return tuple(found[index] for index in range(len(call.nodes)))
-
-
-def _inlined_constants(region: Region) -> dict[Node, torch.Tensor]:
-    """Those that Inductor writes into kernels, so that none has to be an operand."""
-    constants = {}
-    for one in region.inputs:
-        if one.op == "get_attr":
-            _lower_early(one)
-            if not ir.is_storage_and_layout(V.graph.env[one]):
-                constants[one] = operator.attrgetter(str(one.target))(V.graph.module)
-    return constants
-
-
-def _realized(node: Node, expected: ir.IRNode | None) -> ir.IRNode:
-    """The node in memory, with the strides that are expected of it, if any are."""
-    _lower_early(node)
-    box = V.graph.env[node]
-    if expected is not None:
-        box = ir.ExternKernel.require_exact_strides(box, expected.get_stride())
-    return realize_operand(box)
-
-
-def _lower_early(node: Node) -> None:
-    """Lower a node that does not depend on the op before its turn comes."""
-    if node in V.graph.env:
-        return
-    if kind_of(node) == NodeKind.SIZE:
-        V.graph.env[node] = settled_size(node)
-        return
-    for argument in node.all_input_nodes:
-        _lower_early(argument)
-    V.graph.env[node] = V.graph.run_node(node)
-
-
-def settled_size(node: Node) -> Any:
-    """What a node that computes a size is lowered to, without its arguments."""
-    size = node.meta["val"]
-    return size.node.expr if isinstance(size, torch.SymInt) else size
 
 
 def _sizes_read(region: Region) -> list[Any]:

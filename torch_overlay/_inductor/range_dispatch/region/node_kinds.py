@@ -20,6 +20,8 @@ from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 from torch.utils._ordered_set import OrderedSet
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     import sympy
 
     from torch.fx import Node
@@ -200,8 +202,7 @@ def _is_of_fusable_kind(target: torch._ops.OpOverload) -> bool:
 
 
 def _refusal_of_values(node: Node) -> str | None:
-    values = node.meta.get("val")
-    for value in values if isinstance(values, (tuple, list)) else [values]:
+    for value in values_of(node):
         if not isinstance(value, torch.Tensor) or value.layout != torch.strided:
             return "it does not return a plain tensor"
         if type(value) is not torch._subclasses.FakeTensor:
@@ -251,3 +252,41 @@ def _casts_nothing(node: Node) -> bool:
         return False
     source: Any = node.args[0]
     return source.meta["val"].dtype == node.meta["val"].dtype
+
+
+def values_of(node: Node) -> list[Any]:
+    """What the node returns: the leaves of its fake value."""
+    return pytree.tree_leaves(node.meta.get("val"))
+
+
+def returns_plain_tensors(op: Node) -> bool:
+    """Whether an op returns one tensor, or a tuple of nothing else."""
+    values: Any = op.meta.get("val")
+    parts = values if is_tuple(op) else [values]
+    return all(isinstance(part, torch.Tensor) for part in parts)
+
+
+def is_tuple(node: Node) -> bool:
+    """Whether a node returns several values."""
+    return isinstance(node.meta.get("val"), (tuple, list))
+
+
+def is_tensor(node: Node) -> bool:
+    """Whether a node returns one tensor."""
+    return isinstance(node.meta.get("val"), torch.Tensor)
+
+
+def is_part_of(node: Node, ops: Collection[Node]) -> bool:
+    """Whether a node takes one tensor from what one of the ops returns."""
+    return node.target is operator.getitem and node.args[0] in ops
+
+
+def device_of(node: Node) -> torch.device | None:
+    """The device of the first tensor that a node returns."""
+    tensors = (v for v in values_of(node) if isinstance(v, torch.Tensor))
+    return next((tensor.device for tensor in tensors), None)
+
+
+def stream_of(node: Node) -> int | None:
+    """The stream that the user put a node on; None is the default one."""
+    return node.meta.get("custom", {}).get("stream")

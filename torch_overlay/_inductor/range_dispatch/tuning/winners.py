@@ -22,7 +22,6 @@ from torch._inductor.range_dispatch.distributed.ranks import AgreementError
 from torch._inductor.range_dispatch.plan.choosing import choose
 from torch._inductor.range_dispatch.plan.grid_search import neighbours, steps_between
 from torch._inductor.range_dispatch.plan.ranges import Cell, ranges_from_split_points
-from torch._inductor.range_dispatch.region.fusion import to_time
 from torch._inductor.range_dispatch.trace.guards import within
 from torch._inductor.range_dispatch.trace.holding import hold, hold_where_it_wins
 from torch._inductor.range_dispatch.tuning.choices import RangeChoice, reasons_of
@@ -42,7 +41,7 @@ if TYPE_CHECKING:
     from torch._inductor.range_dispatch.call.axes import Axis
     from torch._inductor.range_dispatch.call.binding import BoundCall
     from torch._inductor.range_dispatch.call.sizes import RangeTask
-    from torch._inductor.range_dispatch.region.regions import Region
+    from torch._inductor.range_dispatch.region.fused_call import FusedCall
     from torch._inductor.range_dispatch.registration.candidates import Candidate
     from torch._inductor.range_dispatch.registration.dispatch_on import SearchedSizes
     from torch._inductor.range_dispatch.registration.spec import Registration
@@ -71,11 +70,6 @@ class ChosenCall:
     dropped: tuple[Dropped, ...]
     agreed: AgreedWinners | None
 
-    def over(self, call: BoundCall) -> ChosenCall:
-        """The same for a call that differs in its tensors only."""
-        expected = dataclasses.replace(self.expected, call=call)
-        return dataclasses.replace(self, call=call, expected=expected)
-
     @property
     def cells(self) -> list[Cell]:
         """The range of each choice."""
@@ -91,18 +85,17 @@ def choose_winners(
     registration: Registration,
     call: BoundCall,
     axes: Sequence[Axis] = (),
-    region: Region | None = None,
+    fused: FusedCall | None = None,
 ) -> ChosenCall | None:
     """The call with a winner for each range of ``axes`` that can occur, which may be
     found by a search. None if the call is left to the op itself.
 
-    Candidates are timed with the ``region`` around them. Calls that are alike are tuned
-    once in a compile, and share their graphs.
+    Candidates are timed with what is ``fused`` around the call. Calls that are alike
+    are tuned once in a compile, and share their graphs.
     """
     expected = ExpectedOutputs.of(call)
     if expected is None:
         return None
-    fused = None if region is None else to_time(registration, call, region)
     # Sizes that depend on data have symbols of their own in each call.
     sizes = tuple(str(tuple(tensor.shape)) for tensor in expected.outputs)
     around = None if fused is None else fused.digest

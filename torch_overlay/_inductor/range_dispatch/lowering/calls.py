@@ -1,0 +1,63 @@
+"""The lowering of one call of a registered op, with nothing around it."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, TYPE_CHECKING
+
+from torch._inductor.range_dispatch.call.axes import axes_of
+from torch._inductor.range_dispatch.call.binding import (
+    bind_call,
+    BoundCall,
+    UnsupportedArgument,
+)
+from torch._inductor.range_dispatch.lowering.groups import Group, lower_group
+from torch._inductor.range_dispatch.region.forming import NOT_FUSED
+from torch._inductor.range_dispatch.tuning.winners import choose_winners
+from torch._inductor.virtualized import V
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch._inductor.range_dispatch.registration.spec import Registration
+
+
+log = logging.getLogger(__name__)
+
+
+def lower_call(
+    registration: Registration, args: Sequence[Any], kwargs: dict[str, Any]
+) -> Any:
+    """The results of a call as IR nodes, None to use the normal lowering.
+
+    Without ``dispatch_on`` there is one range, which holds every size.
+    """
+    call = _bind(registration, args, kwargs)
+    if call is None:
+        return None
+    dispatch = registration.dispatch
+    axes = () if dispatch is None else axes_of(dispatch, call)
+    if axes is None:
+        return None
+    chosen = choose_winners(registration, call, axes)
+    if chosen is None:
+        return None
+    node = V.graph.current_node
+    is_own = node is not None and node.target is registration.op
+    not_fused = node.meta.get(NOT_FUSED, ()) if is_own else ()
+    values = lower_group(Group((chosen,), not_fused=not_fused))
+    return None if values is None else chosen.expected.results_from(values)
+
+
+def _bind(
+    registration: Registration, args: Sequence[Any], kwargs: dict[str, Any]
+) -> BoundCall | None:
+    try:
+        call = bind_call(registration.op, args, kwargs)
+    except UnsupportedArgument as reason:
+        log.warning("%s is not autotuned: %s", registration.op, reason)
+        return None
+    if not call.nodes:
+        log.warning("%s is not autotuned: it has no tensor input", registration.op)
+        return None
+    return call
