@@ -3,7 +3,6 @@
 
 import contextlib
 import dataclasses
-import io
 import json
 import multiprocessing
 import os
@@ -15,9 +14,9 @@ from hypothesis import given, settings, strategies
 
 import torch
 from torch._dynamo.utils import counters
-from torch._inductor import config, lowering
+from torch._inductor import config
 from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
-from torch._inductor.range_dispatch import __main__ as command, load, save
+from torch._inductor.range_dispatch import load, save
 from torch._inductor.range_dispatch.benchmark import timing
 from torch._inductor.range_dispatch.benchmark.timing import Timing
 from torch._inductor.range_dispatch.cache import call_tables, table_store
@@ -557,46 +556,6 @@ register_custom_op_autotuning(
 if "compile" in sys.argv:
     torch.compile(lambda x: op(x), dynamic=True)(torch.randn(5))
 """
-
-
-class CommandTest(TableTestCase):
-    def run_command(self, *arguments):
-        with (
-            # What a script registers would be in the cache keys of later tests.
-            mock.patch.dict(lowering.user_lowerings),
-            contextlib.redirect_stdout(io.StringIO()) as out,
-            contextlib.redirect_stderr(io.StringIO()) as err,
-        ):
-            status = command.main(arguments)
-        return status, out.getvalue(), err.getvalue()
-
-    def test_tune_and_show(self):
-        script = os.path.join(self.folder, "script.py")
-        with open(script, "w") as file:
-            file.write(SCRIPT)
-        torch._dynamo.reset()
-        status, out, _ = self.run_command("tune", "--out", self.path, script, "compile")
-        self.assertEqual(status, 0)
-        self.assertTrue(out.endswith(f"\n{self.path}: 4 sizes measured\n"), out)
-        status, out, _ = self.run_command("show", self.path)
-        self.assertEqual(status, 0)
-        self.assertIn("table_test_script.op.default", out)
-        for size in (2, 4, 8, 64):
-            time = r"[\d.]+ ±[\d.]+"
-            row = rf"(?m)^  {size} +float32\[{size}\] +{time} +{time}$"
-            self.assertRegex(out, row)
-        self.assertRegex(out, r"(?m)^  x.shape\[0\] +operands +once ms +fallback ms$")
-
-    def test_errors(self):
-        status, _, err = self.run_command("show", self.path)
-        self.assertEqual(status, 1)
-        self.assertIn("No such file", err)
-        os.mkdir(os.path.dirname(self.path))
-        with open(self.path, "w") as file:
-            file.write("{")
-        status, _, err = self.run_command("show", self.path)
-        self.assertEqual(status, 1)
-        self.assertIn("is no tuning table", err)
 
 
 if __name__ == "__main__":

@@ -15,12 +15,18 @@ from dataclasses import dataclass
 from typing import Any, TYPE_CHECKING
 
 from torch._inductor.range_dispatch.cache.documents import DocumentKind
+from torch._inductor.range_dispatch.plan.guesses import guess_texts, untimed_texts
+from torch._inductor.range_dispatch.plan.ranges import (
+    cells_of_grid,
+    ranges_from_split_points,
+)
 from torch.utils._filelock import FileLock
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from torch._inductor.range_dispatch.plan.guesses import Guess
+    from torch._inductor.range_dispatch.plan.ranges import Cell
 
 
 class TableError(ValueError):
@@ -148,6 +154,21 @@ class Choice:
             [self.op, self.schema, self.call, self.axes, self.environment],
             sort_keys=True,
         )
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """The cells that the winners are for, in their order."""
+        return cells_of_grid([*map(ranges_from_split_points, self.split_points)])
+
+    @property
+    def guesses(self) -> list[str]:
+        """Which split points are guesses, in words."""
+        return guess_texts(self.cells, [one and one.guess for one in self.decided])
+
+    @property
+    def untimed(self) -> list[str]:
+        """How many cells were not timed, and why, in words."""
+        return untimed_texts([one.untimed if one else "" for one in self.decided])
 
 
 @dataclass(frozen=True)

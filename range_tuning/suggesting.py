@@ -17,13 +17,11 @@ import math
 from dataclasses import dataclass
 from typing import Any, TYPE_CHECKING
 
-from torch._inductor.range_dispatch.plan.sampling import sizes_of_histogram
-
-from torch._inductor.range_dispatch.record.live_counting import (
+from torch._inductor.range_dispatch import (
     live_counts,
     LiveCount,
-    op_name,
     read_counts,
+    sizes_of_histogram,
 )
 
 if TYPE_CHECKING:
@@ -103,7 +101,7 @@ def suggest(
         raise ValueError(f"max_ranges must be an integer, got {max_ranges!r}")
     if max_ranges < 1:
         raise ValueError(f"max_ranges must be at least 1, got {max_ranges}")
-    name = op_name(op)
+    name = None if op is None else str(getattr(op, "_opoverload", op))
     together: dict[tuple[str, tuple[str, ...]], list[LiveCount]] = {}
     for one in live_counts() if counts is None else counts:
         if name in (None, one.op) and one.sizes:

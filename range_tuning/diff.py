@@ -6,38 +6,31 @@ import bisect
 from dataclasses import dataclass
 from typing import Any, TYPE_CHECKING, TypeVar
 
-from torch._inductor.range_dispatch.cache.table_calls import (
+from range_tuning.calls import (
     calls_of,
+    CANNOT_OCCUR,
+    cell_texts,
+    NOT_KEPT,
     operands_text,
     TableCall,
+    times_text,
 )
-
-from torch._inductor.range_dispatch.cell_times import decided_of, NOT_KEPT, times_text
-from torch._inductor.range_dispatch.plan.ranges import (
+from torch._inductor.range_dispatch import (
+    CandidateTime,
+    Cell,
     cells_of_grid,
-    ranges_from_split_points,
-)
-from torch._inductor.range_dispatch.record.record_text import axis_columns, cell_texts
-from torch._inductor.range_dispatch.record.text_tables import (
+    Choice,
+    Entry,
     milliseconds_text,
-    Part,
+    ranges_from_split_points,
     TextTable,
+    TuningTable,
 )
-from torch._inductor.range_dispatch.table_text import CANNOT_OCCUR
-from torch.utils._ordered_set import OrderedSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from torch._inductor.range_dispatch.cache.tables import (
-        CandidateTime,
-        Choice,
-        Decided,
-        Entry,
-        TuningTable,
-    )
-
-    from torch._inductor.range_dispatch.plan.ranges import Cell
+    from range_tuning.text import Part
 
 
 _Item = TypeVar("_Item")
@@ -82,7 +75,7 @@ def _summary(call: TableCall) -> str:
     sizes = f"{len(call.entries)} sizes measured"
     if call.choice is None:
         return sizes
-    winners = OrderedSet(name for name in call.choice.names if name is not None)
+    winners = dict.fromkeys(name for name in call.choice.names if name is not None)
     points = ", ".join(map(_points, call.choice.split_points))
     where = f", split at {points}" if points else ""
     return f"winners {', '.join(winners)}{where}; {sizes}"
@@ -91,7 +84,7 @@ def _summary(call: TableCall) -> str:
 def _environments(
     one: TableCall, other: TableCall, names: tuple[str, str]
 ) -> list[Part]:
-    keys = OrderedSet([*one.environment, *other.environment])
+    keys = {**one.environment, **other.environment}
     texts = [
         (key, one.environment.get(key) or "-", other.environment.get(key) or "-")
         for key in keys
@@ -125,22 +118,20 @@ def _winner_parts(
 ) -> list[Part]:
     """The cells with other winners, and what decided in each table, where it is known
     of one of them."""
-    both = _Winners.of(one), _Winners.of(other)
-    winners = _winners(*both)
+    winners = _other_winners(one, other)
     if not winners:
         return []
-    times = [found for *_, found in winners]
-    columns = [*axis_columns(one.axes), *names]
-    is_known = any(map(any, times))
+    is_known = any(any(times) for *_, times in winners)
     rows = [
-        (*cell_texts(cell), *texts, *(found if is_known else ()))
-        for cell, texts, found in winners
+        (*cell_texts(cell), *texts, *(times if is_known else ()))
+        for cell, texts, times in winners
     ]
+    columns = [*one.columns, *names]
     decided = [f"decided by in {name}" for name in names] if is_known else []
     parts: list[Part] = ["  the winners differ:"]
     parts.append(TextTable((*columns, *decided), rows, labels=len(columns) + 2))
-    for name, side in zip(names, both):
-        if is_known and not side.is_kept and any(side.decided):
+    for name, call in zip(names, (one, other)):
+        if is_known and not call.keeps_decided and any(call.decided):
             parts.append(f"  {name}: {NOT_KEPT}")
     return parts
 
@@ -150,49 +141,47 @@ def _points(points: Sequence[int]) -> str:
 
 
 @dataclass(frozen=True)
-class _Winners:
-    """The choice of a call, and what decided in each of its cells."""
+class _Winner:
+    """Of some sizes: its name and number, None where they cannot occur, and its times
+    in words."""
 
-    choice: Choice
-    decided: Sequence[Decided | None]
-    is_kept: bool
+    name: str | None
+    number: int | None
+    times: str
 
     @classmethod
-    def of(cls, call: TableCall) -> _Winners:
-        if call.choice is None:
-            raise AssertionError(f"nothing was chosen for {call.op}")
-        return cls(call.choice, *decided_of(call.choice, call.entries))
-
-    def at(self, sizes: Sequence[int]) -> tuple[str | None, int | None, str]:
-        """The winner where sizes begin, its number and its times in words."""
+    def at(cls, call: TableCall, choice: Choice, sizes: Sequence[int]) -> _Winner:
+        """The winner where sizes begin."""
         index = 0
-        for points, size in zip(self.choice.split_points, sizes):
+        for points, size in zip(choice.split_points, sizes):
             index = index * (len(points) + 1) + bisect.bisect_left(points, size)
-        name = self.choice.names[index]
-        return name, self.choice.winners[index], times_text(self.decided[index], name)
+        name = choice.names[index]
+        return cls(name, choice.winners[index], times_text(call.decided[index], name))
+
+    def __str__(self) -> str:
+        return CANNOT_OCCUR if self.number is None else str(self.name)
 
 
-def _winners(
-    first: _Winners, second: _Winners
+def _other_winners(
+    one: TableCall, other: TableCall
 ) -> list[tuple[Cell, list[str], list[str]]]:
     """The cells of the grid that both are a part of in which other ones win, with the
     winners and their times."""
-    points = zip(first.choice.split_points, second.choice.split_points)
-    grid = [sorted(OrderedSet([*a, *b])) for a, b in points]
+    both = [(call, call.choice) for call in (one, other) if call.choice]
+    grid = [
+        sorted({*first, *second})
+        for first, second in zip(*(choice.split_points for _, choice in both))
+    ]
     found = []
     for cell in cells_of_grid([*map(ranges_from_split_points, grid)]):
-        starts = [one.start for one in cell.ranges]
-        winners = [one.at(starts) for one in (first, second)]
-        if winners[0][:2] != winners[1][:2]:
-            texts = [_winner_text(name, number) for name, number, _ in winners]
+        starts = [size_range.start for size_range in cell.ranges]
+        first, second = (_Winner.at(*side, starts) for side in both)
+        if (first.name, first.number) != (second.name, second.number):
+            texts = [str(first), str(second)]
             if texts[0] == texts[1]:  # the configs are in another order
-                texts = [f"{name} ({number})" for name, number, _ in winners]
-            found.append((cell, texts, [times for *_, times in winners]))
+                texts = [f"{side} ({side.number})" for side in (first, second)]
+            found.append((cell, texts, [first.times, second.times]))
     return found
-
-
-def _winner_text(name: str | None, number: int | None) -> str:
-    return CANNOT_OCCUR if number is None else str(name)
 
 
 def _times(one: TableCall, other: TableCall, names: tuple[str, str]) -> list[Part]:
@@ -210,7 +199,7 @@ def _times(one: TableCall, other: TableCall, names: tuple[str, str]) -> list[Par
         if entries:
             sizes = ", ".join(map(_sizes, entries))
             parts.append(f"  sizes that were measured in {name} only: {sizes}")
-    edited = OrderedSet[str]()
+    edited: dict[str, None] = {}
     rows = []
     for first, second in pairs:
         candidates, *missing = _paired(
@@ -220,7 +209,7 @@ def _times(one: TableCall, other: TableCall, names: tuple[str, str]) -> list[Par
         )
         for a, b in candidates:
             if a.digest != b.digest:
-                edited.add(a.name)
+                edited[a.name] = None
             if _differ(a, b):
                 rows.append((*_row(first), a.name, *_compared(a, b)))
         for side, times in enumerate(missing):

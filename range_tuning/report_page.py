@@ -6,22 +6,15 @@ import base64
 import html
 from typing import TYPE_CHECKING
 
-from torch._inductor.range_dispatch.cell_times import NOT_KEPT
-from torch._inductor.range_dispatch.plan.guesses import NOT_TIMED
-from torch._inductor.range_dispatch.report_data import (
-    mean_loss,
-    percent,
-    range_text,
-    summary,
-)
+from range_tuning.calls import CANNOT_OCCUR, NOT_KEPT, NOT_TIMED
+from range_tuning.report_data import mean_loss, percent, range_text, summary
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from torch._inductor.range_dispatch.record.live_counting import LiveCount
-
-    from torch._inductor.range_dispatch.report_data import CallReport, Point, Row
-    from torch._inductor.range_dispatch.report_pictures import Picture
+    from range_tuning.drawing import Picture
+    from range_tuning.report_data import CallReport, Point, Row
+    from torch._inductor.range_dispatch import LiveCount
 
 
 # By which a report's page is known, and no other page is written over its pictures.
@@ -135,7 +128,7 @@ def _section(
         ("dispatched on", ", ".join(call.axes) or "nothing: one winner for all sizes"),
         ("schema", call.schema),
         ("environment", _environment(call)),
-        *(("dropped", one) for one in call.dropped),
+        *(("dropped", one) for one in (call.choice.dropped if call.choice else ())),
     ]
     lines = "".join(f"<dt>{name}</dt><dd>{_text(fact)}</dd>" for name, fact in facts)
     return "\n".join(
@@ -225,7 +218,7 @@ def _row_cells(call: CallReport, row: Row) -> list[str]:
     ranges = [range_text(one) for one in row.cell.ranges] or ["all"]
     start = [_cell(one) for one in ranges]
     if row.winner is None:
-        return [*start, _cell("cannot occur", "none"), *[_cell("")] * 5]
+        return [*start, _cell(CANNOT_OCCUR, "none"), *[_cell("")] * 5]
     points = call.points_in(row.cell)
     others = dict(row.milliseconds)
     winner = others.pop(row.winner, None)

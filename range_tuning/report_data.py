@@ -2,48 +2,34 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import statistics
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
-from torch._inductor.range_dispatch.benchmark.timing import Timing
-from torch._inductor.range_dispatch.cache.tables import read_table, TableError
-
-from torch._inductor.range_dispatch.cell_times import (
-    candidate_names,
-    decided_of,
-    unmeasured_texts,
-)
-from torch._inductor.range_dispatch.plan.decisions import (
+from range_tuning.calls import calls_of, TableCall
+from torch._inductor.range_dispatch import (
     Branch,
+    Cell,
     Decision,
     DecisionTree,
+    Entry,
     group_by_winner,
-    Leaf,
     plan_decisions,
-)
-from torch._inductor.range_dispatch.plan.ranges import (
-    Cell,
-    cell_of,
-    cells_of_grid,
-    ranges_from_split_points,
+    predicate_text,
+    read_table,
     SizeRange,
+    TableError,
+    TuningTable,
 )
-from torch._inductor.range_dispatch.record.text_tables import busy_texts
-from torch._inductor.range_dispatch.tuning.choosing import combined
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
-
-    from torch._inductor.range_dispatch.cache.tables import Choice, Entry, TuningTable
-
-    from torch._inductor.range_dispatch.plan.decisions import Box
+    from collections.abc import Iterable, Mapping
 
 
-# Op, operands, axes, schema and environment.
-_CallKey: TypeAlias = (
-    "tuple[str, str, tuple[str, ...], str, tuple[tuple[str, str], ...]]"
-)
+# A candidate is told by its name and the digest of its source.
+_Numbers = dict[tuple[str, str], int]
 
 
 @dataclass(frozen=True)
@@ -98,33 +84,25 @@ class CurvePoint:
     high: float
 
 
-@dataclass(frozen=True)
-class CallReport:
+@dataclass(frozen=True, kw_only=True)
+class CallReport(TableCall):
     """What a table knows about one call in one environment.
 
     ``names`` are those of all candidates. There are no ``rows`` and no ``tree`` if no
     choice was kept. The leaves of ``tree`` are indices of ``branches``, of which each
-    has the number of a candidate as its winner. ``dropped`` are candidates that could
-    not be used, for which ranges and why. Unless ``keeps_decided`` what decided in
-    the rows was not kept, and is taken from the points inside. ``unmeasured`` tells in
-    words which splits are guesses, how many rows were not timed, and how many sizes on
-    a busy machine.
+    has the number of a candidate as its winner.
     """
 
-    op: str
-    schema: str
-    call: str
-    environment: Mapping[str, str]
-    axes: tuple[str, ...]
-    split_points: tuple[tuple[int, ...], ...]
     names: tuple[str, ...]
     points: tuple[Point, ...]
     rows: tuple[Row, ...]
     branches: tuple[Branch, ...]
     tree: DecisionTree | None
-    dropped: tuple[str, ...] = ()
-    keeps_decided: bool = True
-    unmeasured: tuple[str, ...] = ()
+
+    @property
+    def split_points(self) -> tuple[tuple[int, ...], ...]:
+        """Those of each axis; none if no choice was kept."""
+        return self.choice.split_points if self.choice else ()
 
     @property
     def winners(self) -> tuple[int, ...]:
@@ -178,7 +156,7 @@ class CallReport:
         return [
             CurvePoint(
                 size,
-                combined([({0: Timing(*one)}, 1.0) for one in taken])[0].milliseconds,
+                statistics.geometric_mean(ms for ms, _ in taken),
                 min(max(ms - noise, ms / 10) for ms, noise in taken),
                 max(ms + noise for ms, noise in taken),
             )
@@ -199,129 +177,101 @@ def read_calls(path: str) -> list[CallReport]:
         TableError: the file is damaged, of another format or newer than this code.
         OSError: it cannot be read.
     """
+    table = read_table(path)
     try:
-        return calls_of(read_table(path))
+        return reports_of(table)
     except TableError as error:
-        known = str(error).startswith(path)
-        raise error if known else TableError(f"{path} is damaged: {error}") from error
+        raise TableError(f"{path} is damaged: {error}") from error
 
 
-def calls_of(table: TuningTable) -> list[CallReport]:
+def reports_of(table: TuningTable) -> list[CallReport]:
     """The calls of a table.
 
     Raises:
         TableError: entries or a choice contradict the axes of their call.
     """
-    entries: dict[_CallKey, list[Entry]] = {}
-    choices: dict[_CallKey, Choice] = {}
-    for entry in table.entries.values():
-        entries.setdefault(_call_key(entry), []).append(entry)
-    for choice in table.choices.values():
-        choices[_call_key(choice)] = choice
-    keys = sorted(dict.fromkeys([*entries, *choices]))
-    return [_report(entries.get(key, []), choices.get(key)) for key in keys]
+    return [_report(call) for call in calls_of(table)]
 
 
-def _call_key(part: Entry | Choice) -> _CallKey:
-    environment = tuple(sorted(part.environment.items()))
-    return part.op, part.call, part.axes, part.schema, environment
-
-
-def _report(entries: Sequence[Entry], choice: Choice | None) -> CallReport:
-    call = choice or entries[0]
-    for entry in entries:
-        if len(entry.sizes) != len(call.axes):
-            raise TableError(f"{call.op}: sizes {entry.sizes} of axes {call.axes}")
-    ordered = sorted(entries, key=lambda entry: (entry.sizes, entry.operands))
-    numbers: dict[tuple[str, str], int] = {}
-    for entry in ordered:
-        for one in entry.candidates:
-            numbers.setdefault((one.name, one.digest), len(numbers))
+def _report(call: TableCall) -> CallReport:
+    _check(call)
+    numbers: _Numbers = {}
     by_name: dict[str, int] = {}
-    for (name, _), number in numbers.items():
-        by_name.setdefault(name, number)
-    cells = [] if choice is None else _cells(choice)
-    decided, is_kept = ((), True) if choice is None else decided_of(choice, entries)
-    chosen = [] if choice is None else [n for n in choice.names if n is not None]
-    for name in [*chosen, *candidate_names(decided, entries)]:
+    for entry in call.entries:
+        for one in entry.candidates:
+            number = numbers.setdefault((one.name, one.digest), len(numbers))
+            by_name.setdefault(one.name, number)
+    chosen = [name for name in (call.choice.names if call.choice else ()) if name]
+    for name in [*chosen, *call.timed_names]:
         if name not in by_name:
             by_name[name] = numbers[name, ""] = len(numbers)
-    rows = tuple(
-        Row(
-            cell,
-            None if name is None else by_name[name],
-            registered,
-            {by_name[n]: ms for n, ms in (one.milliseconds if one else {}).items()},
-            one.untimed if one else "",
-        )
-        for cell, name, registered, one in zip(
-            cells,
-            choice.names if choice else (),
-            choice.winners if choice else (),
-            decided,
-        )
-    )
+    rows = _rows(call, by_name)
     served = [(row.cell, row.winner) for row in rows if row.winner is not None]
     branches = group_by_winner([cell for cell, _ in served], [w for _, w in served])
     return CallReport(
-        op=call.op,
-        schema=call.schema,
-        call=call.call,
-        environment=call.environment,
-        axes=call.axes,
-        split_points=() if choice is None else choice.split_points,
+        **{one.name: getattr(call, one.name) for one in dataclasses.fields(call)},
         names=_labels(numbers),
-        points=tuple(_point(entry, numbers, cells, choice) for entry in ordered),
+        points=tuple(_point(call, entry, numbers) for entry in call.entries),
         rows=rows,
         branches=branches,
         tree=plan_decisions(branches) if branches else None,
-        dropped=() if choice is None else choice.dropped,
-        keeps_decided=is_kept,
-        unmeasured=(
-            *(unmeasured_texts(choice, decided) if choice else ()),
-            *busy_texts([entry.is_disturbed for entry in entries]),
-        ),
     )
+
+
+def _check(call: TableCall) -> None:
+    for entry in call.entries:
+        if len(entry.sizes) != len(call.axes):
+            raise TableError(f"{call.op}: sizes {entry.sizes} of axes {call.axes}")
+    split_points = call.choice.split_points if call.choice else call.axes
+    if len(split_points) != len(call.axes):
+        raise TableError(
+            f"{call.op}: {len(split_points)} lists of split points for axes {call.axes}"
+        )
+    for points in call.choice.split_points if call.choice else ():
+        if [*points] != sorted(dict.fromkeys(points)):
+            raise TableError(f"{call.op}: split points {points} do not ascend")
 
 
 def _labels(numbers: Iterable[tuple[str, str]]) -> tuple[str, ...]:
     """The candidates' names; those of one name and different sources stay apart."""
-    seen: dict[str, int] = {}
-    for name, _ in numbers:
-        seen[name] = seen.get(name, 0) + 1
+    names = [name for name, _ in numbers]
     return tuple(
-        f"{name} @{digest[:8]}" if seen[name] > 1 else name for name, digest in numbers
+        f"{name} @{digest[:8]}" if names.count(name) > 1 else name
+        for name, digest in numbers
     )
 
 
-def _cells(choice: Choice) -> tuple[Cell, ...]:
-    if len(choice.split_points) != len(choice.axes):
-        raise TableError(
-            f"{choice.op}: {len(choice.split_points)} lists of split points for axes "
-            f"{choice.axes}"
+def _rows(call: TableCall, by_name: Mapping[str, int]) -> tuple[Row, ...]:
+    if call.choice is None:
+        return ()
+    choice = call.choice
+    return tuple(
+        Row(
+            cell,
+            None if name is None else by_name[name],
+            registered,
+            {by_name[n]: ms for n, ms in one.milliseconds.items()} if one else {},
+            one.untimed if one else "",
         )
-    for points in choice.split_points:
-        if list(points) != sorted(dict.fromkeys(points)):
-            raise TableError(f"{choice.op}: split points {points} do not ascend")
-    return cells_of_grid([ranges_from_split_points(p) for p in choice.split_points])
+        for cell, name, registered, one in zip(
+            choice.cells, choice.names, choice.winners, call.decided
+        )
+    )
 
 
-def _point(
-    entry: Entry,
-    numbers: Mapping[tuple[str, str], int],
-    cells: Sequence[Cell],
-    choice: Choice | None,
-) -> Point:
-    here = {one.name: numbers[one.name, one.digest] for one in entry.candidates}
-    times = [(numbers[one.name, one.digest], one) for one in entry.candidates]
-    taken = {n: one.milliseconds for n, one in times if one.milliseconds is not None}
-    name = choice.names[cell_of(cells, entry.sizes)] if choice else None
+def _point(call: TableCall, entry: Entry, numbers: _Numbers) -> Point:
+    times = {numbers[one.name, one.digest]: one for one in entry.candidates}
+    taken = {n: o.milliseconds for n, o in times.items() if o.milliseconds is not None}
+    cells = zip(call.choice.cells, call.choice.names) if call.choice else ()
+    winner = next((name for cell, name in cells if entry.sizes in cell), None)
     return Point(
         sizes=entry.sizes,
         milliseconds=taken,
-        noise={number: one.noise for number, one in times if number in taken},
-        failed=tuple(number for number, _ in times if number not in taken),
-        dispatched=None if name is None else here.get(name),
+        noise={number: times[number].noise for number in taken},
+        failed=tuple(number for number in times if number not in taken),
+        dispatched={one.name: number for number, one in times.items()}.get(
+            winner or ""
+        ),
     )
 
 
@@ -336,46 +286,24 @@ def range_text(size_range: SizeRange) -> str:
     return f"{size_range.start} – {size_range.end}"
 
 
-def box_text(axes: Sequence[str], box: Box) -> str:
-    """A box as a comparison: ``x.shape[1] <= 512 and y.shape[0] >= 33``."""
-    tests = []
-    for axis, (low, high) in zip(axes, box, strict=True):
-        if low is not None and low == high:
-            tests.append(f"{axis} == {low}")
-        elif low is not None and high is not None:
-            tests.append(f"{low} <= {axis} <= {high}")
-        elif low is not None:
-            tests.append(f"{axis} >= {low}")
-        elif high is not None:
-            tests.append(f"{axis} <= {high}")
-    return " and ".join(tests)
-
-
 def tree_text(report: CallReport, tree: DecisionTree) -> str:
     """A decision tree in words: ``(x.shape[1] <= 512 ? short : long)``."""
-    if isinstance(tree, Leaf):
+    if not isinstance(tree, Decision):
         return report.names[report.branches[tree.branch].winner]
-    test = " or ".join(box_text(report.axes, box) for box in tree.boxes)
+    test = predicate_text(tree.boxes, report.axes)
     inside, outside = (tree_text(report, s) for s in (tree.inside, tree.outside))
     return f"({test} ? {inside} : {outside})"
 
 
-def leaves_of(tree: DecisionTree) -> list[int]:
-    """The branches of a tree's leaves, in its order."""
-    if isinstance(tree, Decision):
-        return [*leaves_of(tree.inside), *leaves_of(tree.outside)]
-    return [tree.branch]
-
-
-def winner_grid(report: CallReport, first: int | None = None) -> list[list[int | None]]:
+def winner_grid(report: CallReport, first: int = 0) -> list[list[int | None]]:
     """The winners of a grid of two axes, a list for each range of its first axis.
 
     Of three axes it is the grid of the other two in range ``first`` of the first.
     """
     columns = len(report.split_points[-1]) + 1
     count = (len(report.split_points[-2]) + 1) * columns
-    start = 0 if first is None else first * count
-    winners = [row.winner for row in report.rows[start : start + count]]
+    rows = report.rows[first * count : (first + 1) * count]
+    winners = [row.winner for row in rows]
     return [winners[i : i + columns] for i in range(0, count, columns)]
 
 
