@@ -6,7 +6,7 @@ import argparse
 import io
 import os
 import sys
-from typing import TYPE_CHECKING
+from typing import Any, TYPE_CHECKING
 
 from range_tuning.diff import diff_parts
 from range_tuning.show import table_parts
@@ -17,7 +17,7 @@ from range_tuning.winners import winner_arguments
 from torch._inductor.range_dispatch import read_counts, read_table, TableError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 
 _EPILOG = """\
@@ -58,8 +58,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True)
 
-    tune = commands.add_parser(
+    def add(
+        name: str, run: Callable[[argparse.Namespace], int], file: str, **words: Any
+    ) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, **words)
+        command.set_defaults(run=run)
+        command.add_argument("file", metavar=file)
+        return command
+
+    tune = add(
         "tune",
+        _tune,
+        "SCRIPT",
         help="run a script, and write what its compiles measure into a table",
         description="Runs SCRIPT as a program. What is measured while it compiles goes "
         "into TABLE, merged with what is there, and is written as it goes. Sizes that "
@@ -75,48 +85,30 @@ def _parser() -> argparse.ArgumentParser:
         metavar="TABLE",
         help="a .json file; train.tuning.json beside it for a script train.py",
     )
-    tune.add_argument("file", metavar="SCRIPT")
     tune.add_argument("arguments", nargs=argparse.REMAINDER, help="for the script")
-    tune.set_defaults(run=_tune)
-
-    show = commands.add_parser("show", help="print what a table has")
-    show.add_argument("file", metavar="TABLE")
-    show.set_defaults(run=_show)
-
-    diff = commands.add_parser(
+    add("show", _show, "TABLE", help="print what a table has")
+    diff = add(
         "diff",
+        _diff,
+        "A",
         help="print how two tables differ",
         description="Prints what only one table has, other winners and split points, "
         "and times that differ by more than their noise. Calls that were measured in "
         "different environments only are compared all the same.",
     )
-    diff.add_argument("file", metavar="A")
     diff.add_argument("other", metavar="B")
-    diff.set_defaults(run=_diff)
-
-    export = commands.add_parser(
-        "export-winners",
-        help="print a table's choices as arguments of register_custom_op_autotuning",
-    )
-    export.add_argument("file", metavar="TABLE")
+    words = "print a table's choices as arguments of register_custom_op_autotuning"
+    export = add("export-winners", _export_winners, "TABLE", help=words)
     export.add_argument("--op", help="of this op or overload, as namespace::name")
-    export.set_defaults(run=_export_winners)
-
-    report = commands.add_parser("report", help="draw what a table has")
-    report.add_argument("file", metavar="TABLE")
+    report = add("report", _report, "TABLE", help="draw what a table has")
     report.add_argument("--out", metavar="DIR", required=True, help="made if need be")
     report.add_argument(
         "--counts",
         metavar="COUNTS",
         help="a .json file of save_counts: how often each branch ran is shown too",
     )
-    report.set_defaults(run=_report)
-
-    suggest = commands.add_parser(
-        "suggest", help="suggest split points for sizes that were counted live"
-    )
-    suggest.add_argument("file", metavar="COUNTS", help="a .json file")
-    suggest.set_defaults(run=_suggest)
+    words = "suggest split points for sizes that save_counts has counted live"
+    add("suggest", _suggest, "COUNTS", help=words)
     return parser
 
 

@@ -7,7 +7,7 @@ import json
 import math
 import statistics
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import NamedTuple, TYPE_CHECKING
 
 from torch._inductor.range_dispatch import (
     against_text,
@@ -29,6 +29,19 @@ NOT_KEPT = (
 )
 NOT_TIMED = "not timed"
 CANNOT_OCCUR = "cannot occur"
+
+
+class Row(NamedTuple):
+    """One cell of the grid, its winner and what decided that.
+
+    The winner's name, and its number as registered, are None where the cell cannot
+    occur.
+    """
+
+    cell: Cell
+    name: str | None
+    number: int | None
+    decided: Decided | None
 
 
 @dataclass(frozen=True)
@@ -79,6 +92,14 @@ class TableCall:
             return ()
         kept = self.choice.decided
         return kept or [_mean(cell, self.entries) for cell in self.choice.cells]
+
+    @functools.cached_property
+    def rows(self) -> Sequence[Row]:
+        """The cells of the choice; none if no choice was kept."""
+        if self.choice is None:
+            return ()
+        one = self.choice
+        return [*map(Row, one.cells, one.names, one.winners, self.decided)]
 
     @property
     def timed_names(self) -> list[str]:

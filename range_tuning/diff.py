@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import bisect
-from dataclasses import dataclass
 from typing import Any, TYPE_CHECKING, TypeVar
 
 from range_tuning.calls import (
@@ -19,7 +17,6 @@ from torch._inductor.range_dispatch import (
     CandidateTime,
     Cell,
     cells_of_grid,
-    Choice,
     Entry,
     milliseconds_text,
     ranges_from_split_points,
@@ -90,10 +87,8 @@ def _environments(
         for key in keys
     ]
     rows = [row for row in texts if row[1] != row[2]]
-    if not rows:
-        return []
     table = TextTable(("", *names), rows, labels=3)
-    return ["  the environments differ:", table]
+    return ["  the environments differ:", table] if rows else []
 
 
 def _choices(one: TableCall, other: TableCall, names: tuple[str, str]) -> list[Part]:
@@ -140,47 +135,26 @@ def _points(points: Sequence[int]) -> str:
     return str([*points]) if points else "nowhere"
 
 
-@dataclass(frozen=True)
-class _Winner:
-    """Of some sizes: its name and number, None where they cannot occur, and its times
-    in words."""
-
-    name: str | None
-    number: int | None
-    times: str
-
-    @classmethod
-    def at(cls, call: TableCall, choice: Choice, sizes: Sequence[int]) -> _Winner:
-        """The winner where sizes begin."""
-        index = 0
-        for points, size in zip(choice.split_points, sizes):
-            index = index * (len(points) + 1) + bisect.bisect_left(points, size)
-        name = choice.names[index]
-        return cls(name, choice.winners[index], times_text(call.decided[index], name))
-
-    def __str__(self) -> str:
-        return CANNOT_OCCUR if self.number is None else str(self.name)
-
-
 def _other_winners(
     one: TableCall, other: TableCall
 ) -> list[tuple[Cell, list[str], list[str]]]:
     """The cells of the grid that both are a part of in which other ones win, with the
     winners and their times."""
-    both = [(call, call.choice) for call in (one, other) if call.choice]
-    grid = [
-        sorted({*first, *second})
-        for first, second in zip(*(choice.split_points for _, choice in both))
-    ]
+    both = [call.choice.split_points for call in (one, other) if call.choice]
+    grid = [sorted({*first, *second}) for first, second in zip(*both)]
     found = []
     for cell in cells_of_grid([*map(ranges_from_split_points, grid)]):
         starts = [size_range.start for size_range in cell.ranges]
-        first, second = (_Winner.at(*side, starts) for side in both)
-        if (first.name, first.number) != (second.name, second.number):
-            texts = [str(first), str(second)]
+        rows = [
+            next(row for row in call.rows if starts in row.cell)
+            for call in (one, other)
+        ]
+        if rows[0][1:3] != rows[1][1:3]:
+            texts = [str(row.name or CANNOT_OCCUR) for row in rows]
             if texts[0] == texts[1]:  # the configs are in another order
-                texts = [f"{side} ({side.number})" for side in (first, second)]
-            found.append((cell, texts, [first.times, second.times]))
+                texts = [f"{row.name} ({row.number})" for row in rows]
+            times = [times_text(row.decided, row.name) for row in rows]
+            found.append((cell, texts, times))
     return found
 
 
@@ -207,16 +181,15 @@ def _times(one: TableCall, other: TableCall, names: tuple[str, str]) -> list[Par
             second.candidates,
             [lambda one: (one.name, one.digest), lambda one: one.name],
         )
-        for a, b in candidates:
-            if a.digest != b.digest:
-                edited[a.name] = None
-            if _differ(a, b):
-                rows.append((*_row(first), a.name, *_compared(a, b)))
-        for side, times in enumerate(missing):
-            for time in times:
-                text = milliseconds_text(time.milliseconds, time.noise, time.disturbed)
-                both = (text, "", "") if side == 0 else ("", text, "")
-                rows.append((*_row(first), time.name, *both))
+        alone_here = [(one, None) for one in missing[0]]
+        alone_there = [(None, one) for one in missing[1]]
+        for a, b in [*candidates, *alone_here, *alone_there]:
+            name = a.name if a else b.name if b else ""
+            if a and b and a.digest != b.digest:
+                edited[name] = None
+            if found := _compared(a, b):
+                where = *map(str, first.sizes), operands_text(first)
+                rows.append((*where, name, *found))
     if edited:
         parts.append(f"  other sources, params or patches: {', '.join(edited)}")
     if rows:
@@ -231,26 +204,22 @@ def _sizes(entry: Entry) -> str:
     return " x ".join(map(str, entry.sizes)) or operands_text(entry)
 
 
-def _row(entry: Entry) -> tuple[str, ...]:
-    return (*map(str, entry.sizes), operands_text(entry))
-
-
-def _differ(a: CandidateTime, b: CandidateTime) -> bool:
-    if a.milliseconds is None or b.milliseconds is None:
-        return a.milliseconds is not b.milliseconds
-    return abs(a.milliseconds - b.milliseconds) > a.noise + b.noise
-
-
-def _compared(a: CandidateTime, b: CandidateTime) -> tuple[str, str, str]:
-    """Both times, and the second as a multiple of the first."""
+def _compared(a: CandidateTime | None, b: CandidateTime | None) -> list[str]:
+    """Both times, and the second as a multiple of the first; nothing if they do not
+    differ by more than their noise."""
+    first, second = (one.milliseconds if one else None for one in (a, b))
     ratio = ""
-    if a.milliseconds is not None and b.milliseconds is not None:
-        ratio = f"{b.milliseconds / a.milliseconds:.3f}"
-    return (
-        milliseconds_text(a.milliseconds, a.noise, a.disturbed),
-        milliseconds_text(b.milliseconds, b.noise, b.disturbed),
-        ratio,
-    )
+    if a and b and first and second:
+        if abs(first - second) <= a.noise + b.noise:
+            return []
+        ratio = f"{second / first:.3f}"
+    elif a and b and first is second:
+        return []
+    texts = [
+        milliseconds_text(one.milliseconds, one.noise, one.disturbed) if one else ""
+        for one in (a, b)
+    ]
+    return [*texts, ratio]
 
 
 def _paired(

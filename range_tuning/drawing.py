@@ -41,8 +41,6 @@ NOWHERE: dict[str, Any] = {
     "hatch": "////",
     "linewidth": 1.0,
 }
-# More lines than this hide each other: those that never win are drawn in grey.
-NAMED_LINES = len(COLOURS)
 _LEGEND_NAMES = 30
 
 WIDTH = 8.0  # inches
@@ -80,7 +78,7 @@ def looks_of(report: CallReport) -> dict[int, Look]:
     the best single candidate come first, and the others have none.
     """
     numbers = [*range(len(report.names))]
-    if len(numbers) > NAMED_LINES:
+    if len(numbers) > len(COLOURS):
         best = report.best_single
         firsts = [*report.winners, *([] if best is None else [best])]
         numbers = [*dict.fromkeys(firsts)]
@@ -120,15 +118,6 @@ def picture_of(figure: Figure, kind: str, description: str) -> Picture:
     return Picture(kind, description, buffer.getvalue())
 
 
-def legend(
-    place: Any, handles: Sequence[Any], names: Sequence[str], **how: Any
-) -> None:
-    """A legend of any names: one that starts with an underscore would be left out."""
-    made = place.legend(handles, ["name"] * len(names), frameon=False, **how)
-    for text, name in zip(made.get_texts(), names):
-        text.set_text(name)
-
-
 def legend_below(figure: Figure, handles: Sequence[Any], names: Sequence[str]) -> None:
     """Under the pictures, in as many columns as the longest name allows."""
     more = len(names) - _LEGEND_NAMES
@@ -137,4 +126,4 @@ def legend_below(figure: Figure, handles: Sequence[Any], names: Sequence[str]) -
         names = [*names[:_LEGEND_NAMES], f"… {more} more"]
     widest = max([len(name) for name in names] or [1])
     columns = max(1, min(len(names), int(105 / (widest + 6))))
-    legend(figure, handles, names, loc="outside lower center", ncols=columns)
+    figure.legend(handles, names, loc="outside lower center", ncols=columns)

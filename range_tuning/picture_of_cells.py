@@ -54,7 +54,7 @@ def winner_maps(report: CallReport) -> Picture:
         mark = Line2D([], [], ls="", marker=look.marker, color=look.ink, markersize=3.5)
         handles.append((Patch(facecolor=look.colour), mark))
     names = [shown(report.names[number]) for number in won]
-    if any(row.winner is None for row in report.rows):
+    if None in report.cell_winners:
         handles.append(Patch(**NOWHERE))
         names.append(CANNOT_OCCUR)
     legend_below(figure, handles, names)
@@ -82,11 +82,12 @@ def loss_maps(report: CallReport) -> Picture:
     across = _places(_split_points(report)[-1], [sizes[-1] for sizes, _ in losses])
     upward = _places(_split_points(report)[-2], [sizes[-2] for sizes, _ in losses])
     is_labelled = rows * columns <= 36 / len(panels[:3]) and len(losses) <= 400
+    slices = _split_points(report)[0]
     for first, panel in enumerate(panels):
         _draw_tiles(panel, report, looks_of(report), first, alpha=0.22)
         at_spot: dict[tuple[float, float], list[float | None]] = {}
         for sizes, loss in losses:
-            if len(panels) == 1 or _slice_of(report, sizes) == first:
+            if len(panels) == 1 or bisect.bisect_left(slices, sizes[0]) == first:
                 spot = across[sizes[-1]], upward[sizes[-2]]
                 at_spot.setdefault(spot, []).append(loss)
         means = {spot: mean_loss(found) for spot, found in at_spot.items()}
@@ -106,7 +107,7 @@ def loss_maps(report: CallReport) -> Picture:
         )
         for spot, loss in known.items() if is_labelled else ():
             if loss >= 0.5:
-                _write_below(panel, spot, f"{loss:.0f}")
+                panel.text(*spot, f"\n{loss:.0f}", ha="center", va="top", size=7.5)
         for spot in means.keys() - known.keys():
             panel.plot(*spot, color="#606060", marker="x")
         for number, (axis, places) in enumerate(
@@ -132,11 +133,6 @@ def _shape(report: CallReport) -> tuple[int, int]:
     """How many tiles a panel has upward and across."""
     *_, vertical, horizontal = _split_points(report)
     return len(vertical) + 1, len(horizontal) + 1
-
-
-def _slice_of(report: CallReport, sizes: Sequence[int]) -> int:
-    """The range of the first of three axes."""
-    return bisect.bisect_left(_split_points(report)[0], sizes[0])
 
 
 def _panels(report: CallReport, height: float) -> tuple[Figure, list[Axes]]:
@@ -209,11 +205,6 @@ def _name_tile(
         panel.text(*place, name, ha="center", va="center", color=look.ink)
     else:
         panel.plot(*place, marker=look.marker, color=look.ink, markersize=5, alpha=0.8)
-
-
-def _write_below(panel: Axes, spot: tuple[float, float], text: str) -> None:
-    how = {"textcoords": "offset points", "ha": "center", "va": "top", "size": 7.5}
-    panel.annotate(text, spot, (0, -5), **how)  # type: ignore[arg-type]
 
 
 def _places(split_points: Sequence[int], sizes: Iterable[int]) -> dict[int, float]:

@@ -6,10 +6,9 @@ import math
 from typing import Any, TYPE_CHECKING
 
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, PercentFormatter
+from matplotlib.ticker import LogLocator, NullFormatter, NullLocator, PercentFormatter
 
 from range_tuning.drawing import (
-    legend,
     legend_below,
     Look,
     looks_of,
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
 
     from range_tuning.report_data import CallReport
 
@@ -96,7 +94,9 @@ def curves(report: CallReport, is_timed: bool) -> Picture:
             *middle, "nothing was timed", ha="center", va="center", bbox=white
         )
     most = min(12, 80 // (len(f"{high:.0f}") + 2))
-    _label_sizes(panels[-1].xaxis, low, high, most, [*sizes, *splits][:1])
+    panels[-1].xaxis.set_major_locator(LogLocator(2, numticks=most))
+    panels[-1].xaxis.set_major_formatter("{x:.0f}")
+    panels[-1].xaxis.set_minor_locator(NullLocator())
     panels[-1].set_xlabel(shown(report.axes[0], 80))
     legend_below(figure, *_candidate_handles(report, looks))
     text = (
@@ -110,23 +110,9 @@ def curves(report: CallReport, is_timed: bool) -> Picture:
 def _size_limits(sizes: Sequence[int]) -> tuple[float, float]:
     """Limits of a logarithmic axis with some air; sizes of 0 stand at 1."""
     low, high = max(1, min(sizes)), max(1, *sizes, 1)
-    air = max((high / low) ** 0.03, 1.08)
+    # With room for a power of two.
+    air = max((high / low) ** 0.03, 1.08 if high > 2 * low else 1.5)
     return low / air, high * air
-
-
-def _label_sizes(
-    axis: Axis, low: float, high: float, most: int, instead: Sequence[int]
-) -> None:
-    """Powers of two, or of four and so on, as plain numbers, on a logarithmic axis.
-
-    If there are none between its limits, what is given ``instead``.
-    """
-    first, last = math.ceil(math.log2(low) - 1e-9), math.floor(math.log2(high) + 1e-9)
-    step = max(1, math.ceil((last - first + 1) / most))
-    powers = [2.0**i for i in range(first, last + 1) if i % step == 0]
-    powers = powers or [max(1, number) for number in instead]
-    axis.set_ticks(powers, [f"{power:.0f}" for power in powers])
-    axis.set_ticks([], minor=True)
 
 
 def _bands(
@@ -135,8 +121,7 @@ def _bands(
     """Where each range starts and ends on the axis, and its winner."""
     (splits,) = report.split_points or ((),)
     edges = [limits[0], *(min(max(s, limits[0]), limits[1]) for s in splits), limits[1]]
-    for start, end, row in zip(edges, edges[1:], report.rows):
-        yield start, end, row.winner
+    yield from zip(edges, edges[1:], report.cell_winners)
 
 
 def _draw_strip(
@@ -192,7 +177,7 @@ def _draw_times(axes: Axes, report: CallReport, looks: Mapping[int, Look]) -> No
     low, high = axes.get_ylim()
     subs = (1, 2, 5) if high / low < 30 else (1,)
     axes.yaxis.set_major_locator(LogLocator(10, subs))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.yaxis.set_minor_formatter(NullFormatter())
     axes.set_ylabel("milliseconds")
     axes.grid(axis="y")
@@ -241,8 +226,7 @@ def _draw_losses(axes: Axes, report: CallReport) -> None:
     else:
         axes.set_ylim(-0.04 * max(highest, 1.0), 1.15 * max(highest, 1.0))
     axes.yaxis.set_major_formatter(PercentFormatter(symbol=" %"))
-    legend(
-        axes,
+    axes.legend(
         handles,
         names,
         loc="lower right",

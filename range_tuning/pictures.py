@@ -28,6 +28,7 @@ _STYLE: dict[str, Any] = {
     "font.size": 9,
     "grid.color": "#e4e4e4",
     "legend.fontsize": 8.5,
+    "legend.frameon": False,
     # Names are shown as they are, whatever dollars they have.
     "text.parse_math": False,
     "xtick.labelsize": 8.5,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import statistics
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from range_tuning.calls import calls_of, TableCall
@@ -20,7 +20,6 @@ from torch._inductor.range_dispatch import (
     predicate_text,
     read_table,
     SizeRange,
-    TableError,
     TuningTable,
 )
 
@@ -58,23 +57,6 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Row:
-    """One cell of the grid, who serves it, and what decided that.
-
-    ``winner`` is a candidate's number and ``registered`` the entry of ``winners=``.
-    Both are None where the cell cannot occur. ``milliseconds`` are by candidate's
-    number, none where nothing was timed; if none of several candidates was,
-    ``untimed`` says why.
-    """
-
-    cell: Cell
-    winner: int | None
-    registered: int | None
-    milliseconds: Mapping[int, float] = field(default_factory=dict)
-    untimed: str = ""
-
-
-@dataclass(frozen=True)
 class CurvePoint:
     """A candidate at one size: milliseconds, and between which they lie."""
 
@@ -88,14 +70,15 @@ class CurvePoint:
 class CallReport(TableCall):
     """What a table knows about one call in one environment.
 
-    ``names`` are those of all candidates. There are no ``rows`` and no ``tree`` if no
-    choice was kept. The leaves of ``tree`` are indices of ``branches``, of which each
-    has the number of a candidate as its winner.
+    ``names`` are those of all candidates, and ``cell_winners`` the number among them of
+    each row's winner, None where a cell cannot occur. There are no rows and there is no
+    ``tree`` if no choice was kept. The leaves of ``tree`` are indices of ``branches``,
+    of which each has the number of a candidate as its winner.
     """
 
     names: tuple[str, ...]
     points: tuple[Point, ...]
-    rows: tuple[Row, ...]
+    cell_winners: tuple[int | None, ...]
     branches: tuple[Branch, ...]
     tree: DecisionTree | None
 
@@ -177,59 +160,35 @@ def read_calls(path: str) -> list[CallReport]:
         TableError: the file is damaged, of another format or newer than this code.
         OSError: it cannot be read.
     """
-    table = read_table(path)
-    try:
-        return reports_of(table)
-    except TableError as error:
-        raise TableError(f"{path} is damaged: {error}") from error
+    return reports_of(read_table(path))
 
 
 def reports_of(table: TuningTable) -> list[CallReport]:
-    """The calls of a table.
-
-    Raises:
-        TableError: entries or a choice contradict the axes of their call.
-    """
-    return [_report(call) for call in calls_of(table)]
+    """The calls of a table."""
+    return [*map(_report, calls_of(table))]
 
 
 def _report(call: TableCall) -> CallReport:
-    _check(call)
     numbers: _Numbers = {}
     by_name: dict[str, int] = {}
     for entry in call.entries:
         for one in entry.candidates:
             number = numbers.setdefault((one.name, one.digest), len(numbers))
             by_name.setdefault(one.name, number)
-    chosen = [name for name in (call.choice.names if call.choice else ()) if name]
+    chosen = [row.name for row in call.rows if row.name is not None]
     for name in [*chosen, *call.timed_names]:
         if name not in by_name:
             by_name[name] = numbers[name, ""] = len(numbers)
-    rows = _rows(call, by_name)
-    served = [(row.cell, row.winner) for row in rows if row.winner is not None]
-    branches = group_by_winner([cell for cell, _ in served], [w for _, w in served])
+    served = {row.cell: by_name[row.name] for row in call.rows if row.name is not None}
+    branches = group_by_winner([*served], [*served.values()])
     return CallReport(
         **{one.name: getattr(call, one.name) for one in dataclasses.fields(call)},
         names=_labels(numbers),
         points=tuple(_point(call, entry, numbers) for entry in call.entries),
-        rows=rows,
+        cell_winners=tuple(served.get(row.cell) for row in call.rows),
         branches=branches,
         tree=plan_decisions(branches) if branches else None,
     )
-
-
-def _check(call: TableCall) -> None:
-    for entry in call.entries:
-        if len(entry.sizes) != len(call.axes):
-            raise TableError(f"{call.op}: sizes {entry.sizes} of axes {call.axes}")
-    split_points = call.choice.split_points if call.choice else call.axes
-    if len(split_points) != len(call.axes):
-        raise TableError(
-            f"{call.op}: {len(split_points)} lists of split points for axes {call.axes}"
-        )
-    for points in call.choice.split_points if call.choice else ():
-        if [*points] != sorted(dict.fromkeys(points)):
-            raise TableError(f"{call.op}: split points {points} do not ascend")
 
 
 def _labels(numbers: Iterable[tuple[str, str]]) -> tuple[str, ...]:
@@ -241,37 +200,17 @@ def _labels(numbers: Iterable[tuple[str, str]]) -> tuple[str, ...]:
     )
 
 
-def _rows(call: TableCall, by_name: Mapping[str, int]) -> tuple[Row, ...]:
-    if call.choice is None:
-        return ()
-    choice = call.choice
-    return tuple(
-        Row(
-            cell,
-            None if name is None else by_name[name],
-            registered,
-            {by_name[n]: ms for n, ms in one.milliseconds.items()} if one else {},
-            one.untimed if one else "",
-        )
-        for cell, name, registered, one in zip(
-            choice.cells, choice.names, choice.winners, call.decided
-        )
-    )
-
-
 def _point(call: TableCall, entry: Entry, numbers: _Numbers) -> Point:
     times = {numbers[one.name, one.digest]: one for one in entry.candidates}
     taken = {n: o.milliseconds for n, o in times.items() if o.milliseconds is not None}
-    cells = zip(call.choice.cells, call.choice.names) if call.choice else ()
-    winner = next((name for cell, name in cells if entry.sizes in cell), None)
+    winner = next((row.name for row in call.rows if entry.sizes in row.cell), None)
+    here = {one.name: number for number, one in times.items()}
     return Point(
         sizes=entry.sizes,
         milliseconds=taken,
         noise={number: times[number].noise for number in taken},
         failed=tuple(number for number in times if number not in taken),
-        dispatched={one.name: number for number, one in times.items()}.get(
-            winner or ""
-        ),
+        dispatched=None if winner is None else here.get(winner),
     )
 
 
@@ -302,9 +241,8 @@ def winner_grid(report: CallReport, first: int = 0) -> list[list[int | None]]:
     """
     columns = len(report.split_points[-1]) + 1
     count = (len(report.split_points[-2]) + 1) * columns
-    rows = report.rows[first * count : (first + 1) * count]
-    winners = [row.winner for row in rows]
-    return [winners[i : i + columns] for i in range(0, count, columns)]
+    winners = report.cell_winners[first * count : (first + 1) * count]
+    return [[*winners[i : i + columns]] for i in range(0, count, columns)]
 
 
 def percent(loss: float | None) -> str:

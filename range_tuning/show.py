@@ -47,14 +47,12 @@ def _choice_parts(call: TableCall) -> list[Part]:
         return ["  nothing is known of what was chosen"]
     rows = [
         (
-            *cell_texts(cell),
-            name or CANNOT_OCCUR,
-            "" if number is None else str(number),
-            *_time_texts(decided, names),
+            *cell_texts(row.cell),
+            row.name or CANNOT_OCCUR,
+            "" if row.number is None else str(row.number),
+            *_time_texts(row.decided, names),
         )
-        for cell, name, number, decided in zip(
-            choice.cells, choice.names, choice.winners, call.decided
-        )
+        for row in call.rows
     ]
     columns = (*call.columns, "winner", "number", *(f"{name} ms" for name in names))
     is_mean = not call.keeps_decided and any(call.decided)

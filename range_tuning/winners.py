@@ -38,17 +38,16 @@ def _comments(call: TableCall, choice: Choice) -> list[str]:
     names = {n: name for n, name in zip(choice.winners, choice.names) if n is not None}
     numbered = ", ".join(f"{n} {names[n]}" for n in sorted(names))
     lines = [call.op, call.call, call.where, _dispatch(choice), f"winners: {numbered}"]
-    cells = [*zip(choice.cells, choice.names, call.decided)]
-    unreachable = [str(cell) for cell, winner, _ in cells if winner is None]
+    unreachable = [str(row.cell) for row in call.rows if row.name is None]
     if unreachable:
         lines.append(
             f"cannot occur, so any winner will do, here {_FALLBACK} for the op itself: "
             + ", ".join(unreachable)
         )
     times = [
-        f"{cell} {winner}: {text}"
-        for cell, winner, decided in cells
-        if (text := times_text(decided, winner))
+        f"{row.cell} {row.name}: {text}"
+        for row in call.rows
+        if (text := times_text(row.decided, row.name))
     ]
     if times and not call.keeps_decided:
         times.append(NOT_KEPT)

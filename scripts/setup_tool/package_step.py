@@ -17,8 +17,8 @@ def link_package(root: Path, folder: Path) -> None:
         link.unlink()
     elif link.exists():
         raise SetupError(
-            f"{link} is in the way of a link to the checkout's: {folder.name}/bin/python "
-            "-m pip uninstall torch-range-dispatch"
+            f"{link} is in the way of a link to the checkout's: "
+            f"{folder.name}/bin/python -m pip uninstall torch-range-dispatch"
         )
     link.parent.mkdir(parents=True, exist_ok=True)
     link.symlink_to(root / PACKAGE, target_is_directory=True)

@@ -30,6 +30,7 @@ for name in ("called", "idle"):
         configs=[CustomOpConfig(beside.once)],
         dispatch_on={"tensor_name": "x", "dim": 0, "range_upper_bound": 64},
         split_points=[8],
+        tuning_seconds=120.0,  # on a busy machine, too
     )
     ops.append(op)
 called, idle = ops

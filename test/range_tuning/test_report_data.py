@@ -1,6 +1,9 @@
 # Owner(s): ["module: inductor"]
 """The numbers and words of reports."""
 
+import os
+import tempfile
+
 from _reported_calls import (
     AXIS,
     choice,
@@ -14,6 +17,7 @@ from _reported_calls import (
 )
 from range_tuning.report_data import (
     percent,
+    read_calls,
     reports_of,
     summary,
     tree_text,
@@ -27,6 +31,7 @@ from torch._inductor.range_dispatch import (
     TableError,
     TuningTable,
 )
+from torch._inductor.range_dispatch.cache.tables import merge_into_file
 from torch._inductor.range_dispatch.plan.decisions import decide
 from torch._inductor.range_dispatch.plan.ranges import cell_of
 from torch._inductor.test_case import run_tests, TestCase
@@ -139,12 +144,16 @@ class ReportDataTest(TestCase):
 
     def test_contradictions_are_errors(self):
         for entries, choices, message in (
-            ([entry([1, 2], {"a": 1.0})], [], "sizes"),
-            ([], [choice([], [0], ["a"])], "0 lists of split points"),
+            ([entry([1, 2], {"a": 1.0})], [], r"sizes are \(1, 2\) for axes"),
+            ([], [choice([], [0], ["a"])], "split_points has 0"),
             ([], [choice([[9, 3]], [0, 0, 0], ["a"] * 3)], "do not ascend"),
         ):
+            path = os.path.join(
+                self.enterContext(tempfile.TemporaryDirectory()), "a.json"
+            )
+            merge_into_file(path, TuningTable.of(entries, choices))
             with self.assertRaisesRegex(TableError, message):
-                reports_of(TuningTable.of(entries, choices))
+                read_calls(path)
 
 
 if __name__ == "__main__":

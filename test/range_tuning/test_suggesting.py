@@ -7,7 +7,7 @@ import tempfile
 
 from _inductor_helpers import add, CONFIGS
 from range_tuning import suggest
-from range_tuning.suggesting import compact, split_points_for, suggest_file
+from range_tuning.suggesting import split_points_for, suggest_file
 
 import torch
 from torch._inductor import config
@@ -71,12 +71,12 @@ class SuggestTest(TestCase):
         many = {size: 1 + size % 7 for size in range(1, 20_000)}
         self.assertLessEqual(len(split_points_for(many, 8)), 7)
 
-    def test_compact(self):
+    def test_weights_of_many_sizes(self):
         many = dict.fromkeys(range(1, 1000), 2)
-        found = compact(many, 32)
-        self.assertLessEqual(len(found), 32)
-        self.assertEqual(sum(found.values()), sum(many.values()))
-        self.assertLessEqual({*found}, {*many})
+        (found,) = suggest(counts=[count_of_sizes(many)])
+        self.assertLessEqual(len(found.size_weights), 32)
+        self.assertEqual(sum(found.size_weights.values()), sum(many.values()))
+        self.assertLessEqual({*found.size_weights}, {*many})
 
     def test_text(self):
         counts = [

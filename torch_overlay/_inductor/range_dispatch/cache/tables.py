@@ -21,6 +21,7 @@ from torch._inductor.range_dispatch.plan.ranges import (
     ranges_from_split_points,
 )
 from torch.utils._filelock import FileLock
+from torch.utils._ordered_set import OrderedSet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -163,7 +164,8 @@ class Choice:
     @property
     def guesses(self) -> list[str]:
         """Which split points are guesses, in words."""
-        return guess_texts(self.cells, [one and one.guess for one in self.decided])
+        guesses = [one.guess if one else None for one in self.decided]
+        return guess_texts(self.cells, guesses)
 
     @property
     def untimed(self) -> list[str]:
@@ -243,10 +245,13 @@ def _entry(raw: Any) -> Entry:
         raise ValueError("candidates is empty")
     operands = _checked(raw["operands"], str, "operands")
     _tensors, _symbols = json.loads(operands)
+    of_call, sizes = _of_call(raw), _list_of(raw["sizes"], int, "sizes")
+    if len(sizes) != len(of_call["axes"]):
+        raise ValueError(f"sizes are {sizes!r} for axes {of_call['axes']!r}")
     return Entry(
-        **_of_call(raw),
+        **of_call,
         operands=operands,
-        sizes=_list_of(raw["sizes"], int, "sizes"),
+        sizes=sizes,
         candidates=candidates,
         agreed=_checked(raw.get("agreed"), (str, type(None)), "agreed"),
     )
@@ -262,6 +267,11 @@ def _choice(raw: Any) -> Choice:
         dropped=_list_of(raw.get("dropped", []), str, "dropped"),
         decided=tuple(map(_decided, _checked(raw.get("decided", []), list, "decided"))),
     )
+    if len(found.split_points) != len(found.axes):
+        raise ValueError(f"split_points has {len(found.split_points)} for {found.axes}")
+    for points in found.split_points:
+        if [*points] != sorted(OrderedSet(points)):
+            raise ValueError(f"split_points {points!r} do not ascend")
     cells = math.prod(len(points) + 1 for points in found.split_points)
     if not cells == len(found.winners) == len(found.names):
         raise ValueError(f"winners are {found.winners!r} for {cells} cells")
