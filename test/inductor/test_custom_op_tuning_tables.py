@@ -16,7 +16,7 @@ import torch
 from torch._dynamo.utils import counters
 from torch._inductor import config
 from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
-from torch._inductor.range_dispatch import load, save
+from torch._inductor.range_dispatch import load, save, tune_into
 from torch._inductor.range_dispatch.benchmark import timing
 from torch._inductor.range_dispatch.benchmark.timing import Timing
 from torch._inductor.range_dispatch.cache import call_tables, table_store
@@ -533,29 +533,65 @@ class CompileWithTablesTest(TableTestCase):
             self.assertEqual(run(), [1.0, 2.0])
 
 
-SCRIPT = """
-import sys
-import torch
-from torch._inductor.kernel.custom_op import CustomOpConfig, register_custom_op_autotuning
+class TuneIntoTest(TableTestCase):
+    def compile(self, **options):
+        torch._dynamo.reset()
+        on = {"tensor_name": "x", "dim": 0, "range_upper_bound": 64}
+        with (
+            planted(8),
+            custom_op_autotuning(
+                add,
+                configs=[CustomOpConfig(plus, k=k) for k in (1, 2)],
+                dispatch_on=on,
+                split_points=[8],
+                tuning_seconds=120.0,
+            ),
+            tune_into(self.path, **options) as session,
+        ):
+            torch.compile(model, dynamic=True)(torch.zeros(5))
+        return session
 
-@torch.library.custom_op("table_test_script::op", mutates_args=())
-def op(x: torch.Tensor) -> torch.Tensor:
-    return x.sin()
+    def test_what_is_measured_is_in_the_file_and_taken_from_it(self):
+        session = self.compile()
+        found = read_table(self.path)
+        self.assertEqual((session.measured, session.taken), (4, 0))
+        self.assertFalse(session.has_something_to_take)
+        self.assertEqual((len(found.entries), len(found.choices)), (4, 1))
+        (record,) = session.records
+        (choice,) = found.choices.values()
+        self.assertEqual([row.cell for row in record.ranges], [*choice.cells])
+        session = self.compile()
+        self.assertEqual((session.measured, session.taken), (0, 4))
+        self.assertTrue(session.has_something_to_take)
+        session = self.compile(is_fresh=True)
+        self.assertEqual((session.measured, session.taken), (4, 0))
 
-op.register_fake(torch.empty_like)
+    def test_ops_that_were_registered_and_never_tuned(self):
+        with tune_into(self.path) as session:
+            self.assertEqual(session.never_tuned, [])
+            with custom_op_autotuning(add, configs=[CustomOpConfig(plus, k=1)]):
+                self.assertEqual(session.never_tuned, [str(add._opoverload)])
 
-def once(x):
-    return torch.sin(x)
+    def test_what_is_no_table_is_refused_before_anything_runs(self):
+        os.mkdir(os.path.dirname(self.path))
+        with open(self.path, "w") as file:
+            file.write("{")
+        with self.assertRaisesRegex(TableError, "is no tuning table"):
+            with tune_into(self.path):
+                self.fail("it began")
 
-register_custom_op_autotuning(
-    op,
-    configs=[CustomOpConfig(once)],
-    dispatch_on={"tensor_name": "x", "dim": 0, "range_upper_bound": 64},
-    split_points=[8],
-)
-if "compile" in sys.argv:
-    torch.compile(lambda x: op(x), dynamic=True)(torch.randn(5))
-"""
+    def test_what_contradicts_its_axes_is_refused(self):
+        for part, message in (
+            (dataclasses.replace(entry(), sizes=(1, 2)), "sizes are"),
+            (dataclasses.replace(choice(), axes=("x.shape[0]",)), "split_points has 2"),
+            (dataclasses.replace(choice(), split_points=((8,), (9, 3))), "ascend"),
+        ):
+            is_entry = isinstance(part, Entry)
+            table = TuningTable.of(*(([part],) if is_entry else ([], [part])))
+            path = f"{self.path}{message}"
+            merge_into_file(path, table)
+            with self.assertRaisesRegex(TableError, message):
+                read_table(path)
 
 
 if __name__ == "__main__":
