@@ -255,7 +255,10 @@ def _predicates(
 
 
 def predicate_text(boxes: Sequence[Box], axes: Sequence[str]) -> str:
-    """``513 <= x.shape[1] <= 2048``: what a decision asks about the sizes of axes."""
+    """``513 <= x.shape[1] <= 2048``: what a decision asks about the sizes of axes.
+
+    Several boxes are alternatives; axes that a box leaves open are not named.
+    """
     texts = [
         " and ".join(
             _interval_text(name, low, high)
@@ -270,6 +273,8 @@ def predicate_text(boxes: Sequence[Box], axes: Sequence[str]) -> str:
 
 
 def _interval_text(name: str, low: int | None, high: int | None) -> str:
+    if low == high:
+        return f"{name} == {low}"
     if high is None:
         return f"{name} >= {low}"
     return f"{name} <= {high}" if low is None else f"{low} <= {name} <= {high}"

@@ -23,7 +23,7 @@ from torch._inductor.range_dispatch.record.record_text import (
     describe_record,
     record_parts,
 )
-from torch._inductor.range_dispatch.record.text_tables import write
+from torch._inductor.range_dispatch.record.text_tables import plain
 from torch._logging import getArtifactLogger, LazyString
 from torch._logging._internal import trace_structured_artifact
 
@@ -257,8 +257,8 @@ def _decided(row: RangeRecord) -> Decided:
 
 
 def _summarize(record: DispatchRecord) -> None:
-    """Below a bar that has been shown, say what came out."""
+    """Below a line that has been shown, say what came out."""
     if record.name in progress.shown:
         progress.shown.remove(record.name)
         if not _silencers:
-            write(record_parts(record), sys.stderr)
+            sys.stderr.write(plain(record_parts(record)))

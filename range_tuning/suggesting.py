@@ -17,17 +17,15 @@ import math
 from dataclasses import dataclass
 from typing import Any, TYPE_CHECKING
 
-from torch._inductor.range_dispatch.plan.sampling import sizes_of_histogram
-
-from torch._inductor.range_dispatch.record.live_counting import (
+from torch._inductor.range_dispatch import (
     live_counts,
     LiveCount,
-    op_name,
     read_counts,
+    sizes_of_histogram,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 
 MAX_WEIGHTS = 32
@@ -103,7 +101,7 @@ def suggest(
         raise ValueError(f"max_ranges must be an integer, got {max_ranges!r}")
     if max_ranges < 1:
         raise ValueError(f"max_ranges must be at least 1, got {max_ranges}")
-    name = op_name(op)
+    name = None if op is None else str(getattr(op, "_opoverload", op))
     together: dict[tuple[str, tuple[str, ...]], list[LiveCount]] = {}
     for one in live_counts() if counts is None else counts:
         if name in (None, one.op) and one.sizes:
@@ -154,7 +152,8 @@ def _weights(
     """``size_weights`` for the axes that are split; for an only one in any case."""
     split = [i for i, one in enumerate(points) if one or len(points) == 1]
     if len(split) == 1:
-        found = compact(histograms[split[0]], MAX_WEIGHTS)
+        seen = histograms[split[0]]
+        found = sizes_of_histogram(seen, min(seen), None, MAX_WEIGHTS)
         return {size: round(weight) for size, weight in found.items()}
     together: collections.Counter[tuple[int, ...]] = collections.Counter()
     for sizes, times in called.items():
@@ -162,72 +161,55 @@ def _weights(
     return dict(sorted(together.most_common(MAX_WEIGHTS))) if split else {}
 
 
-def compact(histogram: Mapping[int, float], count: int) -> dict[int, float]:
-    """At most ``count`` of the sizes, which weigh what all of them do."""
-    return sizes_of_histogram(histogram, min(histogram), None, count)
-
-
 def split_points_for(
     histogram: Mapping[int, float], max_ranges: int
 ) -> tuple[int, ...]:
     """Where to split sizes, given what each weighs; see the top of the file."""
-    groups = _groups(histogram)
-    cost = _Cost(groups)
-    total = sum(group.weight for group in groups)
+    groups = _neighbours(size for size, weight in histogram.items() if weight > 0)
+    # Of all groups before each: weight, and sums of logarithms and of their squares.
+    sums = [
+        [
+            0.0,
+            *itertools.accumulate(
+                math.fsum(histogram[size] * _log(size) ** power for size in group)
+                for group in groups
+            ),
+        ]
+        for power in range(3)
+    ]
+
+    def cost(i: int, j: int) -> float:
+        """The weighted square distance of groups ``i`` to ``j - 1`` from their mean."""
+        weight, first, second = (one[j] - one[i] for one in sums)
+        return max(second - first * first / weight, 0.0)
+
     for ranges in range(1, min(max_ranges, len(groups)) + 1):
         loss, ends = _clusters(len(groups), ranges, cost)
-        if math.sqrt(max(loss, 0.0) / total) <= _CLOSE:
+        if math.sqrt(loss / sums[0][-1]) <= _CLOSE:
             break
-    return tuple(_between(groups[end - 1].last, groups[end].first) for end in ends)
+    return tuple(_between(groups[end - 1][-1], groups[end][0]) for end in ends)
 
 
-@dataclass(frozen=True)
-class _Group:
-    """Neighbouring sizes; those of a group stay together."""
-
-    first: int
-    last: int
-    weight: float
-    mean: float
-
-
-def _groups(histogram: Mapping[int, float]) -> list[_Group]:
-    sizes = sorted(size for size, weight in histogram.items() if weight > 0)
-    if not sizes:
-        raise ValueError(f"no size has a weight above 0 in {histogram!r}")
-    low, high = _log(sizes[0]), _log(sizes[-1])
-    width = (high - low) / _MAX_GROUPS if len(sizes) > _MAX_GROUPS else 0.0
-    groups = []
-    for _, members in itertools.groupby(
-        sizes, key=lambda size: int((_log(size) - low) / width) if width else size
-    ):
-        own = [*members]
-        weight = sum(histogram[size] for size in own)
-        mean = sum(histogram[size] * _log(size) for size in own) / weight
-        groups.append(_Group(own[0], own[-1], weight, mean))
-    return groups
+def _neighbours(sizes: Iterable[int]) -> list[list[int]]:
+    """Sizes in ascending order; if they are many, those close together in a group."""
+    ordered = sorted(sizes)
+    if not ordered:
+        raise ValueError("no size has a weight above 0")
+    low, high = _log(ordered[0]), _log(ordered[-1])
+    width = (high - low) / _MAX_GROUPS if len(ordered) > _MAX_GROUPS else 0.0
+    grouped = itertools.groupby(
+        ordered, lambda size: int((_log(size) - low) / width) if width else size
+    )
+    return [[*members] for _, members in grouped]
 
 
 def _log(size: int) -> float:
     return math.log2(max(size, 0.5))
 
 
-class _Cost:
-    """The weighted square distance of groups ``i`` to ``j - 1`` from their mean."""
-
-    def __init__(self, groups: Sequence[_Group]) -> None:
-        def sums(power: int) -> list[float]:
-            parts = (group.weight * group.mean**power for group in groups)
-            return [0.0, *itertools.accumulate(parts)]
-
-        self._sums = [sums(power) for power in range(3)]
-
-    def __call__(self, i: int, j: int) -> float:
-        weight, first, second = (one[j] - one[i] for one in self._sums)
-        return second - first * first / weight
-
-
-def _clusters(count: int, ranges: int, cost: _Cost) -> tuple[float, list[int]]:
+def _clusters(
+    count: int, ranges: int, cost: Callable[[int, int], float]
+) -> tuple[float, list[int]]:
     """The least cost of cutting ``count`` groups into ``ranges``, and the cuts.
 
     A cut is the number of groups before it.

@@ -1,15 +1,12 @@
 # Owner(s): ["module: inductor"]
-"""Reports of tuning tables: their numbers, pictures and page, also in a browser."""
+"""The page and the files of reports, also in a browser."""
 
 import contextlib
 import dataclasses
 import html.parser
 import io
-import itertools
-import json
 import os
 import re
-import sys
 import tempfile
 import unittest
 from unittest import mock
@@ -17,319 +14,28 @@ from unittest import mock
 import matplotlib.image
 import pytest
 from _headless_browser import Browser, find_browser
+from _reported_calls import choice, crossing, entry, HERE, split_at_ten
+from range_tuning import __main__ as command, drawing, pictures, report
+from range_tuning.report_data import read_calls
 
 import torch
 from torch._inductor import config
 from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
 from torch._inductor.range_dispatch import (
-    __main__ as command,
-    report,
-    report_pictures,
+    Decided,
+    Entry,
+    Leaf,
+    LiveCount,
     reset_counts,
     save,
     save_counts,
-)
-from torch._inductor.range_dispatch.cache import table_store
-from torch._inductor.range_dispatch.cache.tables import (
-    CandidateTime,
-    Choice,
-    Decided,
-    Entry,
-    merge_into_file,
     TableError,
     TuningTable,
 )
-from torch._inductor.range_dispatch.plan.decisions import decide, Leaf
-from torch._inductor.range_dispatch.plan.ranges import cell_of
-from torch._inductor.range_dispatch.record.live_counting import LiveCount
-from torch._inductor.range_dispatch.report_data import (
-    box_text,
-    calls_of,
-    leaves_of,
-    percent,
-    read_calls,
-    summary,
-    tree_text,
-    winner_grid,
-)
-from torch._inductor.range_dispatch.report_pictures import (
-    looks_of,
-    pictures_of,
-    PicturesUnavailable,
-    shown,
-)
+from torch._inductor.range_dispatch.cache import table_store
+from torch._inductor.range_dispatch.cache.tables import merge_into_file
 from torch._inductor.test_case import run_tests, TestCase
 from torch._inductor.utils import fresh_cache
-
-
-HERE = {"torch": "2", "device": "one", "driver": ""}
-AXIS = ("x.shape[1]",)
-TWO = ("x.shape[0]", "y.shape[0]")
-THREE = (*TWO, "x.shape[1]*x.shape[2]")
-
-
-def entry(sizes, times, axes=AXIS, op="some.op.default", environment=HERE, other=0):
-    """What candidates took: milliseconds by name, None for one that failed."""
-    candidates = tuple(
-        CandidateTime(name, f"of {name}", ms, 0.1 * (ms or 0))
-        for name, ms in times.items()
-    )
-    operands = json.dumps([[], [*sizes, other]])
-    call = "x: float32[s0, s1] (s1, 1)"
-    return Entry(
-        op, "schema", environment, call, axes, operands, tuple(sizes), candidates
-    )
-
-
-def choice(
-    split_points, winners, names, axes=AXIS, op="some.op.default", environment=HERE
-):
-    call = "x: float32[s0, s1] (s1, 1)"
-    return Choice(
-        op,
-        "schema",
-        environment,
-        call,
-        axes,
-        tuple(split_points),
-        tuple(winners),
-        tuple(names),
-    )
-
-
-def crossing(**how):
-    """Two candidates that cross between 10 and 100, and one that fails at 1000."""
-    times = {
-        1: {"short": 1.0, "long": 3.0, "flaky": 2.0},
-        10: {"short": 2.0, "long": 3.0, "flaky": 4.0},
-        100: {"short": 8.0, "long": 4.0, "flaky": 5.0},
-        1000: {"short": 20.0, "long": 5.0, "flaky": None},
-    }
-    return [entry([size], taken, **how) for size, taken in times.items()]
-
-
-def only_call(entries, *choices):
-    (call,) = calls_of(TuningTable.of(entries, choices))
-    return call
-
-
-def split_at_ten(**how):
-    return choice([[10]], [0, 1], ["short", "long"], **how)
-
-
-class ReportDataTest(TestCase):
-    def test_losses(self):
-        call = only_call(crossing(), choice([[50]], [0, 1], ["short", "long"]))
-        self.assertEqual(call.names, ("short", "long", "flaky"))
-        self.assertEqual([p.sizes for p in call.points], [(1,), (10,), (100,), (1000,)])
-        self.assertEqual(call.dispatch_loss, 0.0)
-        # short loses 0, 0, 100 and 300 %, long 200, 50, 0 and 0 %.
-        self.assertEqual(call.names[call.best_single], "long")
-        self.assertEqual(call.single_loss, 0.625)
-        self.assertEqual(call.points[2].loss_of(0), 1.0)
-        self.assertIsNone(call.points[3].loss_of(2))
-        self.assertEqual(call.points[3].failed, (2,))
-        self.assertEqual(
-            summary(call).replace("\N{NO-BREAK SPACE}", " "),
-            "2 ranges, 2 branches; dispatch loses 0.0 % on the average over the best "
-            "at each size, the best single candidate, long, 62 %",
-        )
-
-    def test_losses_of_a_worse_choice(self):
-        call = only_call(crossing(), choice([[5]], [0, 1], ["short", "long"]))
-        self.assertEqual(call.dispatch_loss, 0.5 / 4)
-        self.assertEqual([p.dispatched for p in call.points], [0, 1, 1, 1])
-
-    def test_percent(self):
-        found = [percent(loss) for loss in (None, 0, 0.0041, 0.0996, 0.314, 12)]
-        expected = ["–", "0.0 %", "0.4 %", "10 %", "31 %", "1200 %"]
-        self.assertEqual(
-            found, [e.replace(" ", "\N{NO-BREAK SPACE}") for e in expected]
-        )
-
-    def test_tree_decides_as_the_cells(self):
-        winners = ["a", "b", "a", None, "c"]
-        split_points = [1, 5, 9, 20]
-        call = only_call([], choice([split_points], [0, 1, 0, None, 2], winners))
-        self.assertEqual(call.names, ("a", "b", "c"))
-        self.assertEqual(sorted(leaves_of(call.tree)), [0, 1, 2])
-        cells = [row.cell for row in call.rows]
-        for size in (0, 1, 2, 5, 6, 9, 21, 1000):
-            winner = call.branches[decide(call.tree, (size,))].winner
-            self.assertEqual(call.names[winner], winners[cell_of(cells, (size,))])
-        self.assertIn("x.shape[1] <= ", tree_text(call, call.tree))
-
-    def test_box_text(self):
-        box = ((None, 4), (5, 9))
-        self.assertEqual(box_text(TWO, box), "x.shape[0] <= 4 and 5 <= y.shape[0] <= 9")
-        self.assertEqual(box_text(TWO, ((7, 7), (None, None))), "x.shape[0] == 7")
-        self.assertEqual(box_text(TWO, ((None, None), (3, None))), "y.shape[0] >= 3")
-
-    def test_grids_of_winners(self):
-        names = ["a", "b", "b", None, "a", "b"]
-        numbers = [0, 1, 1, None, 0, 1]
-        two = only_call([], choice([[8], [4, 64]], numbers, names, TWO))
-        self.assertEqual(winner_grid(two), [[0, 1, 1], [None, 0, 1]])
-        three = only_call([], choice([[8], [], [4, 64]], numbers, names, THREE))
-        self.assertEqual(winner_grid(three, 0), [[0, 1, 1]])
-        self.assertEqual(winner_grid(three, 1), [[None, 0, 1]])
-
-    def test_calls_stay_apart(self):
-        there = {**HERE, "device": "two"}
-        calls = calls_of(
-            TuningTable.of(
-                [
-                    *crossing(),
-                    *crossing(op="other.op.default"),
-                    *crossing(environment=there),
-                    entry([], {"short": 1.0}, axes=()),
-                ],
-                [split_at_ten(), split_at_ten(environment=there)],
-            )
-        )
-        found = [(c.op, c.axes, len(c.points), len(c.rows)) for c in calls]
-        self.assertEqual(
-            found,
-            [
-                ("other.op.default", AXIS, 4, 0),
-                ("some.op.default", (), 1, 0),
-                ("some.op.default", AXIS, 4, 2),
-                ("some.op.default", AXIS, 4, 2),
-            ],
-        )
-        self.assertEqual(calls[2].environment["device"], "one")
-        self.assertEqual(calls[3].environment["device"], "two")
-
-    def test_operands_that_differ_otherwise_are_one_point_of_a_curve(self):
-        call = only_call(
-            [entry([8], {"a": 1.0}), entry([8], {"a": 4.0}, other=1), *crossing()]
-        )
-        (point,) = call.curve(call.names.index("a"))
-        self.assertEqual((point.size, point.low, point.high), (8, 0.9, 4.4))
-        self.assertAlmostEqual(point.middle, 2.0)
-
-    def test_sources_that_differ_are_different_candidates(self):
-        old, new = CandidateTime("a", "1" * 64, 1.0, 0), CandidateTime("a", "2", 2.0, 0)
-        entries = [
-            Entry("op", "schema", HERE, "call", AXIS, "[[], []]", (8,), (old,)),
-            Entry("op", "schema", HERE, "call", AXIS, "[[], [1]]", (9,), (new,)),
-        ]
-        call = only_call(entries)
-        self.assertEqual(call.names, ("a @11111111", "a @2"))
-        self.assertIsNone(call.best_single)
-
-    def test_contradictions_are_errors(self):
-        for entries, choices, message in (
-            ([entry([1, 2], {"a": 1.0})], [], "sizes"),
-            ([], [choice([], [0], ["a"])], "0 lists of split points"),
-            ([], [choice([[9, 3]], [0, 0, 0], ["a"] * 3)], "do not ascend"),
-        ):
-            with self.assertRaisesRegex(TableError, message):
-                calls_of(TuningTable.of(entries, choices))
-
-
-class ReportPicturesTest(TestCase):
-    def kinds(self, *parts):
-        """The kinds of a call's pictures, each of which is a PNG that is not blank."""
-        found = pictures_of(only_call(*parts))
-        for picture in found:
-            self.assertEqual(picture.png[:8], b"\x89PNG\r\n\x1a\n")
-            pixels = matplotlib.image.imread(io.BytesIO(picture.png))
-            height, width = pixels.shape[:2]
-            self.assertGreater(width, 100)
-            self.assertGreater(height, 50)
-            self.assertLess(max(width, height), 6000)
-            self.assertGreater(pixels[..., :3].std(), 0.01)
-            self.assertIn("some.op.default", picture.description)
-        return [picture.kind for picture in found]
-
-    def test_one_axis(self):
-        self.assertEqual(self.kinds(crossing(), split_at_ten()), ["times", "tree"])
-        self.assertEqual(self.kinds(crossing()), ["times"])
-        self.assertEqual(self.kinds([], split_at_ten()), ["times", "tree"])
-        self.assertEqual(self.kinds([entry([7], {"a": 1.0})]), ["times"])
-        self.assertEqual(self.kinds([entry([0], {"a": 1.0})]), ["times"])
-        self.assertEqual(self.kinds([entry([7], {"a": None})]), [])
-
-    def test_no_axis(self):
-        times = {"a": 1.0, "b": 2.0, "c": None}
-        chosen = choice([], [0], ["a"], axes=())
-        self.assertEqual(self.kinds([entry([], times, axes=())], chosen), ["times"])
-        self.assertEqual(self.kinds([entry([], {"a": None}, axes=())]), [])
-        self.assertEqual(self.kinds([], chosen), [])
-
-    def test_two_and_three_axes(self):
-        for axes, split_points in ((TWO, [[8], [4, 64]]), (THREE, [[8], [], [4, 64]])):
-            names = ["a", "b", "b", None, "a", "b"]
-            chosen = choice(split_points, [0, 1, 1, None, 0, 1], names, axes)
-            entries = [
-                entry(sizes, {"a": 1.0, "b": 1 + sizes[0] / 9}, axes)
-                for sizes in itertools.product((1, 8, 9), repeat=len(axes))
-            ]
-            all_kinds = ["winners", "loss", "tree"]
-            self.assertEqual(self.kinds(entries, chosen), all_kinds)
-            self.assertEqual(self.kinds(entries), ["loss"])
-            self.assertEqual(self.kinds([], chosen), ["winners", "tree"])
-
-    def test_many_candidates_and_sizes(self):
-        names = [
-            f"_part$_{i}$(note='a very long name of a candidate')" for i in range(60)
-        ]
-        entries = [
-            entry([size], {n: 1.0 + i + size / (i + 1) for i, n in enumerate(names)})
-            for size in range(1, 201)
-        ]
-        winners = [*range(40, 50), 0]
-        chosen = choice([range(9, 108, 10)], winners, [names[w] for w in winners])
-        call = only_call(entries, chosen)
-        self.assertEqual([*looks_of(call)][:11], winners)
-        self.assertEqual(
-            len(dict.fromkeys(looks_of(call).values())), len(looks_of(call))
-        )
-        self.assertEqual(self.kinds(entries, chosen), ["times", "tree"])
-
-    def test_many_branches(self):
-        names = [f"branch {i}" for i in range(60)]
-        chosen = choice([range(1, 60)], range(60), names)
-        with mock.patch.object(report_pictures, "_MOST_DOTS", 1500):
-            tree = pictures_of(only_call([], chosen))[1]
-        height, width = matplotlib.image.imread(io.BytesIO(tree.png)).shape[:2]
-        self.assertLessEqual(max(height, width), 1501)
-
-    def test_colours_go_by_order(self):
-        looks = looks_of(only_call(crossing(), split_at_ten()))
-        others = looks_of(only_call(crossing()))
-        self.assertEqual(looks, others)
-        self.assertEqual([*looks], [0, 1, 2])
-        self.assertEqual(len(dict.fromkeys(marker for _, marker in looks.values())), 3)
-
-    def test_bands_are_the_ranges(self):
-        call = only_call(
-            crossing(), choice([[10, 99]], [0, None, 1], ["short", None, "long"])
-        )
-        bands = [*report_pictures._bands(call, (0.5, 2000.0))]
-        self.assertEqual(bands, [(0.5, 10, 0), (10, 99, None), (99, 2000.0, 1)])
-
-    def test_names_are_shortened(self):
-        self.assertEqual(shown("a\nb"), "a b")
-        self.assertEqual(shown("abcdefghij" * 9, 12), "abcdefgh…hij")
-
-    def test_other_figures_are_left_alone(self):
-        before = dict(matplotlib.rcParams)
-        with mock.patch.dict(sys.modules, {"matplotlib.pyplot": None}):
-            self.assertEqual(self.kinds(crossing(), split_at_ten()), ["times", "tree"])
-        self.assertEqual(dict(matplotlib.rcParams), before)
-
-    def test_without_matplotlib(self):
-        with tempfile.TemporaryDirectory() as folder:
-            path = os.path.join(folder, "table.json")
-            merge_into_file(path, TuningTable.of(crossing()))
-            with (
-                mock.patch.dict(sys.modules, {"matplotlib.figure": None}),
-                self.assertRaisesRegex(PicturesUnavailable, "pip install matplotlib"),
-            ):
-                report.write_report(path, os.path.join(folder, "out"))
-            self.assertFalse(os.path.exists(os.path.join(folder, "out")))
 
 
 class Page(html.parser.HTMLParser):
@@ -541,7 +247,9 @@ class ReportFilesTest(ReportTestCase):
         self.assertFalse(os.path.exists(self.out))
         os.remove(self.path)
         contradiction = choice([[9, 3]], [0, 0, 0], ["a"] * 3)
-        with self.assertRaisesRegex(TableError, "table é.json is damaged: some.op"):
+        with self.assertRaisesRegex(
+            TableError, r"table é.json is damaged: choices\[0\]: .*do not ascend"
+        ):
             self.write([], [contradiction])
         with self.assertRaisesRegex(NotADirectoryError, "out must be a folder"):
             report.write_report(self.path, self.path)
@@ -549,7 +257,7 @@ class ReportFilesTest(ReportTestCase):
     def test_nothing_half_written(self):
         text, names = self.write(crossing(), [split_at_ten()])
         merge_into_file(self.path, TuningTable.of(crossing(op="another.op")))
-        for place, name in ((report_pictures, "_tree"), (report.os, "replace")):
+        for place, name in ((pictures, "tree_picture"), (report.os, "replace")):
             with (
                 mock.patch.object(place, name, side_effect=OSError("disk is full")),
                 self.assertRaisesRegex(OSError, "disk is full"),
@@ -603,6 +311,7 @@ class ReportFilesTest(ReportTestCase):
                 configs=configs,
                 dispatch_on={"tensor_name": "x", "dim": 0, "range_upper_bound": 128},
                 split_points=[8, 64],
+                tuning_seconds=120.0,  # on a busy machine, too
             ),
             fresh_cache(),
         ):
@@ -651,7 +360,7 @@ class ReportBrowserTest(ReportTestCase):
                 self.assertEqual(pixels.shape[1], width)
                 self.assertGreater(pixels.std(), 0.05)
                 # The pictures are shown: the first two candidates' colours are there.
-                for colour in report_pictures.COLOURS[:2]:
+                for colour in drawing.COLOURS[:2]:
                     wanted = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
                     close = abs(pixels - wanted).max(-1) < 0.01
                     self.assertGreater(close.sum(), 500)

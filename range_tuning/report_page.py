@@ -6,22 +6,15 @@ import base64
 import html
 from typing import TYPE_CHECKING
 
-from torch._inductor.range_dispatch.cell_times import NOT_KEPT
-from torch._inductor.range_dispatch.plan.guesses import NOT_TIMED
-from torch._inductor.range_dispatch.report_data import (
-    mean_loss,
-    percent,
-    range_text,
-    summary,
-)
+from range_tuning.calls import CANNOT_OCCUR, NOT_KEPT, NOT_TIMED, Row
+from range_tuning.report_data import mean_loss, percent, range_text, summary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
 
-    from torch._inductor.range_dispatch.record.live_counting import LiveCount
-
-    from torch._inductor.range_dispatch.report_data import CallReport, Point, Row
-    from torch._inductor.range_dispatch.report_pictures import Picture
+    from range_tuning.drawing import Picture
+    from range_tuning.report_data import CallReport, Point
+    from torch._inductor.range_dispatch import LiveCount
 
 
 # By which a report's page is known, and no other page is written over its pictures.
@@ -52,13 +45,15 @@ th, td { padding: .25rem .6rem; text-align: left; border-bottom: 1px solid var(-
 th { background: var(--soft); }
 .number { text-align: right; font-variant-numeric: tabular-nums; }
 .best { font-weight: 700; } .none { opacity: .6; font-style: italic; }
-.bar { display: inline-block; height: .7rem; background: var(--bar); }
+.bar { color: var(--bar); }
 code { font-size: .92em; }
 @media (max-width: 40rem) { body { padding: .75rem; }
   .facts { grid-template-columns: 1fr; } .facts dd { margin-bottom: .4rem; } }
 @media print { h2 { break-before: page; } }
 """
 
+# What is in a cell, perhaps with its class.
+_Cell = object | tuple[object, str]
 # Longer tables of ranges are folded away.
 _ROWS_SHOWN = 40
 
@@ -78,7 +73,7 @@ def page_of(
 ) -> str:
     """The page of all calls, each with its pictures and with what was counted."""
     sections = [
-        _section(f"call-{i}", call, shown, _ran(call, counts))
+        _section(f"call-{i}", call, shown, counts)
         for i, (call, shown) in enumerate(zip(calls, pictures, strict=True), 1)
     ]
     if not calls:
@@ -111,31 +106,25 @@ def _index(calls: Sequence[CallReport]) -> str:
         return ""
     items = "\n".join(
         f'<li><a href="#call-{i}"><code>{_text(call.op)}</code></a> '
-        f"{_text(call.call)}"
-        f"{_text(''.join(f' ({axes})' for axes in [', '.join(call.axes)] if axes))}"
-        f"<br><small>{_text(_environment(call))}</small><br>"
-        f"{_text(summary(call))}</li>"
+        f"{_text(call.call)} ({_text(', '.join(call.axes) or 'no dispatch')})<br>"
+        f"<small>{_text(call.where)}</small><br>{_text(summary(call))}</li>"
         for i, call in enumerate(calls, 1)
     )
     return f"<nav><ol>\n{items}\n</ol></nav>"
-
-
-def _environment(call: CallReport) -> str:
-    return ", ".join(f"{k} {v}" for k, v in sorted(call.environment.items()) if v)
 
 
 def _section(
     anchor: str,
     call: CallReport,
     pictures: Sequence[Picture],
-    counts: Mapping[str, int],
+    counts: Sequence[LiveCount],
 ) -> str:
     facts = [
         ("operands", call.call or "–"),
         ("dispatched on", ", ".join(call.axes) or "nothing: one winner for all sizes"),
         ("schema", call.schema),
-        ("environment", _environment(call)),
-        *(("dropped", one) for one in call.dropped),
+        ("environment", call.where),
+        *(("dropped", one) for one in (call.choice.dropped if call.choice else ())),
     ]
     lines = "".join(f"<dt>{name}</dt><dd>{_text(fact)}</dd>" for name, fact in facts)
     return "\n".join(
@@ -165,29 +154,27 @@ def _figure(picture: Picture) -> str:
 
 
 def _table(
-    heads: Sequence[str], numbers: Sequence[str], rows: Iterable[Iterable[str]]
+    heads: Sequence[str], numbers: Sequence[str], rows: Iterable[Iterable[_Cell]]
 ) -> str:
     """A table that scrolls by itself where it is wider than the page.
 
     Heads in ``numbers`` are those of columns of numbers.
     """
-    head = "".join(
-        f"<th{_kind('number' if one in numbers else '')}>{_text(one)}</th>"
-        for one in heads
-    )
-    body = "\n".join(f"<tr>{''.join(cells)}</tr>" for cells in rows)
+    kinds = ["number" if head in numbers else "" for head in heads]
+    lines = [
+        "".join(
+            f'<{tag} class="{f"{kind} {cell[1]}".strip()}">{_text(cell[0])}</{tag}>'
+            if isinstance(cell, tuple)
+            else f'<{tag} class="{kind}">{_text(cell)}</{tag}>'
+            for kind, cell in zip(kinds, row)
+        )
+        for tag, row in [("th", heads), *(("td", row) for row in rows)]
+    ]
+    head, *body = (f"<tr>{line}</tr>" for line in lines)
     return (
-        f'<div class="wide"><table>\n<thead><tr>{head}</tr></thead>\n'
-        f"<tbody>\n{body}\n</tbody>\n</table></div>"
+        f'<div class="wide"><table>\n<thead>{head}</thead>\n'
+        f"<tbody>\n{chr(10).join(body)}\n</tbody>\n</table></div>"
     )
-
-
-def _cell(value: object, kind: str = "") -> str:
-    return f"<td{_kind(kind)}>{_text(value)}</td>"
-
-
-def _kind(kind: str) -> str:
-    return f' class="{kind}"' if kind else ""
 
 
 def _milliseconds(value: float) -> str:
@@ -221,79 +208,50 @@ def _rows_table(call: CallReport) -> str:
     )
 
 
-def _row_cells(call: CallReport, row: Row) -> list[str]:
+def _row_cells(call: CallReport, row: Row) -> list[_Cell]:
     ranges = [range_text(one) for one in row.cell.ranges] or ["all"]
-    start = [_cell(one) for one in ranges]
-    if row.winner is None:
-        return [*start, _cell("cannot occur", "none"), *[_cell("")] * 5]
+    if row.name is None:
+        return [*ranges, (CANNOT_OCCUR, "none"), *[""] * 5]
     points = call.points_in(row.cell)
-    others = dict(row.milliseconds)
-    winner = others.pop(row.winner, None)
-    runner_up = min(others, key=lambda n: others[n], default=None)
-    loss = mean_loss(p.loss_of(p.dispatched) for p in points)
-    return [
-        *start,
-        _cell(call.names[row.winner]),
-        _cell(row.registered, "number"),
-        _cell(len(points), "number"),
-        _winner_cell(winner, row),
-        _cell(
-            "–"
-            if runner_up is None
-            else f"{_milliseconds(others[runner_up])} {call.names[runner_up]}"
-        ),
-        _cell(percent(loss), "number"),
-    ]
+    others = dict(row.decided.milliseconds) if row.decided else {}
+    winner: _Cell = "–"
+    if row.name in others:
+        winner = _milliseconds(others.pop(row.name))
+    elif row.decided and row.decided.untimed:
+        winner = NOT_TIMED, "none"
+    fastest = min(others, key=lambda name: others[name], default=None)
+    second = f"{_milliseconds(others[fastest])} {fastest}" if fastest else "–"
+    loss = percent(mean_loss(p.loss_of(p.dispatched) for p in points))
+    return [*ranges, row.name, row.number, len(points), winner, second, loss]
 
 
-def _winner_cell(milliseconds: float | None, row: Row) -> str:
-    """What the winner of a row took."""
-    if milliseconds is not None:
-        return _cell(_milliseconds(milliseconds), "number")
-    return _cell(NOT_TIMED, "none number") if row.untimed else _cell("–", "number")
-
-
-def _ran(call: CallReport, counts: Sequence[LiveCount]) -> dict[str, int]:
-    """By winner how often its branch ran, calls that were not recorded included."""
+def _counts_table(call: CallReport, counts: Sequence[LiveCount]) -> str:
+    """How often branches ran, calls that were not recorded included, if that was
+    counted."""
     ran: dict[str, int] = {}
     for count in counts:
         if (count.op, count.call, count.axes) == (call.op, call.call, call.axes):
             for name, times in count.branches.items():
                 ran[name] = ran.get(name, 0) + times * count.every
-    return ran
-
-
-def _counts_table(call: CallReport, counts: Mapping[str, int]) -> str:
-    """How often branches ran, if that was counted."""
-    if not counts:
+    if not ran:
         return ""
-    served: dict[str, int] = {}
-    for row in call.rows:
-        if row.winner is not None:
-            name = call.names[row.winner]
-            served[name] = served.get(name, 0) + 1
-    names = [*dict.fromkeys([*served, *counts])]
-    total = sum(counts.values()) or 1
-    rows = []
-    for name in names:
-        ran = counts.get(name, 0)
-        share = ran / total
-        bar = f'<td><span class="bar" style="width:{8 * share:.2f}rem"></span></td>'
-        rows.append(
-            [
-                _cell(name),
-                _cell(served.get(name, 0), "number"),
-                _cell(ran, "number"),
-                _cell(f"{100 * share:.1f}\N{NO-BREAK SPACE}%", "number"),
-                bar,
-            ]
-        )
+    served = [row.name for row in call.rows if row.name is not None]
+    total = sum(ran.values()) or 1
+    shares = {name: ran.get(name, 0) / total for name in [*served, *ran]}
+    rows = (
+        [
+            name,
+            served.count(name),
+            ran.get(name, 0),
+            f"{100 * share:.1f}\N{NO-BREAK SPACE}%",
+            ("█" * round(20 * share), "bar"),
+        ]
+        for name, share in shares.items()
+    )
+    heads = ["branch", "ranges", "ran", "of all", ""]
     return (
         "<h3>How often each branch ran</h3><p>Where it was counted; of a sample, what "
-        "it stands for.</p>"
-        + _table(
-            ["branch", "ranges", "ran", "of all", ""], ["ranges", "ran", "of all"], rows
-        )
+        f"it stands for.</p>{_table(heads, heads[1:4], rows)}"
     )
 
 
@@ -311,16 +269,15 @@ def _times_table(call: CallReport) -> str:
     )
 
 
-def _time_cells(call: CallReport, point: Point) -> list[str]:
-    cells = [_cell(size, "number") for size in point.sizes]
+def _time_cells(call: CallReport, point: Point) -> list[_Cell]:
+    cells: list[_Cell] = [*point.sizes]
     fastest = min(point.milliseconds.values(), default=None)
     for number in range(len(call.names)):
         taken = point.milliseconds.get(number)
         if taken is not None:
-            kind = "number best" if taken == fastest else "number"
             noise = f" ± {point.noise[number]:.2g}" if point.noise[number] else ""
-            cells.append(_cell(f"{_milliseconds(taken)}{noise}", kind))
+            text = f"{_milliseconds(taken)}{noise}"
+            cells.append((text, "best" if taken == fastest else ""))
         else:
-            failed = number in point.failed
-            cells.append(_cell("failed" if failed else "", "none number"))
+            cells.append(("failed" if number in point.failed else "", "none"))
     return cells

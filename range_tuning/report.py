@@ -7,21 +7,15 @@ import re
 import tempfile
 from typing import TYPE_CHECKING
 
-from torch._inductor.range_dispatch.report_data import read_calls
-from torch._inductor.range_dispatch.report_page import GENERATOR, page_of
-from torch._inductor.range_dispatch.report_pictures import (
-    check_available,
-    pictures_of,
-    PicturesUnavailable,
-)
+from range_tuning.pictures import pictures_of
+from range_tuning.report_data import read_calls
+from range_tuning.report_page import GENERATOR, page_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from torch._inductor.range_dispatch.record.live_counting import LiveCount
+    from torch._inductor.range_dispatch import LiveCount
 
-
-__all__ = ["PicturesUnavailable", "write_report"]
 
 PAGE = "index.html"
 _PICTURE_FILE = re.compile(r"call-\d{2,}-[a-z0-9-]*-(times|winners|loss|tree)\.png")
@@ -38,13 +32,11 @@ def write_report(path: str, out: str, counts: Sequence[LiveCount] = ()) -> list[
     Raises:
         TableError: the table is damaged, of another format or newer than this code.
         OSError: it cannot be read, or ``out`` is a file or cannot be written.
-        PicturesUnavailable: matplotlib is missing; an ``ImportError``.
     """
     if os.path.exists(out) and not os.path.isdir(out):
         raise NotADirectoryError(
             f"out must be a folder for the report, {out} is a file"
         )
-    check_available()
     calls = read_calls(path)
     pictures = [pictures_of(call) for call in calls]
     title = f"Range dispatch: {os.path.basename(path)}"

@@ -9,19 +9,8 @@ import sys
 import traceback
 from typing import TYPE_CHECKING
 
-from torch._inductor import config
-from torch._inductor.kernel.custom_op import AutotunedLowering
-from torch._inductor.lowering import user_lowerings
-from torch._inductor.range_dispatch.cache.table_store import tuning_into
-from torch._inductor.range_dispatch.cache.tune_table import TuneTable
-from torch._inductor.range_dispatch.record.record_text import record_parts
-from torch._inductor.range_dispatch.record.records import (
-    DispatchRecord,
-    record_dispatches,
-    without_summaries,
-)
-from torch._inductor.range_dispatch.record.text_tables import Part, write
-from torch.utils._ordered_set import OrderedSet
+from range_tuning.text import write
+from torch._inductor.range_dispatch import record_parts, tune_into, TuningSession
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -49,35 +38,27 @@ def tune_script(
     with open(script, "rb"):
         pass  # what cannot be read is told apart from what the script cannot read
     # Hours of tuning must not end with a table that cannot be written.
-    table = TuneTable(out, is_fresh)
-    before = dict(user_lowerings)
-    with record_dispatches() as records, without_summaries(), tuning_into(table):
+    with tune_into(out, is_fresh) as session:
         failure = _run(script, arguments)
-    table.write()
-    registered = [
-        str(op)
-        for op, lowering in user_lowerings.items()
-        if isinstance(lowering, AutotunedLowering) and before.get(op) is not lowering
-    ]
-    write(_summary(records, registered), sys.stdout)
-    print(f"{out}: {_counts(table)}")
+    _print_summary(session)
+    print(f"{out}: {_counts(session)}")
     if failure:
         print(f"error: {script} {failure}", file=sys.stderr)
-    return 1 if failure or not (table.measured or table.taken) else 0
+    return 1 if failure or not (session.measured or session.taken) else 0
 
 
-def _counts(table: TuneTable) -> str:
+def _counts(session: TuningSession) -> str:
     """How many sizes were measured, and how many were not but taken."""
-    measured = f"{len(table.measured)} sizes measured"
-    if not table.has_something_to_take:
+    measured = f"{session.measured} sizes measured"
+    if not session.has_something_to_take:
         return measured
-    return f"{measured}, {len(table.taken - table.measured)} taken from the table"
+    return f"{measured}, {session.taken} taken from the table"
 
 
 def _run(script: str, arguments: Sequence[str]) -> str:
     """Why the script failed; empty if it did not."""
     try:
-        with _as_program(script, arguments), config.patch(force_disable_caches=True):
+        with _as_program(script, arguments):
             runpy.run_path(script, run_name="__main__")
     except SystemExit as stop:
         return f"ended with {stop.code}" if stop.code else ""
@@ -101,18 +82,12 @@ def _as_program(script: str, arguments: Sequence[str]) -> Iterator[None]:
         sys.argv, sys.path[:] = before
 
 
-def _summary(
-    records: Sequence[DispatchRecord], registered: Sequence[str]
-) -> list[Part]:
+def _print_summary(session: TuningSession) -> None:
     """What was chosen for each call, and which ops were never tuned."""
-    parts: list[Part] = []
-    for record in records:
-        parts += [*record_parts(record), ""]
-    tuned = OrderedSet(record.op for record in records)
-    parts += [
-        f"note: {op} is registered, but no call of it was tuned: the script must call "
-        "it in a function that torch.compile compiles"
-        for op in registered
-        if op not in tuned
-    ]
-    return parts
+    for record in session.records:
+        write([*record_parts(record), ""], sys.stdout)
+    for op in session.never_tuned:
+        print(
+            f"note: {op} is registered, but no call of it was tuned: the script must "
+            "call it in a function that torch.compile compiles"
+        )

@@ -2,42 +2,32 @@
 
 from __future__ import annotations
 
-import bisect
-from dataclasses import dataclass
 from typing import Any, TYPE_CHECKING, TypeVar
 
-from torch._inductor.range_dispatch.cache.table_calls import (
+from range_tuning.calls import (
     calls_of,
+    CANNOT_OCCUR,
+    cell_texts,
+    NOT_KEPT,
     operands_text,
     TableCall,
+    times_text,
 )
-
-from torch._inductor.range_dispatch.cell_times import decided_of, NOT_KEPT, times_text
-from torch._inductor.range_dispatch.plan.ranges import (
+from torch._inductor.range_dispatch import (
+    CandidateTime,
+    Cell,
     cells_of_grid,
-    ranges_from_split_points,
-)
-from torch._inductor.range_dispatch.record.record_text import axis_columns, cell_texts
-from torch._inductor.range_dispatch.record.text_tables import (
+    Entry,
     milliseconds_text,
-    Part,
+    ranges_from_split_points,
     TextTable,
+    TuningTable,
 )
-from torch._inductor.range_dispatch.table_text import CANNOT_OCCUR
-from torch.utils._ordered_set import OrderedSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from torch._inductor.range_dispatch.cache.tables import (
-        CandidateTime,
-        Choice,
-        Decided,
-        Entry,
-        TuningTable,
-    )
-
-    from torch._inductor.range_dispatch.plan.ranges import Cell
+    from range_tuning.text import Part
 
 
 _Item = TypeVar("_Item")
@@ -82,7 +72,7 @@ def _summary(call: TableCall) -> str:
     sizes = f"{len(call.entries)} sizes measured"
     if call.choice is None:
         return sizes
-    winners = OrderedSet(name for name in call.choice.names if name is not None)
+    winners = dict.fromkeys(name for name in call.choice.names if name is not None)
     points = ", ".join(map(_points, call.choice.split_points))
     where = f", split at {points}" if points else ""
     return f"winners {', '.join(winners)}{where}; {sizes}"
@@ -91,16 +81,14 @@ def _summary(call: TableCall) -> str:
 def _environments(
     one: TableCall, other: TableCall, names: tuple[str, str]
 ) -> list[Part]:
-    keys = OrderedSet([*one.environment, *other.environment])
+    keys = {**one.environment, **other.environment}
     texts = [
         (key, one.environment.get(key) or "-", other.environment.get(key) or "-")
         for key in keys
     ]
     rows = [row for row in texts if row[1] != row[2]]
-    if not rows:
-        return []
     table = TextTable(("", *names), rows, labels=3)
-    return ["  the environments differ:", table]
+    return ["  the environments differ:", table] if rows else []
 
 
 def _choices(one: TableCall, other: TableCall, names: tuple[str, str]) -> list[Part]:
@@ -125,22 +113,20 @@ def _winner_parts(
 ) -> list[Part]:
     """The cells with other winners, and what decided in each table, where it is known
     of one of them."""
-    both = _Winners.of(one), _Winners.of(other)
-    winners = _winners(*both)
+    winners = _other_winners(one, other)
     if not winners:
         return []
-    times = [found for *_, found in winners]
-    columns = [*axis_columns(one.axes), *names]
-    is_known = any(map(any, times))
+    is_known = any(any(times) for *_, times in winners)
     rows = [
-        (*cell_texts(cell), *texts, *(found if is_known else ()))
-        for cell, texts, found in winners
+        (*cell_texts(cell), *texts, *(times if is_known else ()))
+        for cell, texts, times in winners
     ]
+    columns = [*one.columns, *names]
     decided = [f"decided by in {name}" for name in names] if is_known else []
     parts: list[Part] = ["  the winners differ:"]
     parts.append(TextTable((*columns, *decided), rows, labels=len(columns) + 2))
-    for name, side in zip(names, both):
-        if is_known and not side.is_kept and any(side.decided):
+    for name, call in zip(names, (one, other)):
+        if is_known and not call.keeps_decided and any(call.decided):
             parts.append(f"  {name}: {NOT_KEPT}")
     return parts
 
@@ -149,50 +135,27 @@ def _points(points: Sequence[int]) -> str:
     return str([*points]) if points else "nowhere"
 
 
-@dataclass(frozen=True)
-class _Winners:
-    """The choice of a call, and what decided in each of its cells."""
-
-    choice: Choice
-    decided: Sequence[Decided | None]
-    is_kept: bool
-
-    @classmethod
-    def of(cls, call: TableCall) -> _Winners:
-        if call.choice is None:
-            raise AssertionError(f"nothing was chosen for {call.op}")
-        return cls(call.choice, *decided_of(call.choice, call.entries))
-
-    def at(self, sizes: Sequence[int]) -> tuple[str | None, int | None, str]:
-        """The winner where sizes begin, its number and its times in words."""
-        index = 0
-        for points, size in zip(self.choice.split_points, sizes):
-            index = index * (len(points) + 1) + bisect.bisect_left(points, size)
-        name = self.choice.names[index]
-        return name, self.choice.winners[index], times_text(self.decided[index], name)
-
-
-def _winners(
-    first: _Winners, second: _Winners
+def _other_winners(
+    one: TableCall, other: TableCall
 ) -> list[tuple[Cell, list[str], list[str]]]:
     """The cells of the grid that both are a part of in which other ones win, with the
     winners and their times."""
-    points = zip(first.choice.split_points, second.choice.split_points)
-    grid = [sorted(OrderedSet([*a, *b])) for a, b in points]
+    both = [call.choice.split_points for call in (one, other) if call.choice]
+    grid = [sorted({*first, *second}) for first, second in zip(*both)]
     found = []
     for cell in cells_of_grid([*map(ranges_from_split_points, grid)]):
-        starts = [one.start for one in cell.ranges]
-        winners = [one.at(starts) for one in (first, second)]
-        if winners[0][:2] != winners[1][:2]:
-            texts = [_winner_text(name, number) for name, number, _ in winners]
+        starts = [size_range.start for size_range in cell.ranges]
+        rows = [
+            next(row for row in call.rows if starts in row.cell)
+            for call in (one, other)
+        ]
+        if rows[0][1:3] != rows[1][1:3]:
+            texts = [str(row.name or CANNOT_OCCUR) for row in rows]
             if texts[0] == texts[1]:  # the configs are in another order
-                texts = [f"{name} ({number})" for name, number, _ in winners]
-            found.append((cell, texts, [times for *_, times in winners]))
+                texts = [f"{row.name} ({row.number})" for row in rows]
+            times = [times_text(row.decided, row.name) for row in rows]
+            found.append((cell, texts, times))
     return found
-
-
-def _winner_text(name: str | None, number: int | None) -> str:
-    return CANNOT_OCCUR if number is None else str(name)
 
 
 def _times(one: TableCall, other: TableCall, names: tuple[str, str]) -> list[Part]:
@@ -210,7 +173,7 @@ def _times(one: TableCall, other: TableCall, names: tuple[str, str]) -> list[Par
         if entries:
             sizes = ", ".join(map(_sizes, entries))
             parts.append(f"  sizes that were measured in {name} only: {sizes}")
-    edited = OrderedSet[str]()
+    edited: dict[str, None] = {}
     rows = []
     for first, second in pairs:
         candidates, *missing = _paired(
@@ -218,16 +181,15 @@ def _times(one: TableCall, other: TableCall, names: tuple[str, str]) -> list[Par
             second.candidates,
             [lambda one: (one.name, one.digest), lambda one: one.name],
         )
-        for a, b in candidates:
-            if a.digest != b.digest:
-                edited.add(a.name)
-            if _differ(a, b):
-                rows.append((*_row(first), a.name, *_compared(a, b)))
-        for side, times in enumerate(missing):
-            for time in times:
-                text = milliseconds_text(time.milliseconds, time.noise, time.disturbed)
-                both = (text, "", "") if side == 0 else ("", text, "")
-                rows.append((*_row(first), time.name, *both))
+        alone_here = [(one, None) for one in missing[0]]
+        alone_there = [(None, one) for one in missing[1]]
+        for a, b in [*candidates, *alone_here, *alone_there]:
+            name = a.name if a else b.name if b else ""
+            if a and b and a.digest != b.digest:
+                edited[name] = None
+            if found := _compared(a, b):
+                where = *map(str, first.sizes), operands_text(first)
+                rows.append((*where, name, *found))
     if edited:
         parts.append(f"  other sources, params or patches: {', '.join(edited)}")
     if rows:
@@ -242,26 +204,22 @@ def _sizes(entry: Entry) -> str:
     return " x ".join(map(str, entry.sizes)) or operands_text(entry)
 
 
-def _row(entry: Entry) -> tuple[str, ...]:
-    return (*map(str, entry.sizes), operands_text(entry))
-
-
-def _differ(a: CandidateTime, b: CandidateTime) -> bool:
-    if a.milliseconds is None or b.milliseconds is None:
-        return a.milliseconds is not b.milliseconds
-    return abs(a.milliseconds - b.milliseconds) > a.noise + b.noise
-
-
-def _compared(a: CandidateTime, b: CandidateTime) -> tuple[str, str, str]:
-    """Both times, and the second as a multiple of the first."""
+def _compared(a: CandidateTime | None, b: CandidateTime | None) -> list[str]:
+    """Both times, and the second as a multiple of the first; nothing if they do not
+    differ by more than their noise."""
+    first, second = (one.milliseconds if one else None for one in (a, b))
     ratio = ""
-    if a.milliseconds is not None and b.milliseconds is not None:
-        ratio = f"{b.milliseconds / a.milliseconds:.3f}"
-    return (
-        milliseconds_text(a.milliseconds, a.noise, a.disturbed),
-        milliseconds_text(b.milliseconds, b.noise, b.disturbed),
-        ratio,
-    )
+    if a and b and first and second:
+        if abs(first - second) <= a.noise + b.noise:
+            return []
+        ratio = f"{second / first:.3f}"
+    elif a and b and first is second:
+        return []
+    texts = [
+        milliseconds_text(one.milliseconds, one.noise, one.disturbed) if one else ""
+        for one in (a, b)
+    ]
+    return [*texts, ratio]
 
 
 def _paired(

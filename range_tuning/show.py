@@ -4,40 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from torch._inductor.range_dispatch.cache.table_calls import (
+from range_tuning.calls import (
     calls_of,
-    cells_of,
+    CANNOT_OCCUR,
+    cell_texts,
+    NOT_KEPT,
+    NOT_TIMED,
     operands_text,
     TableCall,
 )
-
-from torch._inductor.range_dispatch.cell_times import (
-    candidate_names,
-    decided_of,
-    NOT_KEPT,
-    unmeasured_texts,
-)
-from torch._inductor.range_dispatch.plan.guesses import NOT_TIMED
-from torch._inductor.range_dispatch.record.record_text import axis_columns, cell_texts
-from torch._inductor.range_dispatch.record.text_tables import (
-    busy_texts,
+from torch._inductor.range_dispatch import (
+    Decided,
+    Entry,
     milliseconds_text,
-    Part,
     TextTable,
+    TuningTable,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torch._inductor.range_dispatch.cache.tables import (
-        Choice,
-        Decided,
-        Entry,
-        TuningTable,
-    )
-
-
-CANNOT_OCCUR = "cannot occur"
+    from range_tuning.text import Part
 
 
 def table_parts(table: TuningTable) -> list[Part]:
@@ -46,48 +33,36 @@ def table_parts(table: TuningTable) -> list[Part]:
     for call in calls_of(table):
         if parts:
             parts.append("")
-        parts += call.headings()
-        if call.choice is None:
-            parts.append("  nothing is known of what was chosen")
-        else:
-            parts += [f"  dropped: {one}" for one in call.choice.dropped]
-            parts += ["", *_choice_parts(call.choice, call.entries)]
+        parts += [*call.headings(), *_choice_parts(call)]
         for entries in _alike(call):
             parts += ["", _times(call, entries)]
     return parts or ["the table is empty"]
 
 
-def _choice_parts(choice: Choice, entries: Sequence[Entry]) -> list[Part]:
-    decided, is_kept = decided_of(choice, entries)
-    names = candidate_names(decided, entries)
-    parts: list[Part] = [_choice_table(choice, decided, names)]
-    marks = [entry.is_disturbed for entry in entries]
-    texts = [*unmeasured_texts(choice, decided), *busy_texts(marks)]
-    parts += [f"  {text}" for text in texts]
-    if not is_kept and any(decided):
-        parts.append(f"  {NOT_KEPT}")
-    return parts
-
-
-def _choice_table(
-    choice: Choice, decided: Sequence[Decided | None], names: Sequence[str]
-) -> TextTable:
+def _choice_parts(call: TableCall) -> list[Part]:
     """A row for each cell: its winner, the number it is registered by, and what
     decided."""
+    choice, names = call.choice, call.timed_names
+    if choice is None:
+        return ["  nothing is known of what was chosen"]
     rows = [
         (
-            *cell_texts(cell),
-            name or CANNOT_OCCUR,
-            "" if number is None else str(number),
-            *_time_texts(one, names),
+            *cell_texts(row.cell),
+            row.name or CANNOT_OCCUR,
+            "" if row.number is None else str(row.number),
+            *_time_texts(row.decided, names),
         )
-        for cell, name, number, one in zip(
-            cells_of(choice), choice.names, choice.winners, decided
-        )
+        for row in call.rows
     ]
-    axes = axis_columns(choice.axes)
-    columns = (*axes, "winner", "number", *(f"{name} ms" for name in names))
-    return TextTable(columns, rows, labels=len(axes) + 1)
+    columns = (*call.columns, "winner", "number", *(f"{name} ms" for name in names))
+    is_mean = not call.keeps_decided and any(call.decided)
+    notes = [*call.unmeasured, *([NOT_KEPT] if is_mean else [])]
+    return [
+        *(f"  dropped: {one}" for one in choice.dropped),
+        "",
+        TextTable(columns, rows, labels=len(call.columns) + 1),
+        *(f"  {note}" for note in notes),
+    ]
 
 
 def _time_texts(decided: Decided | None, names: Sequence[str]) -> list[str]:
