@@ -2,7 +2,8 @@
 """Lints what goes upstream the way upstream does.
 
 That is torch_overlay/, test/inductor/ and what the patches change in the base that is
-installed. Needs the environment: .venv/bin/python scripts/lint.py
+installed. The package range_tuning and its tests are linted with them. Needs the
+environment: .venv/bin/python scripts/lint.py
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The code as upstream gets it: our files at their places there, and patched files."""
+"""The code as upstream gets it: our files at their places there, and patched files.
+
+The package ``range_tuning`` and its tests stay here, and are linted with the rest.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +24,10 @@ Files = Mapping[str, bytes]
 SUFFIXES = (".cpp", ".py")
 """What there is to export. Another file in these folders, say an editor's copy, would
 go upstream unseen."""
+
+
+BESIDE = ("range_tuning", "test/range_tuning")
+"""Folders of ours that are installed beside torch."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,13 @@ def read_exported(root: Path, tree_path: Path) -> Exported:
     patch_set = load_patch_set(root)
     tree = identify(tree_path)
     base = require_base(tree, patch_set.bases)
-    files = {**patch_set.overlay, **exported_tests(patch_set)}
+    files = {
+        path: file.content
+        for path, file in {**patch_set.overlay, **exported_tests(patch_set)}.items()
+    }
+    for folder in BESIDE:
+        for file in sorted((root / folder).glob("*.py")):
+            files[f"{folder}/{file.name}"] = file.read_bytes()
     strange = [path for path in files if not path.endswith(SUFFIXES)]
     if strange:
         raise Refused(f"would be exported, and is no source: {', '.join(strange)}")
@@ -63,7 +76,7 @@ def read_exported(root: Path, tree_path: Path) -> Exported:
     }
     patched = apply_series(series, pristine).files
     return Exported(
-        own={path: file.content for path, file in files.items()},
+        own=files,
         base={path: file.content for path, file in pristine.items() if file},
         patched={path: file.content for path, file in patched.items() if file},
         added={

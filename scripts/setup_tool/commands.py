@@ -8,6 +8,7 @@ from pathlib import Path
 from setup_tool.environment import child_variables, prepare, python_of
 from setup_tool.lock import locked
 from setup_tool.overlay_step import apply_overlay
+from setup_tool.package_step import link_package
 from setup_tool.pins import choose_base
 from setup_tool.plain_scripts import run_plain_scripts
 from setup_tool.prerequisites import check_tools
@@ -49,6 +50,7 @@ def set_up(base_name: str | None) -> Environment:
             current.outcome = prepare(folder, base.pins, lock)
         with step("overlay") as current:
             current.outcome = apply_overlay(ROOT, folder, lock)
+        link_package(ROOT, folder)
     return Environment(python_of(folder), compiler)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from setup_tool.steps import SetupError
 
-EXTRAS = ("test", "lint")
+EXTRAS = ("run", "test", "lint")
 """The extras that belong to the environment: one serves the job, tests and linters."""
 
 SECTION = "base "
@@ -32,7 +32,7 @@ class Pins:
         for requirement in self.requirements:
             if requirement.startswith("torch=="):
                 return requirement
-        raise SetupError("setup.cfg: install_requires pins no torch (torch==VERSION)")
+        raise SetupError("setup.cfg: the extra run pins no torch (torch==VERSION)")
 
     @property
     def tag(self) -> str:
@@ -97,9 +97,8 @@ def choose_base(root: Path, name: str | None) -> Base:
 
 def shared_lists(parser: configparser.ConfigParser) -> tuple[list[str], list[str]]:
     """The lists that all bases share: what is asked for, and what that may bring."""
-    requirements = list_of(parser["options"]["install_requires"])
-    for extra in EXTRAS:
-        requirements += list_of(parser["options.extras_require"][extra])
+    extras = parser["options.extras_require"]
+    requirements = [entry for extra in EXTRAS for entry in list_of(extras[extra])]
     return requirements, list_of(parser["constraints"]["transitive"])
 
 

@@ -5,9 +5,6 @@ Implementations add numbers of their own, so that a value tells which one ran.
 """
 
 import contextlib
-import html
-import io
-import itertools
 import json
 import math
 import os
@@ -28,13 +25,12 @@ from torch._inductor import config
 from torch._inductor.kernel import custom_op
 from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
 from torch._inductor.range_dispatch import (
-    __main__ as command,
     explain,
     live_counts,
+    read_table,
     reset_counts,
     save,
     save_counts,
-    suggest,
 )
 from torch._inductor.range_dispatch.benchmark import budget, timing
 from torch._inductor.range_dispatch.benchmark.timing import Timing
@@ -48,13 +44,6 @@ from torch._inductor.range_dispatch.record.live_counting import (
 )
 from torch._inductor.range_dispatch.record.record_text import describe_record
 from torch._inductor.range_dispatch.record.records import record_dispatches
-from torch._inductor.range_dispatch.report_data import read_calls
-from torch._inductor.range_dispatch.report_page import page_of
-from torch._inductor.range_dispatch.suggesting import (
-    compact,
-    split_points_for,
-    suggest_file,
-)
 from torch._inductor.test_case import run_tests, TestCase
 from torch._inductor.utils import fresh_cache, run_and_get_code
 from torch.testing._internal.common_utils import (
@@ -531,7 +520,7 @@ class ReasonTest(DispatchTestCase):
 
 class TunedTestCase(DispatchTestCase):
     def tuned(self, milliseconds, noise=0.0, sizes=(8,), **options):
-        """What is explained, the table's text and the record of a tuning."""
+        """What is explained, the choice in a table and the record of a tuning."""
         table_store.forget()
         self.addCleanup(table_store.forget)
         options = {
@@ -552,13 +541,8 @@ class TunedTestCase(DispatchTestCase):
             items = [explain(f, torch.zeros(3, size))[0] for size in sizes]
             path = os.path.join(folder, "table.json")
             save(path)
-            shown = io.StringIO()
-            with contextlib.redirect_stdout(shown):
-                for name in ("show", "export-winners"):
-                    self.assertEqual(command.main([name, path]), 0)
-            (call,) = read_calls(path)
-            self.page = html.unescape(page_of("title", [call], [[]]))
-        return items, shown.getvalue(), records[0]
+            (choice,) = read_table(path).choices.values()
+        return items, choice, records[0]
 
 
 class OneNumberTest(TunedTestCase):
@@ -567,7 +551,7 @@ class OneNumberTest(TunedTestCase):
     def test_geometric_mean(self):
         """At 2 and 64 k=0 takes 0.01 and 0.64 ms, and k=1 0.1 ms, which is less if
         added up, but more to a geometric mean: 0.08 ms."""
-        (item,), shown, record = self.tuned(
+        (item,), choice, record = self.tuned(
             lambda k, size: {0: size / 100, 1: 0.1, "fallback": 9.0}[k]
             if k != 0 or size > 2
             else 0.01,
@@ -580,16 +564,13 @@ class OneNumberTest(TunedTestCase):
         due = 0.08 * math.hypot(0.05, 0.001 / 0.64 / 2)
         self.assertAlmostEqual(first.noise["plus(k=0)"], due)
         self.assertIn("0.08 ms against 0.1 ms (plus(k=1))", item.reason)
-        self.assertRegex(shown, r"\[0, 64\] +plus\(k=0\) +0 +0\.08000 ±0\.00400 ")
-        self.assertIn(
-            "# [0, 64] plus(k=0): 0.0800 ms ±0.0040 against 0.100 ms ±0.001 (plus",
-            shown,
-        )
+        self.assertEqual(choice.decided[0].milliseconds, first.milliseconds)
+        self.assertEqual(choice.decided[0].noise, first.noise)
         self.assertRegex(str(describe_record(record)), r"\[0, 64\].* 0\.08000 ±")
 
     def test_total_of_all_calls(self):
         """By ``size_weights`` k=1 is the faster one, by means that are shown."""
-        (item,), shown, record = self.tuned(
+        (item,), choice, record = self.tuned(
             lambda k, size: {0: size / 100, 1: 0.25, "fallback": 9.0}[k],
             size_weights={1: 0, 2: 3, 64: 1},
             dispatch_on=COLUMNS,
@@ -598,7 +579,7 @@ class OneNumberTest(TunedTestCase):
         self.assertAlmostEqual(first.milliseconds["plus(k=0)"], (3 * 0.02 + 0.64) / 4)
         self.assertEqual(first.winner, "plus(k=0)")
         self.assertIn("0.175 ms against 0.25 ms", item.reason)
-        self.assertIn("# [0, 64] plus(k=0): 0.175 ms against 0.250 ms", shown)
+        self.assertEqual(choice.decided[0].milliseconds, first.milliseconds)
 
     def test_a_range_of_no_call_is_decided_as_without_weights(self):
         (_,), _, record = self.tuned(
@@ -670,14 +651,12 @@ class UnmeasuredTest(TunedTestCase):
                 **options,
             )
 
-    def check_shown(self, text, items, shown, record):
+    def check_shown(self, text, items, choice, record):
         self.assertEqual([item.unmeasured for item in items], [(text,)] * len(items))
         for item in items:
             self.assertIn(f"\n     {text}", str(item))
-        self.assertIn(f"\n  {text}\n", shown)
-        self.assertIn(f"\n# {text}\n", shown)
+        self.assertEqual(choice.guesses, [text])
         self.assertIn(f"\n  {text}\n", describe_record(record))
-        self.assertIn(f"<li>{text}</li>", self.page)
 
     def test_a_split_that_was_not_bracketed(self):
         found = self.searched(seconds=0.45)
@@ -687,10 +666,11 @@ class UnmeasuredTest(TunedTestCase):
         self.check_shown(text, *found)
 
     def test_a_split_that_was(self):
-        items, shown, record = self.searched(seconds=60.0)
+        items, choice, record = self.searched(seconds=60.0)
         self.assertEqual([row.size_range.end for row in record.ranges], [10, None])
         self.assertEqual([row.guess for row in record.ranges], [None, None])
-        for text in (*map(str, items), shown, describe_record(record), self.page):
+        self.assertEqual((choice.guesses, choice.untimed), ([], []))
+        for text in (*map(str, items), describe_record(record)):
             self.assertNotIn("not measured", text)
             self.assertNotIn("not timed", text)
 
@@ -700,15 +680,13 @@ class UnmeasuredTest(TunedTestCase):
 
     def test_a_search_that_had_no_time_at_all(self):
         with mock.patch.object(budget.Budget, "allows", lambda *_: False):
-            items, shown, record = self.tuned(
+            items, choice, record = self.tuned(
                 None, split_points="auto", dispatch_on=COLUMNS, sizes_per_range=3
             )
         reason = "not timed: the op itself is taken"
         self.assertEqual(items[0].reason, reason)
         self.assertEqual([row.untimed for row in record.ranges], [reason])
-        self.assertIn(f"\n  {reason} (1 of 1 ranges)\n", shown)
-        self.assertIn(f"\n# [0, inf] fallback: {reason}\n", shown)
-        self.assertIn(f"<li>{reason} (1 of 1 ranges)</li>", self.page)
+        self.assertEqual(choice.untimed, [f"{reason} (1 of 1 ranges)"])
 
     def test_a_graph_from_a_cache_and_a_stored_search(self):
         def run():
@@ -743,7 +721,7 @@ class UnmeasuredTest(TunedTestCase):
         powers = [2**n for n in range(1, 6)]
         reason = "not timed: the winner of the nearest ranges that were"
         with mock.patch.object(budget.Budget, "allows", lambda *_: next(first, False)):
-            items, shown, record = self.tuned(
+            items, choice, record = self.tuned(
                 lambda k, size: 0.001 if k == int(size > 10) else 0.002,
                 dispatch_on=[COLUMNS, ROWS],
                 split_points=[powers, powers],
@@ -754,17 +732,16 @@ class UnmeasuredTest(TunedTestCase):
         self.assertEqual({row.untimed for row in untimed}, {reason})
         total = 36  # with those that cannot occur
         text = f"{reason} ({len(untimed)} of {total} ranges)"
-        self.assertIn(f"\n  {text}\n", shown)
-        self.assertIn(f"<li>{text}</li>", self.page)
-        self.assertEqual(self.page.count(">not timed<"), len(untimed))
-        self.assertEqual(shown.count(f": {reason}\n"), len(untimed))
-        row = untimed[0]
-        for text in (shown, describe_record(record)):
-            self.assertRegex(
-                text,
-                re.escape(str(row.cell.ranges[0]))
-                + r" +\[.*\] +plus\(k=\d\) .*not timed +not timed +not timed",
-            )
+        self.assertEqual(choice.untimed, [text])
+        self.assertEqual(
+            [one.untimed for one in choice.decided if one and one.untimed],
+            [reason] * len(untimed),
+        )
+        self.assertRegex(
+            describe_record(record),
+            re.escape(str(untimed[0].cell.ranges[0]))
+            + r" +\[.*\] +plus\(k=\d\) .*not timed +not timed +not timed",
+        )
 
 
 class PredicateTextTest(TestCase):
@@ -773,6 +750,7 @@ class PredicateTextTest(TestCase):
             ((((None, 8),),), "x <= 8"),
             ((((9, None),),), "x >= 9"),
             ((((9, 64),),), "9 <= x <= 64"),
+            ((((9, 9),),), "x == 9"),
             ((((None, 8),), ((65, None),)), "x <= 8 or x >= 65"),
             ((((None, 8), (5, None)),), "x <= 8 and y >= 5"),
             (
@@ -1021,10 +999,9 @@ class SavedCountsTest(TestCase):
     def test_round_trip(self):
         self.assertEqual(self.save(), 2)
         self.assertEqual(read_counts(self.path), self.counts)
-        self.assertEqual(suggest_file(self.path), str(suggest(counts=self.counts)))
         self.counts = []
         self.assertEqual(self.save(), 0)
-        self.assertIn("nothing was counted", suggest_file(self.path))
+        self.assertEqual(read_counts(self.path), [])
 
     def test_failed_write_leaves_what_is_there(self):
         self.save()
@@ -1060,117 +1037,11 @@ class SavedCountsTest(TestCase):
             with open(self.path, "w", encoding="utf-8") as file:
                 file.write(content if isinstance(content, str) else json.dumps(content))
             with self.assertRaisesRegex(CountsError, message) as caught:
-                suggest_file(self.path)
+                read_counts(self.path)
             self.assertIn(self.path, str(caught.exception))
             self.assertIsInstance(caught.exception, ValueError)
         with self.assertRaises(FileNotFoundError):
-            suggest_file(f"{self.path}.missing")
-
-
-class SuggestTest(TestCase):
-    def test_between_clusters(self):
-        two = dict.fromkeys((90, 100, 110, 3000, 4000, 5000), 10)
-        self.assertEqual(split_points_for(two, 4), (512,))
-        three = {**two, 4: 50, 5: 60}
-        self.assertEqual(split_points_for(three, 4), (16, 512))
-        self.assertEqual(len(split_points_for(three, 2)), 1)
-        self.assertEqual(split_points_for(three, 1), ())
-
-    def test_weight_of_sizes_decides(self):
-        # A size that hardly occurs gets no range of its own.
-        self.assertEqual(split_points_for({100: 10_000, 60_000: 1}, 4), ())
-        self.assertEqual(split_points_for({100: 10_000, 60_000: 9_000}, 4), (2048,))
-
-    def test_one_size(self):
-        for size in (0, 1, 512):
-            self.assertEqual(split_points_for({size: 10**6}, 4), ())
-        self.assertEqual(split_points_for({512: 1, 600: 1}, 4), ())
-
-    def test_neighbouring_sizes_lie_apart(self):
-        for low, high in ((1, 2), (2, 5), (5, 9), (7, 16), (100, 201)):
-            points = split_points_for({low: 1, high: 1}, 4)
-            for point in points:
-                self.assertLessEqual(low, point)
-                self.assertLess(point, high)
-        self.assertEqual(split_points_for({5: 1, 17: 1}, 4), (8,))
-
-    def test_even_use_is_split_evenly(self):
-        even = {round(2 ** (i / 50)): 1 for i in range(800)}
-        points = split_points_for(even, 4)
-        self.assertEqual(len(points), 3)
-        edges = [0, *points, 10**6]
-        weights = [
-            sum(n for size, n in even.items() if low < size <= high)
-            for low, high in itertools.pairwise(edges)
-        ]
-        self.assertGreater(min(weights) * 2, max(weights))
-
-    def test_many_sizes_are_quick(self):
-        many = {size: 1 + size % 7 for size in range(1, 20_000)}
-        self.assertLessEqual(len(split_points_for(many, 8)), 7)
-
-    def test_compact(self):
-        many = dict.fromkeys(range(1, 1000), 2)
-        found = compact(many, 32)
-        self.assertLessEqual(len(found), 32)
-        self.assertEqual(sum(found.values()), sum(many.values()))
-        self.assertLessEqual({*found}, {*many})
-
-    def test_text(self):
-        counts = [
-            count_of_sizes({100: 3, 4000: 1}, every=10),
-            count_of_sizes({100: 5}),
-            count_of_sizes({7: 2}, op="other.op.default"),
-        ]
-        self.assertExpectedInline(
-            str(suggest(counts=counts)),
-            """\
-other.op.default, called 2 times, x.shape[1] from 7 to 7:
-    # x.shape[1]: about one size, which needs no split point
-    size_weights={7: 2},
-some.op.default, called 45 times, x.shape[1] from 100 to 4000:
-    split_points=[512],
-    size_weights={100: 35, 4000: 10},""",
-        )
-        (found,) = suggest("some.op.default", counts=counts)
-        self.assertEqual((found.calls, found.split_points), (45, ((512,),)))
-
-    def test_several_axes(self):
-        axes = ("x.shape[0]", "x.shape[1]", "x.shape[2]")
-        sizes = {(4, 100, 9): 5, (4, 4000, 9): 5, (300, 100, 9): 5}
-        (found,) = suggest(counts=[count_of_sizes(sizes, axes=axes)])
-        self.assertEqual(found.split_points, ((32,), (512,), ()))
-        self.assertEqual(found.size_weights, {(4, 100): 5, (4, 4000): 5, (300, 100): 5})
-        self.assertIn("split_points=[[32], [512]],", str(found))
-        self.assertIn("# x.shape[2]: about one size", str(found))
-
-    def test_nothing_and_wrong_arguments(self):
-        found = suggest(counts=[])
-        self.assertEqual(found, [])
-        self.assertIn("range_dispatch.count_calls = 1", str(found))
-        for wrong in (0, -1, True, 2.0, "4"):
-            with self.assertRaisesRegex(ValueError, "max_ranges must be"):
-                suggest(max_ranges=wrong, counts=[])
-
-
-class SuggestFromCallsTest(DispatchTestCase):
-    def test_can_be_registered(self):
-        with registered([2, -1, 1]), config.patch("range_dispatch.count_calls", 1):
-            f = compiled()
-            for size in (10, 11, 12, 900, 1000, 1000):
-                f(torch.zeros(3, size))
-        (found,) = suggest(add)
-        self.assertEqual(found.split_points, ((128,),))
-        self.assertEqual(found.size_weights, {10: 1, 11: 1, 12: 1, 900: 1, 1000: 2})
-        (points,) = found.split_points
-        with custom_op_autotuning(
-            add,
-            configs=CONFIGS[:2],
-            dispatch_on=COLUMNS,
-            split_points=[*points],
-            size_weights=found.size_weights,
-        ):
-            pass
+            read_counts(f"{self.path}.missing")
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ from torch._inductor.lowering import user_lowerings
 from torch._inductor.range_dispatch.benchmark import modules, timing
 from torch._inductor.range_dispatch.call import memory
 from torch._inductor.range_dispatch.lowering.cond_tree import count_conds
+from torch._inductor.range_dispatch.plan.choosing import choose
 from torch._inductor.range_dispatch.plan.decisions import (
     decide,
     depth,
@@ -50,7 +51,6 @@ from torch._inductor.range_dispatch.plan.ranges import (
 )
 from torch._inductor.range_dispatch.record.records import record_dispatches
 from torch._inductor.range_dispatch.registration.candidates import Candidate
-from torch._inductor.range_dispatch.tuning.choosing import choose
 from torch._inductor.test_case import run_tests, TestCase
 from torch._inductor.utils import run_and_get_code
 from torch._inductor.virtualized import V

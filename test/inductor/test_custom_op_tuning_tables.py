@@ -3,7 +3,6 @@
 
 import contextlib
 import dataclasses
-import io
 import json
 import multiprocessing
 import os
@@ -15,9 +14,9 @@ from hypothesis import given, settings, strategies
 
 import torch
 from torch._dynamo.utils import counters
-from torch._inductor import config, lowering
+from torch._inductor import config
 from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
-from torch._inductor.range_dispatch import __main__ as command, load, save
+from torch._inductor.range_dispatch import load, save, tune_into
 from torch._inductor.range_dispatch.benchmark import timing
 from torch._inductor.range_dispatch.benchmark.timing import Timing
 from torch._inductor.range_dispatch.cache import call_tables, table_store
@@ -534,69 +533,65 @@ class CompileWithTablesTest(TableTestCase):
             self.assertEqual(run(), [1.0, 2.0])
 
 
-SCRIPT = """
-import sys
-import torch
-from torch._inductor.kernel.custom_op import CustomOpConfig, register_custom_op_autotuning
-
-@torch.library.custom_op("table_test_script::op", mutates_args=())
-def op(x: torch.Tensor) -> torch.Tensor:
-    return x.sin()
-
-op.register_fake(torch.empty_like)
-
-def once(x):
-    return torch.sin(x)
-
-register_custom_op_autotuning(
-    op,
-    configs=[CustomOpConfig(once)],
-    dispatch_on={"tensor_name": "x", "dim": 0, "range_upper_bound": 64},
-    split_points=[8],
-)
-if "compile" in sys.argv:
-    torch.compile(lambda x: op(x), dynamic=True)(torch.randn(5))
-"""
-
-
-class CommandTest(TableTestCase):
-    def run_command(self, *arguments):
-        with (
-            # What a script registers would be in the cache keys of later tests.
-            mock.patch.dict(lowering.user_lowerings),
-            contextlib.redirect_stdout(io.StringIO()) as out,
-            contextlib.redirect_stderr(io.StringIO()) as err,
-        ):
-            status = command.main(arguments)
-        return status, out.getvalue(), err.getvalue()
-
-    def test_tune_and_show(self):
-        script = os.path.join(self.folder, "script.py")
-        with open(script, "w") as file:
-            file.write(SCRIPT)
+class TuneIntoTest(TableTestCase):
+    def compile(self, **options):
         torch._dynamo.reset()
-        status, out, _ = self.run_command("tune", "--out", self.path, script, "compile")
-        self.assertEqual(status, 0)
-        self.assertTrue(out.endswith(f"\n{self.path}: 4 sizes measured\n"), out)
-        status, out, _ = self.run_command("show", self.path)
-        self.assertEqual(status, 0)
-        self.assertIn("table_test_script.op.default", out)
-        for size in (2, 4, 8, 64):
-            time = r"[\d.]+ ±[\d.]+"
-            row = rf"(?m)^  {size} +float32\[{size}\] +{time} +{time}$"
-            self.assertRegex(out, row)
-        self.assertRegex(out, r"(?m)^  x.shape\[0\] +operands +once ms +fallback ms$")
+        on = {"tensor_name": "x", "dim": 0, "range_upper_bound": 64}
+        with (
+            planted(8),
+            custom_op_autotuning(
+                add,
+                configs=[CustomOpConfig(plus, k=k) for k in (1, 2)],
+                dispatch_on=on,
+                split_points=[8],
+                tuning_seconds=120.0,
+            ),
+            tune_into(self.path, **options) as session,
+        ):
+            torch.compile(model, dynamic=True)(torch.zeros(5))
+        return session
 
-    def test_errors(self):
-        status, _, err = self.run_command("show", self.path)
-        self.assertEqual(status, 1)
-        self.assertIn("No such file", err)
+    def test_what_is_measured_is_in_the_file_and_taken_from_it(self):
+        session = self.compile()
+        found = read_table(self.path)
+        self.assertEqual((session.measured, session.taken), (4, 0))
+        self.assertFalse(session.has_something_to_take)
+        self.assertEqual((len(found.entries), len(found.choices)), (4, 1))
+        (record,) = session.records
+        (choice,) = found.choices.values()
+        self.assertEqual([row.cell for row in record.ranges], [*choice.cells])
+        session = self.compile()
+        self.assertEqual((session.measured, session.taken), (0, 4))
+        self.assertTrue(session.has_something_to_take)
+        session = self.compile(is_fresh=True)
+        self.assertEqual((session.measured, session.taken), (4, 0))
+
+    def test_ops_that_were_registered_and_never_tuned(self):
+        with tune_into(self.path) as session:
+            self.assertEqual(session.never_tuned, [])
+            with custom_op_autotuning(add, configs=[CustomOpConfig(plus, k=1)]):
+                self.assertEqual(session.never_tuned, [str(add._opoverload)])
+
+    def test_what_is_no_table_is_refused_before_anything_runs(self):
         os.mkdir(os.path.dirname(self.path))
         with open(self.path, "w") as file:
             file.write("{")
-        status, _, err = self.run_command("show", self.path)
-        self.assertEqual(status, 1)
-        self.assertIn("is no tuning table", err)
+        with self.assertRaisesRegex(TableError, "is no tuning table"):
+            with tune_into(self.path):
+                self.fail("it began")
+
+    def test_what_contradicts_its_axes_is_refused(self):
+        for part, message in (
+            (dataclasses.replace(entry(), sizes=(1, 2)), "sizes are"),
+            (dataclasses.replace(choice(), axes=("x.shape[0]",)), "split_points has 2"),
+            (dataclasses.replace(choice(), split_points=((8,), (9, 3))), "ascend"),
+        ):
+            is_entry = isinstance(part, Entry)
+            table = TuningTable.of(*(([part],) if is_entry else ([], [part])))
+            path = f"{self.path}{message}"
+            merge_into_file(path, table)
+            with self.assertRaisesRegex(TableError, message):
+                read_table(path)
 
 
 if __name__ == "__main__":

@@ -18,19 +18,14 @@ from torch._inductor.range_dispatch.benchmark import contention, modules, timing
 from torch._inductor.range_dispatch.cache.table_store import find, forget, load, note
 from torch._inductor.range_dispatch.cache.tables import (
     CandidateTime,
-    Choice,
     Entry,
     merge_into_file,
     read_table,
     TuningTable,
 )
 from torch._inductor.range_dispatch.record.records import record_dispatches
-from torch._inductor.range_dispatch.record.text_tables import plain
 from torch._inductor.range_dispatch.registration.candidates import Candidate
-from torch._inductor.range_dispatch.report_data import read_calls
-from torch._inductor.range_dispatch.table_text import table_parts
 from torch._inductor.range_dispatch.trace.tracing import TracedCandidate
-from torch._inductor.range_dispatch.winner_text import winner_arguments
 from torch._inductor.test_case import run_tests, TestCase
 
 
@@ -311,29 +306,6 @@ class TablesTest(TestCase):
             merge_into_file(path, TuningTable.of([written]))
             (found,) = read_table(path).entries.values()
             self.assertEqual(found.candidates[0].milliseconds, expected)
-
-    def test_what_a_table_says(self):
-        choice = Choice(
-            op="busy_test.shift.default",
-            schema="schema",
-            environment={"device": "here"},
-            call="x: float32[s0]",
-            axes=("x.shape[0]",),
-            split_points=((),),
-            winners=(0,),
-            names=("plus",),
-        )
-        for disturbed in (True, False):
-            table = TuningTable.of([self.entry(9.0, disturbed)], [choice])
-            shown = plain(table_parts(table))
-            self.assertEqual("9.000 (busy)" in shown, disturbed)
-            (exported,) = winner_arguments(table)
-            path = os.path.join(self.enterContext(tempfile.TemporaryDirectory()), "t")
-            merge_into_file(path, table)
-            (reported,) = read_calls(path)
-            said = "timed on a busy machine: 1 of 1 sizes"
-            for text in (shown, exported, str(reported.unmeasured)):
-                self.assertEqual(said in text, disturbed)
 
     def test_lookup(self):
         folder = self.enterContext(tempfile.TemporaryDirectory())

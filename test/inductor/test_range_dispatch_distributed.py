@@ -19,7 +19,7 @@ from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfi
 from torch._inductor.range_dispatch.benchmark import timing
 from torch._inductor.range_dispatch.distributed import agreement, in_step, ranks
 from torch._inductor.range_dispatch.record.records import record_dispatches
-from torch._inductor.range_dispatch.tuning import selection
+from torch._inductor.range_dispatch.tuning import winners as choosing
 from torch._inductor.test_case import run_tests, TestCase
 from torch.nn.parallel import DistributedDataParallel
 
@@ -272,7 +272,7 @@ def warm_tuning_cache(rank):
                 tune_and_run(op, "turned")
         counters.clear()
         # As if it came before rank 0.
-        with mock.patch.object(selection, "decided", return_value=None):
+        with mock.patch.object(choosing, "decided", return_value=None):
             result = tune_and_run(op, "once")
         return result, counters["inductor"]["custom_op_tuning_cache_hit"]
 

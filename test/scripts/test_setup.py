@@ -62,11 +62,10 @@ sys.exit(commands.main(sys.argv[1], sys.argv[2:]))
 """
 
 SETUP_CFG = """
-[options]
-install_requires =
+[options.extras_require]
+run =
     torch==1.0
     rich==15.0.0
-[options.extras_require]
 test =
     pytest==9.2.0
 lint =
@@ -187,6 +186,21 @@ class TestSetup(FakeRepository):
         script = self.root / "scripts" / "overlay.py"
         expected = f"begin {script} apply --tree {tree}"
         self.assertEqual(self.calls("overlay.py"), [expected] * 2)
+
+    def test_the_package_is_linked_beside_torch(self) -> None:
+        (self.root / "range_tuning").mkdir()
+        link = site_packages_of(self.environment) / "range_tuning"
+        for before in (None, self.root / "elsewhere", self.root / "range_tuning"):
+            with self.subTest(before):
+                link.unlink(missing_ok=True)
+                if before:
+                    link.symlink_to(before)
+                self.call("setup")
+                self.assertEqual(link.readlink(), self.root / "range_tuning")
+        link.unlink()
+        link.mkdir()
+        output = self.call("setup", expect=1)
+        self.assertIn("pip uninstall torch-range-dispatch", output)
 
     def test_an_overlay_that_does_not_apply_is_an_error_with_its_words(self) -> None:
         output = self.call("setup", variables={"FAKE_OVERLAY_STATUS": "3"}, expect=1)

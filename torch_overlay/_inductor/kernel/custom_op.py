@@ -20,9 +20,6 @@ import torch
 from torch._inductor.lowering import user_lowerings
 from torch._inductor.range_dispatch.call.axes import Axis
 from torch._inductor.range_dispatch.call.binding import bind_call
-from torch._inductor.range_dispatch.call.cells import sizes_seen
-from torch._inductor.range_dispatch.call.expected import ExpectedOutputs
-from torch._inductor.range_dispatch.call.sizes import RangeTask
 from torch._inductor.range_dispatch.lowering.calls import lower_call
 from torch._inductor.range_dispatch.lowering.cond_tree import (
     build_torch_cond_dispatch,
@@ -54,7 +51,7 @@ from torch._inductor.range_dispatch.trace.tracing import (
     real_tensors_as_constants,
     TracedCandidate,
 )
-from torch._inductor.range_dispatch.tuning.selection import select_winners
+from torch._inductor.range_dispatch.tuning.winners import choose_winners
 from torch._inductor.select_algorithm import ExternKernelChoice
 
 if TYPE_CHECKING:
@@ -392,17 +389,13 @@ def autotune_custom_op(
     runtime = {k: v for k, v in non_tensor_args[0].items() if k in schema_names}
     tensor_names = [name for name in schema_names if name not in runtime]
     call = bind_call(op_overload, (), {**dict(zip(tensor_names, inputs)), **runtime})
-    expected = ExpectedOutputs.of(call)
-    task = RangeTask(0, registration.cells[0], sizes_seen(call))
-    selection = expected and select_winners(
-        registration, call, expected.outputs, [task]
-    )
-    if not expected or not selection:
+    chosen = choose_winners(registration, call)
+    if chosen is None:
         raise RuntimeError(f"No valid choices generated for {name}")
-    winner = selection.choices[0].winner
+    winner = chosen.choices[0].winner
     patches = {winner.graph_module: winner.candidate.config_patches}
     values = inline_graph(name, winner.graph_module, call.op, call.operands, patches)
-    return expected.results_from(values), WinningChoice.of(winner)
+    return chosen.expected.results_from(values), WinningChoice.of(winner)
 
 
 def _create_fallback_choice(op_overload: torch._ops.OpOverload) -> ExternKernelChoice:

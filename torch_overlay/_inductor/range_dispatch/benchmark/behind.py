@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from torch._inductor.range_dispatch.benchmark.timing import (
     FAR_BEHIND,
     SECONDS_OF_INTEREST,
-    SHORTEST,
     Timings,
 )
+from torch._inductor.range_dispatch.plan.times import SHORTEST
 
 if TYPE_CHECKING:
     from torch._inductor.range_dispatch.benchmark.contests import Contest

@@ -16,6 +16,7 @@ from torch._inductor.range_dispatch.call.sizes import (
     evaluate,
     hint_values,
     input_bytes,
+    largest_that_fit,
     Sample,
     values_near,
 )
@@ -171,16 +172,14 @@ class Fitting:
                     break
             return values
         (size,) = task.sizes
-        first = _first(task, 0)
-        low, high = first, evaluate(size, sample.values)
-        while low < high:
-            middle = (low + high + 1) // 2
-            values = values_near(self._call, size, first, middle)
-            if self.fits(candidates, values):
-                low = middle
-            else:
-                high = middle - 1
-        return values_near(self._call, size, first, low)
+        last = evaluate(size, sample.values)
+        return largest_that_fit(
+            self._call,
+            size,
+            _first(task, 0),
+            last,
+            lambda values: self.fits(candidates, values),
+        )
 
     def _lowered(self, task: RangeTask, sample: Sample) -> Iterator[SymbolValues]:
         """The sample's sizes, halved until they are the smallest of their ranges."""

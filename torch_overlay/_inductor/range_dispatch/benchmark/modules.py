@@ -13,6 +13,7 @@ from torch._dynamo.utils import counters
 from torch._inductor import config, metrics
 from torch._inductor.async_compile import get_compile_threads
 from torch._inductor.codecache import PyCodeCache
+from torch._inductor.range_dispatch.call.state import share_choices
 from torch._inductor.virtualized import V
 
 if TYPE_CHECKING:
@@ -124,6 +125,7 @@ def generate_code(
             is_inference=V.graph.is_inference,
             name="benchmark_candidate",
         )
+        share_choices(graph)
         with V.set_graph_handler(graph):
             graph.run(*fake_operands)
             code, _ = graph.codegen()

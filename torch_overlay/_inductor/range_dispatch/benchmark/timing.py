@@ -9,7 +9,6 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, TYPE_CHECKING, TypeAlias
 
 import torch
@@ -22,6 +21,7 @@ from torch._inductor.range_dispatch.distributed.in_step import (
     seconds_of_call,
     time_in_step,
 )
+from torch._inductor.range_dispatch.plan.times import Timing
 from torch._inductor.range_dispatch.registration.candidates import Candidate
 from torch._inductor.runtime.benchmarking import benchmarker
 from torch._inductor.utils import is_gpu
@@ -59,25 +59,8 @@ BUSY = 0.1
 CERTAIN = 0.25
 
 
-# Milliseconds that a call takes at least; a coarse clock may show none.
-SHORTEST = 1e-9
-
-
 class OutOfTime(Exception):
     """The time that was left was used up before every candidate had been called."""
-
-
-@dataclass(frozen=True)
-class Timing:
-    """Milliseconds of the median round, and by how much that may be off.
-
-    It may be off by more if it is ``disturbed``: other programs kept the processors
-    busy.
-    """
-
-    milliseconds: float
-    noise: float = 0.0
-    disturbed: bool = False
 
 
 Timings: TypeAlias = dict[Candidate, Timing]

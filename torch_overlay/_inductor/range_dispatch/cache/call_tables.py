@@ -9,7 +9,6 @@ from typing import Any, TYPE_CHECKING
 
 import torch
 from torch._dynamo.utils import counters
-from torch._inductor.range_dispatch.benchmark.timing import SHORTEST, Timing, Timings
 from torch._inductor.range_dispatch.cache import table_store
 from torch._inductor.range_dispatch.cache.environment import describe_environment
 from torch._inductor.range_dispatch.cache.identity import (
@@ -19,9 +18,12 @@ from torch._inductor.range_dispatch.cache.identity import (
 from torch._inductor.range_dispatch.cache.tables import CandidateTime, Entry
 from torch._inductor.range_dispatch.call.inputs import operand_layouts
 from torch._inductor.range_dispatch.call.sizes import evaluate
+from torch._inductor.range_dispatch.plan.times import SHORTEST, Timing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+
+    from torch._inductor.range_dispatch.benchmark.timing import Timings
 
     from torch._inductor.range_dispatch.call.axes import Axis
     from torch._inductor.range_dispatch.call.binding import BoundCall

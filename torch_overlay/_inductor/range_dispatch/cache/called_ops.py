@@ -45,7 +45,7 @@ class _Unknown(Exception):
     """It cannot be told which ops a graph comes to."""
 
 
-def calls_of(
+def ops_called(
     graph_module: torch.fx.GraphModule | None, inputs: Sequence[Any], digests: OpDigests
 ) -> list[torch._ops.OpOverload]:
     """The registered ops that occur in a graph, also inside branches and in what they

@@ -15,7 +15,7 @@ from typing import Any, TYPE_CHECKING
 from torch._functorch import config as functorch_config
 from torch._guards import TracingContext
 from torch._inductor.range_dispatch.cache import table_store
-from torch._inductor.range_dispatch.cache.called_ops import calls_of
+from torch._inductor.range_dispatch.cache.called_ops import ops_called
 from torch._inductor.range_dispatch.cache.identity import Indescribable
 from torch._inductor.range_dispatch.cache.op_digests import OpDigests
 
@@ -45,7 +45,7 @@ def user_lowerings_key(
     from torch._inductor.lowering import user_lowerings
 
     digests = OpDigests(user_lowerings)
-    ops = calls_of(graph_module, inputs, digests)
+    ops = ops_called(graph_module, inputs, digests)
     key = []
     for op in ops:
         try:

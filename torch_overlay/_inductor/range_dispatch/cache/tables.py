@@ -15,12 +15,19 @@ from dataclasses import dataclass
 from typing import Any, TYPE_CHECKING
 
 from torch._inductor.range_dispatch.cache.documents import DocumentKind
+from torch._inductor.range_dispatch.plan.guesses import guess_texts, untimed_texts
+from torch._inductor.range_dispatch.plan.ranges import (
+    cells_of_grid,
+    ranges_from_split_points,
+)
 from torch.utils._filelock import FileLock
+from torch.utils._ordered_set import OrderedSet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from torch._inductor.range_dispatch.plan.guesses import Guess
+    from torch._inductor.range_dispatch.plan.ranges import Cell
 
 
 class TableError(ValueError):
@@ -149,6 +156,22 @@ class Choice:
             sort_keys=True,
         )
 
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """The cells that the winners are for, in their order."""
+        return cells_of_grid([*map(ranges_from_split_points, self.split_points)])
+
+    @property
+    def guesses(self) -> list[str]:
+        """Which split points are guesses, in words."""
+        guesses = [one.guess if one else None for one in self.decided]
+        return guess_texts(self.cells, guesses)
+
+    @property
+    def untimed(self) -> list[str]:
+        """How many cells were not timed, and why, in words."""
+        return untimed_texts([one.untimed if one else "" for one in self.decided])
+
 
 @dataclass(frozen=True)
 class TuningTable:
@@ -222,10 +245,13 @@ def _entry(raw: Any) -> Entry:
         raise ValueError("candidates is empty")
     operands = _checked(raw["operands"], str, "operands")
     _tensors, _symbols = json.loads(operands)
+    of_call, sizes = _of_call(raw), _list_of(raw["sizes"], int, "sizes")
+    if len(sizes) != len(of_call["axes"]):
+        raise ValueError(f"sizes are {sizes!r} for axes {of_call['axes']!r}")
     return Entry(
-        **_of_call(raw),
+        **of_call,
         operands=operands,
-        sizes=_list_of(raw["sizes"], int, "sizes"),
+        sizes=sizes,
         candidates=candidates,
         agreed=_checked(raw.get("agreed"), (str, type(None)), "agreed"),
     )
@@ -241,6 +267,11 @@ def _choice(raw: Any) -> Choice:
         dropped=_list_of(raw.get("dropped", []), str, "dropped"),
         decided=tuple(map(_decided, _checked(raw.get("decided", []), list, "decided"))),
     )
+    if len(found.split_points) != len(found.axes):
+        raise ValueError(f"split_points has {len(found.split_points)} for {found.axes}")
+    for points in found.split_points:
+        if [*points] != sorted(OrderedSet(points)):
+            raise ValueError(f"split_points {points!r} do not ascend")
     cells = math.prod(len(points) + 1 for points in found.split_points)
     if not cells == len(found.winners) == len(found.names):
         raise ValueError(f"winners are {found.winners!r} for {cells} cells")

@@ -19,7 +19,6 @@ import torch
 from torch._dynamo.utils import counters
 from torch._inductor import config
 from torch._inductor.codecache import CacheBase, torch_key, write_atomic
-from torch._inductor.range_dispatch.benchmark.timing import Timing, Timings
 from torch._inductor.range_dispatch.cache.environment import processor
 from torch._inductor.range_dispatch.cache.identity import (
     digest,
@@ -28,11 +27,14 @@ from torch._inductor.range_dispatch.cache.identity import (
 )
 from torch._inductor.range_dispatch.cache.settings import deciding_settings
 from torch._inductor.range_dispatch.call.inputs import operand_layouts
+from torch._inductor.range_dispatch.plan.times import Timing
 from torch._inductor.runtime.cache_dir_utils import cache_dir
 from torch.utils._ordered_set import OrderedSet
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from torch._inductor.range_dispatch.benchmark.timing import Timings
 
     from torch._inductor.range_dispatch.call.binding import BoundCall
     from torch._inductor.range_dispatch.call.sizes import SymbolValues

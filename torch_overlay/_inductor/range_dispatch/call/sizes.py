@@ -160,7 +160,7 @@ def values_up_to(
     fits = fits or inputs_fit(call)
     values = values_near(call, size, first, last)
     if not fits(values):
-        values = _fit_memory(call, size, first, last, fits)
+        values = largest_that_fit(call, size, first, last, fits)
         log.info(
             "%s: timing at size %s, not %d, which would take more memory than timing "
             "may (see memory.tuning_bytes)",
@@ -177,10 +177,10 @@ def inputs_fit(call: BoundCall) -> Fits:
     return lambda values: input_bytes(call, values) <= limit
 
 
-def _fit_memory(
+def largest_that_fit(
     call: BoundCall, size: sympy.Expr, first: int, last: int, fits: Fits
 ) -> SymbolValues:
-    """Bisect for the largest size in ``[first, last]`` that fits."""
+    """Bisect for the largest size in ``[first, last]`` that fits; else the smallest."""
     while first < last:
         middle = (first + last + 1) // 2
         if fits(values_near(call, size, first, middle)):

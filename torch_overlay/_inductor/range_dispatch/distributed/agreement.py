@@ -13,7 +13,6 @@ import hashlib
 import json
 import logging
 import re
-import weakref
 from dataclasses import dataclass
 from typing import Any, TYPE_CHECKING
 
@@ -22,6 +21,7 @@ import sympy
 import torch
 from torch._inductor import config
 from torch._inductor.range_dispatch.call.sizes import evaluate, hint_values
+from torch._inductor.range_dispatch.call.state import compile_state, state_of
 from torch._inductor.range_dispatch.distributed.ranks import (
     AgreementError,
     find_peers,
@@ -33,7 +33,6 @@ from torch._inductor.range_dispatch.registration.configs import (
     format_params,
 )
 from torch._inductor.range_dispatch.registration.spec import FALLBACK, Registration
-from torch._inductor.virtualized import V
 from torch.utils._ordered_set import OrderedSet
 
 if TYPE_CHECKING:
@@ -179,25 +178,14 @@ def may_serve(entry: Any) -> bool:
     )
 
 
-# What was decided on in the lowering of a graph, for the cache to keep with it.
-_decisions: weakref.WeakKeyDictionary[Any, list[AgreedWinners]] = (
-    weakref.WeakKeyDictionary()
-)
-
-
-def remember(decision: AgreedWinners) -> None:
+def remember(agreed: AgreedWinners) -> None:
     """Note what the graph that is being lowered depends on."""
-    from torch._inductor.graph import SubgraphLowering
-
-    graph = V.graph
-    while isinstance(graph, SubgraphLowering):
-        graph = graph.parent
-    _decisions.setdefault(graph, []).append(decision)
+    compile_state().agreed.append(agreed)
 
 
 def decisions_of(graph: Any) -> list[AgreedWinners]:
     """What was decided on in a lowering, a ``GraphLowering``."""
-    return _decisions.get(graph, [])
+    return state_of(graph).agreed
 
 
 def _agreeing_peers() -> Peers | None:

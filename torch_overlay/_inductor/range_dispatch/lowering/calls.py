@@ -11,14 +11,9 @@ from torch._inductor.range_dispatch.call.binding import (
     BoundCall,
     UnsupportedArgument,
 )
-from torch._inductor.range_dispatch.call.cells import sizes_seen
-from torch._inductor.range_dispatch.call.sizes import RangeTask
 from torch._inductor.range_dispatch.lowering.groups import Group, lower_group
 from torch._inductor.range_dispatch.region.forming import NOT_FUSED
-from torch._inductor.range_dispatch.tuning.chosen_calls import (
-    choose_winners,
-    dispatch_tasks,
-)
+from torch._inductor.range_dispatch.tuning.winners import choose_winners
 from torch._inductor.virtualized import V
 
 if TYPE_CHECKING:
@@ -44,10 +39,7 @@ def lower_call(
     axes = () if dispatch is None else axes_of(dispatch, call)
     if axes is None:
         return None
-    tasks: Any = [RangeTask(0, registration.cells[0], sizes_seen(call))]
-    if dispatch is not None:
-        tasks = dispatch_tasks(registration, call, axes)
-    chosen = choose_winners(registration, call, tasks, axes)
+    chosen = choose_winners(registration, call, axes)
     if chosen is None:
         return None
     node = V.graph.current_node

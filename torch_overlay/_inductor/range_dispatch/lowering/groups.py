@@ -22,7 +22,7 @@ from torch._inductor.range_dispatch.lowering.inlining import (
     subgraph_prefix,
 )
 from torch._inductor.range_dispatch.plan.decisions import DispatchPlan, Leaf
-from torch._inductor.range_dispatch.record.publishing import publish_choices
+from torch._inductor.range_dispatch.record.records import publish
 from torch._inductor.range_dispatch.region.node_kinds import kind_of, NodeKind
 from torch.fx import GraphModule
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from torch._inductor.range_dispatch.call.axes import Axis
     from torch._inductor.range_dispatch.region.fused_call import FusedCall
-    from torch._inductor.range_dispatch.tuning.chosen_calls import ChosenCall
+    from torch._inductor.range_dispatch.tuning.winners import ChosenCall
     from torch.fx import Node
 
 
@@ -65,7 +65,7 @@ class Group:
     def fake_operands(self) -> Sequence[Any]:
         """Fake tensors and SymInts in the operands' place."""
         if self.fused is None:
-            return self.first.selection.fake_operands
+            return self.first.fake_operands
         return self.fused.fake_operands()
 
     def fake_outputs(self) -> Sequence[Any]:
@@ -96,7 +96,7 @@ class Group:
         name = ""
         for one in self.members:
             name += one.registration.name
-            name = subgraph_prefix(name, one.selection.number)
+            name = subgraph_prefix(name, one.number)
             name += "_" if self.fused is not None else ""
         return name if self.fused is None else f"{name}{self.fused.digest}"
 
@@ -106,18 +106,14 @@ def lower_group(group: Group) -> list[Any] | None:
     first, rows = group.first, group.rows
     plan = DispatchPlan([rows[0]], Leaf(0))
     if len(rows) > 1:
-        plan = plan_for(rows, first.cells, first.selection.fake_operands, first.axes)
+        plan = plan_for(rows, first.cells, first.fake_operands, first.axes)
     is_dispatched = not isinstance(plan.tree, Leaf)
     # With one winner Inductor fuses by itself.
     region = group.fused.region if group.fused and is_dispatched else None
     records = [
-        publish_choices(
-            one.registration,
-            one.call,
-            one.axes,
-            one.choices,
+        publish(
+            one,
             DispatchPlan([row[index] for row in plan.branches], plan.tree),
-            one.selection.dropped,
             region,
             group.not_fused if is_dispatched else (),
         )

@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import functools
 import logging
-import weakref
-from typing import Any
 
 import torch
 from torch._inductor.lowering import user_lowerings
+from torch._inductor.range_dispatch.call.state import compile_state
 from torch._inductor.virtualized import V
-from torch.utils._ordered_set import OrderedSet
 
 
 log = logging.getLogger(__name__)
-
-# The ops that were warned of, by graph that is compiled ahead of time.
-_packaged: weakref.WeakKeyDictionary[Any, OrderedSet[Any]] = weakref.WeakKeyDictionary()
 
 
 def warn_of_effect(op: torch._ops.OpOverload) -> None:
@@ -46,10 +41,7 @@ def warn_if_packaged(op: torch._ops.OpOverload) -> None:
     """Say once a package that it needs an op, as the op itself is called in it."""
     if not V.graph.aot_mode or torch._library.utils.is_builtin(op):
         return
-    graph = V.graph
-    while (parent := getattr(graph, "parent", None)) is not None:
-        graph = parent
-    warned = _packaged.setdefault(graph, OrderedSet())
+    warned = compile_state().packaged
     if op not in warned:
         warned.add(op)
         log.warning(

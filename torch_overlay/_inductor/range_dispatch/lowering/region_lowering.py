@@ -23,11 +23,7 @@ from torch._inductor.range_dispatch.region.forming import (
 from torch._inductor.range_dispatch.region.fused_call import FusedCall
 from torch._inductor.range_dispatch.region.inputs import constants_of, RegionInputs
 from torch._inductor.range_dispatch.trace.tracing import real_tensors_as_constants
-from torch._inductor.range_dispatch.tuning.chosen_calls import (
-    choose_winners,
-    ChosenCall,
-    dispatch_tasks,
-)
+from torch._inductor.range_dispatch.tuning.winners import choose_winners, ChosenCall
 from torch._inductor.virtualized import V
 
 if TYPE_CHECKING:
@@ -121,13 +117,14 @@ def _choose_for(
         if axes is None:
             raise _CannotShare(op, "it has no tensor to dispatch on")
         if first is not None:
-            if [axis.simplified().size for axis in axes] != [a.size for a in first.axes]:
+            if [axis.simplified().size for axis in axes] != [
+                a.size for a in first.axes
+            ]:
                 raise _CannotShare(op, "it is dispatched on other sizes")
             if registration.cells != first.registration.cells:
                 raise _CannotShare(op, "it is dispatched by other split points")
-        tasks = dispatch_tasks(registration, call, axes)
         timed = _to_time(registration, op, region, inputs)
-        chosen = choose_winners(registration, call, tasks, axes, timed)
+        chosen = choose_winners(registration, call, axes, timed)
     if chosen is None:
         raise _CannotShare(op, "none of its implementations can be used")
     return chosen

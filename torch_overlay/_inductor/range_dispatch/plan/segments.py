@@ -6,26 +6,17 @@ import math
 import statistics
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 from torch._inductor.range_dispatch.plan.sampling import log_shares
-
-
-class Time(Protocol):
-    """Milliseconds, and by how many they may be off."""
-
-    @property
-    def milliseconds(self) -> float: ...
-
-    @property
-    def noise(self) -> float: ...
+from torch._inductor.range_dispatch.plan.times import Timing
 
 
 # Among some thirty comparisons one is off by twice its noise now and then.
 NOISE_MARGIN = 2.0
 
 Option: TypeAlias = Hashable
-Times: TypeAlias = Mapping[Option, Time]
+Times: TypeAlias = Mapping[Option, Timing]
 
 
 @dataclass(frozen=True)
@@ -86,7 +77,7 @@ def _trace_back(
     return segments[::-1]
 
 
-def differ(one: Time, other: Time, typical: float) -> bool:
+def differ(one: Timing, other: Timing, typical: float) -> bool:
     """Whether two times differ by more than noise, ``typical`` as a part of a time."""
     noise = sum(max(t.noise, t.milliseconds * typical) for t in (one, other))
     return abs(one.milliseconds - other.milliseconds) > NOISE_MARGIN * noise

@@ -22,8 +22,7 @@ from torch._inductor.range_dispatch.record.live_counting import (
     LiveCount,
     watch_calls,
 )
-from torch._inductor.range_dispatch.record.nearest_size import nearest_text
-from torch._inductor.range_dispatch.record.record_text import fusion_texts
+from torch._inductor.range_dispatch.record.record_text import fusion_texts, nearest_text
 
 
 if TYPE_CHECKING:
@@ -202,7 +201,6 @@ def _explained(
     if is_known:
         branch = decide(record.tree, known)
         row = _row_of(record, known, branch)
-    reason = None if row is None else call.reasons[row]
     winner = None if branch is None else record.branch_winners[branch]
     cell = nearest = None
     unmeasured: list[str] = []
@@ -222,7 +220,7 @@ def _explained(
         winner=winner,
         number=None if row is None else record.ranges[row].number,
         cell=cell,
-        reason=reason,
+        reason=None if row is None else record.ranges[row].reason,
         nearest=nearest,
         unmeasured=tuple(unmeasured),
         is_backward=is_backward,
@@ -257,7 +255,10 @@ def _predicates(
 
 
 def predicate_text(boxes: Sequence[Box], axes: Sequence[str]) -> str:
-    """``513 <= x.shape[1] <= 2048``: what a decision asks about the sizes of axes."""
+    """``513 <= x.shape[1] <= 2048``: what a decision asks about the sizes of axes.
+
+    Several boxes are alternatives; axes that a box leaves open are not named.
+    """
     texts = [
         " and ".join(
             _interval_text(name, low, high)
@@ -272,6 +273,8 @@ def predicate_text(boxes: Sequence[Box], axes: Sequence[str]) -> str:
 
 
 def _interval_text(name: str, low: int | None, high: int | None) -> str:
+    if low == high:
+        return f"{name} == {low}"
     if high is None:
         return f"{name} >= {low}"
     return f"{name} <= {high}" if low is None else f"{low} <= {name} <= {high}"

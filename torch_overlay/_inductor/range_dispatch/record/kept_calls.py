@@ -7,13 +7,17 @@ there can be explained as well.
 from __future__ import annotations
 
 import dataclasses
-import weakref
 from dataclasses import dataclass
 from typing import Any, TYPE_CHECKING, TypeAlias
 
 import sympy
 
 from torch._inductor import ir
+from torch._inductor.range_dispatch.call.state import (
+    compile_state,
+    root_graph,
+    state_of,
+)
 from torch._inductor.virtualized import V
 
 if TYPE_CHECKING:
@@ -33,37 +37,27 @@ class KeptCall:
     """A dispatched call of a graph.
 
     ``sizes`` are the dispatched sizes, whose symbols are read off the graph's inputs as
-    ``sources`` says; what depends on data has none. ``reasons`` say why the winner of
-    each range won. ``is_conditional`` tells that the call is in a branch of a cond.
+    ``sources`` says; what depends on data has none. ``is_conditional`` tells that the
+    call is in a branch of a cond.
     """
 
     record: DispatchRecord
-    reasons: tuple[str, ...]
     sizes: tuple[sympy.Expr, ...]
     is_conditional: bool
     sources: dict[sympy.Symbol, SymbolSource]
 
 
-_noted: weakref.WeakKeyDictionary[Any, list[KeptCall]] = weakref.WeakKeyDictionary()
-
-
-def note_call(
-    record: DispatchRecord, reasons: Sequence[str], axes: Sequence[Axis]
-) -> None:
+def note_call(record: DispatchRecord, axes: Sequence[Axis]) -> None:
     """Note a call that is lowered in the graph being compiled."""
-    from torch._inductor.graph import SubgraphLowering
-
-    graph = V.graph
-    while isinstance(graph, SubgraphLowering):
-        graph = graph.parent
     sizes = tuple(axis.size for axis in axes)
-    call = KeptCall(record, tuple(reasons), sizes, graph is not V.graph, {})
-    _noted.setdefault(graph, []).append(call)
+    is_conditional = root_graph() is not V.graph
+    call = KeptCall(record, sizes, is_conditional, {})
+    compile_state().calls.append(call)
 
 
 def calls_of(graph: Any) -> list[KeptCall]:
     """The calls noted for a ``GraphLowering``, with how to read their sizes."""
-    noted = _noted.get(graph, [])
+    noted = state_of(graph).calls
     if not noted:
         return []
     shape_env = graph.sizevars.shape_env

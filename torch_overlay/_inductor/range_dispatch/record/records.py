@@ -1,31 +1,47 @@
-"""What was measured and decided, for people and tests to look at."""
+"""What was measured and decided for a call: its record, given to logs, tables, the
+compiled graph and whoever listens."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import json
+import logging
 import sys
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from torch._inductor.range_dispatch.benchmark import progress
+from torch._inductor.range_dispatch.benchmark.timing import is_disturbed
+from torch._inductor.range_dispatch.cache import table_store
+from torch._inductor.range_dispatch.cache.environment import describe_environment
+from torch._inductor.range_dispatch.cache.tables import Choice, Decided
+from torch._inductor.range_dispatch.call.sizes import evaluate
+from torch._inductor.range_dispatch.plan.times import SHORTEST
+from torch._inductor.range_dispatch.record.kept_calls import note_call
 from torch._inductor.range_dispatch.record.record_text import (
     describe_record,
     record_parts,
 )
-from torch._inductor.range_dispatch.record.text_tables import write
+from torch._inductor.range_dispatch.record.text_tables import plain
 from torch._logging import getArtifactLogger, LazyString
 from torch._logging._internal import trace_structured_artifact
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from torch._inductor.range_dispatch.plan.decisions import DecisionTree
+    from torch._inductor.range_dispatch.call.binding import BoundCall
+    from torch._inductor.range_dispatch.plan.decisions import DecisionTree, DispatchPlan
     from torch._inductor.range_dispatch.plan.guesses import Guess
     from torch._inductor.range_dispatch.plan.ranges import Cell, SizeRange
+    from torch._inductor.range_dispatch.region.regions import Region
+    from torch._inductor.range_dispatch.registration.spec import Registration
+    from torch._inductor.range_dispatch.tuning.choices import RangeChoice
+    from torch._inductor.range_dispatch.tuning.winners import ChosenCall
+    from torch.fx import GraphModule
 
 
+log = logging.getLogger(__name__)
 # TORCH_LOGS=range_dispatch
 artifact_log = getArtifactLogger(__name__, "range_dispatch")
 
@@ -50,12 +66,12 @@ class SizeRecord:
 class RangeRecord:
     """One cell: its winner, and the times that decided, if any were taken.
 
-    ``number`` is the winner as registered with ``winners``. ``milliseconds`` and
-    ``noise`` sum up ``sizes``, as ``choosing.combined`` says: it is they that decide. A
-    candidate within the noise of the fastest may win. ``untimed`` says why none of
-    several candidates was timed, empty if any was. ``guess`` has the measured sizes
-    between which the last one of the range lies, if it is not known any better, or
-    above which none was measured (see ``guesses``).
+    ``number`` is the winner as registered with ``winners``, and ``reason`` says why it
+    won. ``milliseconds`` and ``noise`` sum up ``sizes``, as ``choosing.combined`` says:
+    it is they that decide. A candidate within the noise of the fastest may win.
+    ``untimed`` is the reason if none of several candidates was timed, empty if any was.
+    ``guess`` has the measured sizes between which the last one of the range lies, if it
+    is not known any better, or above which none was measured (see ``guesses``).
     """
 
     cell: Cell
@@ -66,6 +82,7 @@ class RangeRecord:
     noise: dict[str, float] = field(default_factory=dict)
     untimed: str = ""
     guess: Guess | None = None
+    reason: str = ""
 
     @property
     def size_range(self) -> SizeRange:
@@ -138,8 +155,37 @@ def without_summaries() -> Iterator[None]:
         _silencers.pop()
 
 
-def publish(record: DispatchRecord) -> None:
-    """Give a record to every context that is collecting, to logs and to tlparse."""
+def publish(
+    chosen: ChosenCall,
+    plan: DispatchPlan[GraphModule],
+    region: Region | None = None,
+    not_fused: tuple[tuple[str, str], ...] = (),
+) -> DispatchRecord:
+    """Make known what was chosen for a call, and how its graph picks among it.
+
+    The ``region`` is what its branches take in from around the op; without one
+    ``not_fused`` has what they do not, and why. The record goes to
+    every context that is collecting, to logs, tlparse, the graph and tables.
+    """
+    registration, call, axes = chosen.registration, chosen.call, chosen.axes
+    winners = [choice.winner for choice in chosen.choices]
+    names = {one.graph_module: one.candidate.name for one in winners}
+    record = DispatchRecord(
+        op=str(registration.op),
+        name=registration.name,
+        call=call.describe(),
+        axes=tuple(axis.name for axis in axes),
+        sizes=tuple(str(axis.size) for axis in axes),
+        ranges=tuple(map(_range_record, chosen.choices)),
+        branch_winners=tuple(names[branch] for branch in plan.branches),
+        tree=plan.tree,
+        fused=() if region is None else region.absorbed,
+        not_fused=not_fused if region is None else region.refused,
+        together=tuple(op.name for op in region.ops) if region else (),
+        dropped=tuple(map(str, chosen.dropped)),
+    )
+    for row in record.ranges:
+        log.info("%s range %s -> %s", registration.name, row.cell, row.winner)
     for records in _listeners:
         records.append(record)
     artifact_log.debug("%s", LazyString(describe_record, record))
@@ -147,11 +193,72 @@ def publish(record: DispatchRecord) -> None:
     trace_structured_artifact(
         "range_dispatch", "json", lambda: json.dumps(dataclasses.asdict(record))
     )
+    note_call(record, axes)
+    table_store.note_choice(_choice(registration, call, record))
+    return record
+
+
+def _range_record(choice: RangeChoice) -> RangeRecord:
+    return RangeRecord(
+        choice.task.cell,
+        choice.winner.candidate.name,
+        choice.number,
+        tuple(
+            SizeRecord(
+                tuple(evaluate(size, one.sample.values) for size in choice.task.sizes),
+                one.sample.weight,
+                {c.name: t.milliseconds for c, t in one.timings.items()},
+                {c.name: t.noise for c, t in one.timings.items()},
+                is_disturbed(one.timings),
+            )
+            for one in choice.measured
+        ),
+        {c.name: t.milliseconds for c, t in choice.timings.items()},
+        {c.name: t.noise for c, t in choice.timings.items()},
+        choice.reason if choice.is_untimed and not choice.timings else "",
+        choice.guess,
+        choice.reason,
+    )
+
+
+def _choice(
+    registration: Registration, call: BoundCall, record: DispatchRecord
+) -> Choice:
+    """The record as a table keeps it: one winner for each cell of the grid."""
+    dispatch = registration.dispatch
+    split_points: tuple[tuple[int, ...], ...] = ()
+    cells = registration.cells
+    if dispatch is not None and dispatch.searched is None:
+        split_points = tuple(axis.split_points for axis in dispatch.axes)
+    elif dispatch is not None:
+        cells = tuple(row.cell for row in record.ranges)
+        ends = [row.size_range.end for row in record.ranges]
+        split_points = (tuple(end for end in ends if end is not None),)
+    chosen = {row.cell: row for row in record.ranges}
+    rows = [chosen.get(cell) for cell in cells]
+    return Choice(
+        op=record.op,
+        schema=str(call.op._schema),
+        environment=describe_environment(call.nodes[0].get_device_or_error()),
+        call=record.call,
+        axes=record.axes,
+        split_points=split_points,
+        winners=tuple(None if row is None else row.number for row in rows),
+        names=tuple(None if row is None else row.winner for row in rows),
+        dropped=record.dropped,
+        decided=tuple(None if row is None else _decided(row) for row in rows),
+    )
+
+
+def _decided(row: RangeRecord) -> Decided:
+    # As in the entries: no time is 0.
+    milliseconds = {n: max(ms, SHORTEST) for n, ms in row.milliseconds.items()}
+    return Decided(milliseconds, row.noise, row.untimed, row.guess)
 
 
 def _summarize(record: DispatchRecord) -> None:
-    """Below a bar that has been shown, say what came out."""
+    """Below a line that has been shown, say what came out."""
     if record.name in progress.shown:
         progress.shown.remove(record.name)
         if not _silencers:
-            write(record_parts(record), sys.stderr)
+            sys.stderr.write(plain(record_parts(record)))

@@ -1,9 +1,9 @@
-"""Tables of text: drawn by ``rich`` on a terminal, else plain columns for pipes."""
+"""Tables of text: plain columns, and how times are written in them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TextIO, TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -28,23 +28,12 @@ class TextTable:
         )
 
 
-# What a command says: a line of text, or a table below it.
+# What is told: a line of text, or a table below it.
 Part: TypeAlias = "str | TextTable"
 
 
-def write(parts: Iterable[Part], file: TextIO) -> None:
-    """Write lines, and tables indented below them."""
-    if file.isatty():
-        try:
-            _draw(parts, file)
-            return
-        except ImportError:
-            pass  # rich is not installed
-    file.write(plain(parts))
-
-
 def plain(parts: Iterable[Part]) -> str:
-    """The parts as text, each ending its line."""
+    """The parts as text, each ending its line; tables are indented."""
     lines = []
     for part in parts:
         indent = "  " if isinstance(part, TextTable) else ""
@@ -99,28 +88,3 @@ def busy_texts(marks: Sequence[bool]) -> list[str]:
     if not any(marks):
         return []
     return [f"timed on a busy machine: {sum(marks)} of {len(marks)} sizes"]
-
-
-def _draw(parts: Iterable[Part], file: TextIO) -> None:
-    from rich import box
-    from rich.console import Console
-    from rich.padding import Padding
-    from rich.table import Table
-    from rich.text import Text
-
-    console = Console(file=file)
-    for part in parts:
-        if not isinstance(part, TextTable):
-            # As Text: a range such as [0, 512] is no markup.
-            console.print(Text(part), soft_wrap=True)
-            continue
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        for number, column in enumerate(part.columns):
-            table.add_column(
-                Text(column),
-                justify="left" if number < part.labels else "right",
-                overflow="fold",
-            )
-        for row in part.rows:
-            table.add_row(*map(Text, row))
-        console.print(Padding(table, (0, 0, 0, 2), expand=False))

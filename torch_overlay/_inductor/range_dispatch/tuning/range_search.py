@@ -8,15 +8,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from torch._inductor.range_dispatch.benchmark.budget import Budget
 from torch._inductor.range_dispatch.benchmark.contests import Contest, Measured
-from torch._inductor.range_dispatch.benchmark.progress import TuningProgress
-from torch._inductor.range_dispatch.benchmark.timing import (
-    OutOfTime,
-    SHORTEST,
-    Timing,
-    Timings,
-)
 from torch._inductor.range_dispatch.call.sizes import (
     bounds_of,
     evaluate,
@@ -38,44 +30,32 @@ from torch._inductor.range_dispatch.plan.split_search import (
     geometric_grid,
     SplitSearch,
 )
+from torch._inductor.range_dispatch.plan.times import SHORTEST, Timing
 from torch._inductor.range_dispatch.trace.holding import sample_for
+from torch._inductor.range_dispatch.tuning.choices import RangeChoice
+from torch._inductor.range_dispatch.tuning.given_ranges import timings_of
+from torch._inductor.range_dispatch.tuning.measuring import Measuring
 from torch.utils._ordered_set import OrderedSet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
+
+    from torch._inductor.range_dispatch.benchmark.budget import Budget
 
     from torch._inductor.range_dispatch.call.axes import Axis
     from torch._inductor.range_dispatch.call.binding import BoundCall
     from torch._inductor.range_dispatch.plan.guesses import Guess
-    from torch._inductor.range_dispatch.plan.segments import Option, Time
+    from torch._inductor.range_dispatch.plan.segments import Option
     from torch._inductor.range_dispatch.registration.dispatch_on import SearchedSizes
     from torch._inductor.range_dispatch.registration.spec import Registration
     from torch._inductor.range_dispatch.trace.tracing import TracedCandidate
-    from torch._inductor.range_dispatch.tuning.bench import Bench
+    from torch._inductor.range_dispatch.tuning.competitors import Competitors
 
 
 log = logging.getLogger(__name__)
 
 # A search measures about so many sizes if it can, and shares its time among them.
 EXPECTED_SIZES = 40
-
-
-@dataclass(frozen=True)
-class FoundChoice:
-    """A range that was found, and what was measured in it.
-
-    ``interval`` is the one of the coarse grid that it starts in, and ``winner`` None
-    where no candidate could be timed; ``is_untimed`` tells that some might have been.
-    ``guess`` has the measured sizes between which its last size lies, if it is not
-    known any better (see ``FoundRange``).
-    """
-
-    task: RangeTask
-    interval: RangeTask
-    winner: TracedCandidate | None
-    measured: Sequence[Measured]
-    guess: Guess | None = None
-    is_untimed: bool = False
 
 
 @dataclass(frozen=True)
@@ -102,19 +82,14 @@ class RangeSearch:
         searched: SearchedSizes,
         call: BoundCall,
         axis: Axis,
-        bench: Bench,
-        usable: Callable[[RangeTask], Sequence[TracedCandidate]],
+        competitors: Competitors,
     ) -> None:
-        """``usable`` gives the graphs that compete for the sizes of a task."""
         self._registration = registration
         self._rules = searched.rules
         self._call = call
         self._axis = axis
         self._size = size = axis.size
-        self._bench = bench
         self._values: dict[int, SymbolValues] = {}
-        self._measured: dict[int, Measured] = {}
-        self._budget = Budget(registration.seconds)
         lower, upper = bounds_of(size)
         lowest = max(searched.lowest, lower, 1)
         highest = searched.highest if upper is None else min(searched.highest, upper)
@@ -123,27 +98,37 @@ class RangeSearch:
         grid = geometric_grid(lowest, max(lowest, highest))
         self._grid = sorted(OrderedSet(map(self._snap, grid)))
         self._tasks = self._intervals()
-        self._usable = usable
-        self._replayed: OrderedSet[int] | None = None
-        self._too_expensive: OrderedSet[int] = OrderedSet()
-        self._progress = TuningProgress(registration.name, EXPECTED_SIZES)
+        self._competitors = competitors
+        self._measuring: Measuring | None = None
 
     @functools.cached_property
     def _able(self) -> list[Sequence[TracedCandidate]]:
         """What competes in each interval, and fits in memory at the smallest size."""
-        memory, least = self._bench.memory, self._tasks[0].values
-        return [memory.able(self._usable(one), one, least) for one in self._tasks]
+        memory, least = self._competitors.timer.memory, self._tasks[0].values
+        return [
+            memory.able(self._competitors.usable(one), one, least)
+            for one in self._tasks
+        ]
 
     @functools.cached_property
     def _contests(self) -> list[Contest]:
         return [self._contest(i, task.values) for i, task in enumerate(self._tasks)]
 
+    @property
+    def _measured(self) -> dict[int, Measured]:
+        """By size, but for those at which no candidate could be run."""
+        if self._measuring is None:
+            return {}
+        found = self._measuring.measured.items()
+        return {size: one for size, (one,) in found if one.timings}
+
     def interval_of(self, size: int) -> RangeTask:
         """The interval of the coarse grid that holds a size."""
         return self._tasks[self._index_of(size)]
 
-    def run(self) -> list[FoundChoice]:
-        """The ranges in order; together they hold every size."""
+    def run(self) -> list[RangeChoice] | None:
+        """The ranges in order; together they hold every size. None if not even the op
+        itself can be traced for one."""
         if all(len(able) < 2 for able in self._able):
             return self._choices([])
         if any(contest.peers() is not None for contest in self._contests):
@@ -153,15 +138,20 @@ class RangeSearch:
                 self._call.op,
             )
             return self._choices([])
-        self._replayed = self._bench.searched_before(self._contests, self._rules)
-        search = SplitSearch(
-            self._fitting_grid(), self._snap, self._measure, self._rules
+        self._measuring = measuring = Measuring(
+            self._registration,
+            self._competitors.timer,
+            self._contests,
+            EXPECTED_SIZES,
+            self._rules,
+            self._fitted,
         )
-        with self._progress:
+        measure = functools.partial(self._measure, measuring)
+        search = SplitSearch(self._fitting_grid(), self._snap, measure, self._rules)
+        with measuring.progress:
             found = search.run()
-        if self._replayed is None and not self._bench.uses_table:
-            self._bench.keep_search(self._contests, self._rules, [*self._measured])
-        missing = [size for size in self._grid if size in self._too_expensive]
+        measuring.keep(self._measured)
+        missing = [size for size in self._grid if size in measuring.refused]
         if missing:
             log.warning(
                 "%s: %d of %d sizes were timed, then %g s were used up: splits above "
@@ -218,22 +208,23 @@ class RangeSearch:
 
     def _fits(self, size: int) -> bool:
         able = self._able[self._index_of(size)]
-        return self._bench.memory.fits(able, self._values[self._snap(size)])
+        return self._competitors.timer.memory.fits(able, self._values[self._snap(size)])
 
-    def _has_memory(self, contest: Contest, size: int) -> bool:
-        """Whether there is enough at a size also for the op itself, the smallest size
-        left aside."""
-        memory = self._bench.memory
-        memory.measure_op(contest, self._budget.limit)
-        fits = memory.fits(contest.candidates, contest.sample.values)
-        if not fits and size > self._grid[0]:
-            log.info(
-                "%s: size %d is not timed: the op itself would take more memory than "
-                "timing may (see memory.tuning_bytes)",
-                self._call.op,
-                size,
-            )
-        return fits or size <= self._grid[0]
+    def _fitted(self, contest: Contest, budget: Budget) -> Contest | None:
+        """The contest if there is enough memory also for the op itself, the smallest
+        size left aside."""
+        memory, values = self._competitors.timer.memory, contest.sample.values
+        memory.measure_op(contest, budget.limit)
+        size = evaluate(self._size, values)
+        if size <= self._grid[0] or memory.fits(contest.candidates, values):
+            return contest
+        log.info(
+            "%s: size %d is not timed: the op itself would take more memory than "
+            "timing may (see memory.tuning_bytes)",
+            self._call.op,
+            size,
+        )
+        return None
 
     def _contest(self, index: int, values: SymbolValues) -> Contest:
         sample = sample_for(self._able[index], Sample(values), [self._size])
@@ -242,18 +233,17 @@ class RangeSearch:
     def _index_of(self, size: int) -> int:
         return range_of([task.size_range for task in self._tasks], size)
 
-    def _measure(self, size: int) -> dict[Option, Time] | None:
+    def _measure(self, measuring: Measuring, size: int) -> dict[Option, Timing] | None:
         """What the graphs that serve a size take; None if out of budget."""
         index = self._index_of(size)
         able = self._able[index]
         if len(able) == 1:
             return {able[0]: Timing(1.0)}
         contest = self._contest(index, self._values[size])
-        timings = self._timings(contest, size)
-        if timings:
-            self._measured[size] = Measured(contest.sample, timings)
-        if timings is None:
+        found = measuring.measure(size, [contest], size)
+        if not found:
             return None
+        timings = found[0].timings
         return {
             one: self._comparable(one, timings[one.candidate])
             for one in able
@@ -268,46 +258,7 @@ class RangeSearch:
         milliseconds = max(timing.milliseconds / head_start, SHORTEST)
         return Timing(milliseconds, timing.noise / head_start)
 
-    def _timings(self, contest: Contest, size: int) -> Timings | None:
-        """Stored times or new ones, the better of both if it is measured again."""
-        resumed = self._bench.resumed(contest)
-        if resumed is not None:
-            return resumed
-        before = self._measured.get(size)
-        if before is None or self._replayed is not None:
-            stored = self._bench.stored(contest)
-            if stored is not None:
-                return stored
-            # With a table, or a search before, nothing new is timed.
-            if self._replayed is None and self._bench.uses_table:
-                return None
-            if self._replayed is not None and size not in self._replayed:
-                return None
-        if not self._budget.allows(size):
-            if size not in self._measured:
-                self._too_expensive.add(size)
-            return None
-        with self._budget.spending():
-            if not self._has_memory(contest, size):
-                return None
-        self._bench.compile(self._contests)
-        seconds_each = self._registration.seconds / EXPECTED_SIZES
-        seconds_each /= max(len(self._bench.running(contest)), 1)
-        known = None if before is None else before.timings
-        try:
-            with self._budget.measuring(size) as noted:
-                timings = self._bench.time(contest, seconds_each, self._budget, known)
-                noted.update(timings or {})
-        except OutOfTime:
-            if size not in self._measured:
-                self._too_expensive.add(size)
-            return None
-        if timings is None:
-            return None
-        self._progress.advance()
-        return timings
-
-    def _choices(self, found: Sequence[FoundRange]) -> list[FoundChoice]:
+    def _choices(self, found: Sequence[FoundRange]) -> list[RangeChoice] | None:
         """What was found, as far as the graphs serve the intervals."""
         pieces: list[_Piece] = []
         for task, able in zip(self._tasks, self._able):
@@ -321,10 +272,13 @@ class RangeSearch:
                     part = SizeRange(last.part.start, part.end)
                     is_untimed |= last.is_untimed
                 pieces.append(_Piece(part, winner, guess, is_untimed))
-        return [
-            self._choice(index, piece, self._guess(piece, after))
-            for index, (piece, after) in enumerate(zip(pieces, [*pieces[1:], None]))
-        ]
+        choices = []
+        for index, (piece, after) in enumerate(zip(pieces, [*pieces[1:], None])):
+            choice = self._choice(index, piece, self._guess(piece, after))
+            if choice is None:
+                return None
+            choices.append(choice)
+        return choices
 
     def _guess(self, piece: _Piece, after: _Piece | None) -> Guess | None:
         """The measured sizes around the end of a piece, if it is a guess.
@@ -343,7 +297,9 @@ class RangeSearch:
                 return None
         return piece.guess
 
-    def _choice(self, index: int, piece: _Piece, guess: Guess | None) -> FoundChoice:
+    def _choice(
+        self, index: int, piece: _Piece, guess: Guess | None
+    ) -> RangeChoice | None:
         part = piece.part
         # The shares by which the search has chosen.
         everywhere = sorted(self._measured)
@@ -365,8 +321,17 @@ class RangeSearch:
             tuple(samples) or interval.samples,
             (self._axis,),
         )
-        return FoundChoice(
-            task, interval, piece.winner, measured, guess, piece.is_untimed
+        winner = piece.winner or self._competitors.last_resort(task)
+        if winner is None:
+            return None
+        return RangeChoice(
+            task,
+            winner,
+            self._competitors.number(interval, winner),
+            measured,
+            timings_of(self._registration, task, measured),
+            piece.is_untimed,
+            guess,
         )
 
 
