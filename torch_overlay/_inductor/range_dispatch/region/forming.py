@@ -18,7 +18,7 @@ from torch._inductor.lowering import get_layout_constraint_tag, user_lowerings
 from torch._inductor.range_dispatch.call.binding import bind_to_schema
 from torch._inductor.range_dispatch.region.finding import find_neighbours, Neighbours
 from torch._inductor.range_dispatch.region.node_kinds import is_tuple, kind_of, NodeKind
-from torch._inductor.range_dispatch.region.regions import Region
+from torch._inductor.range_dispatch.region.regions import Region, Surroundings
 from torch._inductor.range_dispatch.registration.spec import Registration
 from torch._inductor.utils import get_op_names
 from torch._inductor.virtualized import V
@@ -39,8 +39,8 @@ LowerRegion: TypeAlias = Callable[[GraphModule, Region, list[Any]], Any]
 
 _NOTHING: Mapping[str, str] = {}
 
-# Where a call that stays as it is keeps what was not fused with it, and why.
-NOT_FUSED = "range_dispatch_not_fused"
+# Where a call that stays as it is keeps its ``Surroundings``.
+SURROUNDINGS = "range_dispatch_surroundings"
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +106,7 @@ def form_regions(
         refused = [(one.name, why) for one, why in found.refused.items()]
         refused += also_refused
         if found.is_empty:
-            nodes[name].meta[NOT_FUSED] = tuple(refused)
+            nodes[name].meta[SURROUNDINGS] = Surroundings((), tuple(refused), (name,))
         else:
             _replace(graph_module, found, tuple(refused), lower)
     graph_module.recompile()
@@ -236,7 +236,8 @@ def _replace(
     nodes = _separated(found.in_order())
     if not validate_partition(nodes):
         reason = "it reads what is computed around the op, and is read by it"
-        op.meta[NOT_FUSED] = (*refused, *((n.name, reason) for n in nodes[:1]))
+        refused += tuple((n.name, reason) for n in nodes if n is not op)
+        op.meta[SURROUNDINGS] = Surroundings((), refused, (op.name,))
         return
     module, inputs, outputs = fuse_as_graphmodule(
         graph_module, nodes, f"{op.name}_region", always_return_tuple=True
