@@ -82,7 +82,6 @@ def make_pristine(root: Path, installed: Path, tree: Path) -> None:
         installed / "torch",
         tree / "torch",
         symlinks=True,
-        ignore=shutil.ignore_patterns("__pycache__"),
         copy_function=copy,
     )
     for name in KEPT:
