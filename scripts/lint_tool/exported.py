@@ -13,7 +13,7 @@ from overlay_tool.bases import Base
 from overlay_tool.blobs import blob_id
 from overlay_tool.errors import Refused
 from overlay_tool.exporting import exported_tests
-from overlay_tool.patch_set import OVERLAY_NAME, PATCHES_NAME, Patch, load_patch_set
+from overlay_tool.patch_set import OVERLAY_NAME, Patch, load_patch_set
 from overlay_tool.patching import ScratchFile, apply_series, touched_paths
 from overlay_tool.state import State
 from overlay_tool.trees import identify, require_base
@@ -80,7 +80,7 @@ def read_exported(root: Path, tree_path: Path) -> Exported:
         base={path: file.content for path, file in pristine.items() if file},
         patched={path: file.content for path, file in patched.items() if file},
         added={
-            f"{PATCHES_NAME}/{each.tag}/{patch.name}": added_lines(patch)
+            patch_set.place(each, patch.name): added_lines(patch)
             for each in patch_set.bases
             for patch in patch_set.series(each)
         },

@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .bases import Base
 from .blobs import blob_id
 from .errors import Refused
 from .filesystem import replace_file
@@ -20,6 +19,7 @@ from .mail import Message, read_message
 from .patch_set import OverlayFile, Patch, PatchSet, load_patch_set
 from .patching import ScratchFile
 from .report import Report
+from .stack import Share, load_stack, share_out
 from .tree_fit import Fits, best_fits, describe
 from .trees import identify
 
@@ -30,7 +30,6 @@ _NOBODY = Message(
     "",
     "",
 )
-PUBLIC_FACE = "torch/_inductor/kernel/custom_op.py"
 _TESTS = "test/inductor"
 # Whatever the user's configuration says: the same commits make the same mails.
 _MAIL_OPTIONS = (
@@ -71,6 +70,15 @@ class _Commit:
     files: Mapping[str, OverlayFile] | None = None
 
 
+@dataclass(frozen=True)
+class _Request:
+    """A pull request by the name of its folder."""
+
+    folder: str
+    summary: str
+    commits: Sequence[_Commit]
+
+
 def export(
     tree_path: Path,
     out: Path,
@@ -78,20 +86,21 @@ def export(
     branch: str | None = None,
     author: str | None = None,
 ) -> Report:
-    """Writes ``out``/0001-*.patch and so on, for ``git am --keep-non-patch``.
+    """Writes ``out``/01-NAME/0001-*.patch and so on, for ``git am --keep-non-patch``.
 
-    One commit for the engine, one for each patch, one for the public face, one for the
-    tests, on top of HEAD. Neither the checkout's files nor its index are touched;
-    its repository gets the commits only if a ``branch`` is asked for. The same HEAD,
-    patch set and author make the same bytes.
+    A folder for each pull request of patches/stack.toml, with a commit for each patch
+    and for each group of files of ours, on top of HEAD and of the pull requests before.
+    Neither the checkout's files nor its index are touched; its repository gets the
+    commits only if a ``branch`` is asked for. The same HEAD, patch set and author make
+    the same bytes.
 
     Args:
-        branch: the name of a branch to make.
+        branch: the name of a branch to make, of all pull requests.
         author: "Name <mail>" of all commits, instead of the patches' own.
 
     Raises:
         Refused: no checkout, a patch that does not fit HEAD, a branch that there is,
-            an ``out`` that holds something else.
+            an ``out`` that holds something else, a stack that leaves something out.
     """
     tree = identify(tree_path)
     if not tree.is_checkout:
@@ -108,25 +117,27 @@ def export(
                 f"{tree.root}: HEAD is not a tree that all fits:\n"
                 + "\n".join(describe(fits, conflicts_only=True))
             )
-        commits = _commits(patch_set, fits)
-        if author is not None:
-            commits = [
-                replace(each, message=replace(each.message, author=author))
-                for each in commits
-            ]
-        ids = repository.commit(commits)
-        mails = repository.mails(ids)
-        _check_out(out, mails)
+        files: dict[str, bytes] = {}
+        ids: list[str] = []
+        requests = _requests(patch_set, fits, author)
+        for request in requests:
+            parent = ids[-1] if ids else tree.commit
+            ids += repository.commit(request.commits, parent)
+            files[f"{request.folder}/summary.md"] = f"{request.summary}\n".encode()
+            for name, mail in repository.mails(parent, ids[-1]).items():
+                files[f"{request.folder}/{name}"] = mail
+        _check_out(out, files)
         if branch is not None and ids:
             repository.make_branch(branch, ids[-1])
-    out.mkdir(parents=True, exist_ok=True)
-    for name, content in mails.items():
+    for name, content in files.items():
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
         replace_file(out / name, content)
+    mails = [name for name in files if name.endswith(".patch")]
     left_out = [fit.patch for fit in fits.patches if fit.kind == UPSTREAM]
     return Report(
-        f"wrote {len(mails)} mails to {out}"
+        f"wrote {len(mails)} mails of {len(requests)} pull requests to {out}"
         + (f" and made the branch {branch}" if branch is not None else ""),
-        lines=("apply them with: git am --keep-non-patch " + str(out) + "/*.patch",),
+        lines=(f"apply them with: git am --keep-non-patch {out}/*/*.patch",),
         notes=tuple(f"{name} is upstream already: left out" for name in left_out),
         details={
             "outcome": "exported",
@@ -134,70 +145,56 @@ def export(
             "parent": tree.commit,
             "commits": ids,
             "branch": branch,
-            "mails": list(mails),
+            "pull_requests": [request.folder for request in requests],
+            "mails": mails,
             "left_out": left_out,
         },
     )
 
 
-def _check_out(out: Path, mails: Mapping[str, bytes]) -> None:
+def _check_out(out: Path, files: Mapping[str, bytes]) -> None:
     """Mails of an earlier export would be applied with those of this one."""
     if out.is_dir():
-        others = sorted(set(os.listdir(out)) - set(mails))
-        if others:
+        there = [x.relative_to(out).as_posix() for x in out.rglob("*") if x.is_file()]
+        if others := sorted(set(there) - set(files)):
             raise Refused(f"--out {out} holds other files, such as {others[0]}")
     elif os.path.lexists(out):
         raise Refused(f"--out {out} is not a folder")
 
 
-def _commits(patch_set: PatchSet, fits: Fits) -> list[_Commit]:
+def _requests(
+    patch_set: PatchSet, fits: Fits, author: str | None
+) -> Sequence[_Request]:
+    """The pull requests with what the tree does not have yet; without empty ones."""
     new = {fit.patch for fit in fits.patches if fit.kind != UPSTREAM}
     there = {fit.path for fit in fits.files if fit.kind == UPSTREAM}
-    messages = {
-        patch.name: read_message(patch) for patch in patch_set.series(fits.base)
-    }
+    series = patch_set.series(fits.base)
+    messages = {patch.name: read_message(patch) for patch in series}
     like = next(reversed(messages.values()), _NOBODY)
+    files = {**patch_set.overlay, **exported_tests(patch_set)}
+    stack = load_stack(patch_set.root)
 
-    def own(name: str, files: Mapping[str, OverlayFile]) -> list[_Commit]:
-        if not files:
-            return []
-        return [_Commit(_own_message(patch_set, name, like), files=files)]
+    def commits_of(share: Share) -> Iterator[_Commit]:
+        for patch in share.patches:
+            if patch.name in new:
+                yield _Commit(messages[patch.name], patch)
+        if own := {path: files[path] for path in share.files if path not in there}:
+            title, _, body = share.step.message.strip().partition("\n")
+            message = Message(like.author, like.date, title, body.strip())
+            yield _Commit(message, files=own)
 
-    overlay = {
-        path: file for path, file in patch_set.overlay.items() if path not in there
-    }
-    return [
-        # First, as patches call it.
-        *own("engine", {p: file for p, file in overlay.items() if p != PUBLIC_FACE}),
-        *(
-            _Commit(messages[patch.name], patch)
-            for patch in patch_set.series(fits.base)
-            if patch.name in new
-        ),
-        *own("custom_op", {p: file for p, file in overlay.items() if p == PUBLIC_FACE}),
-        *own("tests", exported_tests(patch_set)),
-    ]
-
-
-def all_messages(patch_set: PatchSet, base: Base) -> list[Message]:
-    """Those of the commits that ``export`` makes on the base itself, in their order."""
-    messages = [read_message(patch) for patch in patch_set.series(base)]
-    like = next(reversed(messages), _NOBODY)
-    engine, public_face, tests = (
-        _own_message(patch_set, name, like) for name in ("engine", "custom_op", "tests")
-    )
-    return [engine, *messages, public_face, tests]
-
-
-def _own_message(patch_set: PatchSet, name: str, like: Message) -> Message:
-    """The message of a commit that no patch has: patches/messages/NAME.txt."""
-    file = patch_set.root / "patches" / "messages" / f"{name}.txt"
-    try:
-        text = file.read_text("utf-8")
-    except FileNotFoundError:
-        raise Refused(f"{file} is missing: it has the message of a commit") from None
-    title, _, body = text.strip().partition("\n")
-    return Message(like.author, like.date, title, body.strip())
+    requests: list[_Request] = []
+    for request, shares in zip(stack, share_out(stack, series, files), strict=True):
+        commits = [commit for share in shares for commit in commits_of(share)]
+        if author is not None:
+            commits = [
+                replace(each, message=replace(each.message, author=author))
+                for each in commits
+            ]
+        if commits:
+            folder = f"{len(requests) + 1:02}-{request.name}"
+            requests.append(_Request(folder, request.summary, commits))
+    return requests
 
 
 def exported_tests(patch_set: PatchSet) -> dict[str, OverlayFile]:
@@ -246,11 +243,10 @@ class _Repository:
         if known:
             raise Refused(f"--branch {branch}: there is such a branch already")
 
-    def commit(self, commits: Sequence[_Commit]) -> list[str]:
-        """Commits on top of HEAD; their ids."""
-        self.git("read-tree", self.head)
+    def commit(self, commits: Sequence[_Commit], parent: str) -> list[str]:
+        """Commits on top of ``parent``; their ids."""
+        self.git("read-tree", parent)
         ids = []
-        parent = self.head
         for each in commits:
             self._stage(each)
             tree = self.git("write-tree").decode().strip()
@@ -282,13 +278,11 @@ class _Repository:
         arguments = ("commit-tree", tree, "-p", parent, "-F", "-", "--no-gpg-sign")
         return self.git(*arguments, given=text, **who).decode().strip()
 
-    def mails(self, ids: Sequence[str]) -> dict[str, bytes]:
-        """The commits as mails, by file name."""
-        if not ids:
-            return {}
+    def mails(self, before: str, last: str) -> dict[str, bytes]:
+        """The commits after ``before`` as mails, by file name."""
         with tempfile.TemporaryDirectory(prefix="torch_overlay_") as folder:
             options = (*_MAIL_OPTIONS, "-o", folder)
-            self.git("format-patch", *options, f"{self.head}..{ids[-1]}")
+            self.git("format-patch", *options, f"{before}..{last}")
             places = sorted(Path(folder).iterdir())
             return {place.name: place.read_bytes() for place in places}
 

@@ -18,6 +18,8 @@ from .paths import check_path
 OVERLAY_NAME = "torch_overlay"
 PATCHES_NAME = "patches"
 BASES_NAME = "patches/bases.toml"
+COMMON = "common/"
+"""How a series names a patch of patches/common/, which several bases share."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +32,15 @@ class OverlayFile:
 
 @dataclass(frozen=True)
 class Patch:
-    """One file of a series."""
+    """One file of a series, by the name that the series has for it."""
 
     name: str
     content: bytes
+
+    @property
+    def is_common(self) -> bool:
+        """Whether other bases may share it: its hunks may match at other lines."""
+        return self.name.startswith(COMMON)
 
 
 @dataclass(frozen=True)
@@ -49,9 +56,11 @@ class PatchSet:
         return next((base for base in self.bases if base.tag == tag), None)
 
     def series(self, base: Base) -> tuple[Patch, ...]:
-        """The patches for ``base``, in order; none if it has no series file."""
-        folder = self.root / PATCHES_NAME / base.tag
-        file = folder / "series"
+        """The patches for ``base``, in order; none if it has no series file.
+
+        A name in it is a file's below the base's folder, or one of ``common/``.
+        """
+        file = self.root / PATCHES_NAME / base.tag / "series"
         try:
             text = file.read_bytes().decode("utf-8")
         except FileNotFoundError:
@@ -66,8 +75,18 @@ class PatchSet:
                 continue
             if any(patch.name == name for patch in patches):
                 raise Refused(f"{file}: {name} is listed twice")
-            patches.append(Patch(name, _read_patch(file, folder, name)))
+            content = _read_patch(file, self._folder(base, name), name)
+            patches.append(Patch(name, content))
         return tuple(patches)
+
+    def place(self, base: Base, name: str) -> str:
+        """Where the patch that ``base``'s series calls so is, from the root."""
+        return (self._folder(base, name) / name).relative_to(self.root).as_posix()
+
+    def _folder(self, base: Base, name: str) -> Path:
+        """What the names in a series are relative to."""
+        patches = self.root / PATCHES_NAME
+        return patches if name.startswith(COMMON) else patches / base.tag
 
     def digest(self, base: Base) -> str:
         """Names all that is applied to ``base``: it changes when any of it does."""

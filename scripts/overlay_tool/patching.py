@@ -66,8 +66,9 @@ def apply_series(
     """The contents of the ``pristine`` files after all ``patches``.
 
     ``pristine`` has an entry for each path that a patch touches, None where there
-    is no file. Hunks must match exactly (git knows no fuzz); that one matched at
-    another line than it says is reported, and harmless: the files are pinned.
+    is no file. Hunks must match exactly (git knows no fuzz). That one matched at
+    another line than it says is harmless, as the files are pinned, and reported of a
+    patch that no other base shares.
     """
     steps = apply_in_steps(patches, pristine)
     notes = [note for step in steps for note in step.notes]
@@ -91,9 +92,8 @@ def apply_in_steps(
             messages = _message(result.stderr)
             if result.returncode != 0:
                 raise Refused(f"patch {patch.name} does not fit: {messages}")
-            notes = [
-                f"patch {patch.name}: {offset}" for offset in _OFFSET.findall(messages)
-            ]
+            offsets = [] if patch.is_common else _OFFSET.findall(messages)
+            notes = [f"patch {patch.name}: {offset}" for offset in offsets]
             _check_scratch(scratch, patch, pristine)
             files = {path: _read_scratch(scratch / path) for path in pristine}
             steps.append(PatchedFiles(files, tuple(notes)))

@@ -13,7 +13,7 @@ from .blobs import blob_id
 from .errors import Refused
 from .line_edits import assign, diff, find_edits, rebuild
 from .lock import locked
-from .patch_set import OVERLAY_NAME, PATCHES_NAME, Patch, PatchSet, load_patch_set
+from .patch_set import OVERLAY_NAME, Patch, PatchSet, load_patch_set
 from .patching import ScratchFile, apply_in_steps, apply_series
 from .paths import read_content
 from .plan import plan_apply, read_original, scratch_file, touched_by_series
@@ -160,10 +160,11 @@ def _refresh(
     for path, content in edited.items():
         if path in touched:
             lines += _refresh_patches(path, content, patches, pristine, wanted)
-    folder = patch_set.root / PATCHES_NAME / base.tag
     for before, after in zip(series, patches, strict=True):
         if before != after:
-            files[folder / after.name] = after.content
+            files[patch_set.root / patch_set.place(base, after.name)] = after.content
+            if after.is_common:
+                lines.append(f"{after.name} is for other bases too: check those")
     return _Refreshed(files, tuple(lines))
 
 
@@ -287,7 +288,10 @@ def _makes(
     before: ScratchFile | None,
     after: ScratchFile | None,
 ) -> bool:
-    """Whether the diff makes the one of the other, each hunk at its very place."""
+    """Whether the diff makes the one of the other, each hunk at its very place.
+
+    Hunks of a patch that several bases share may be at another.
+    """
     try:
         made = apply_series([Patch(patch.name, section)], {path: before})
     except Refused:

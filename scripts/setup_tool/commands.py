@@ -5,6 +5,7 @@ import os
 import sys
 from pathlib import Path
 
+from setup_tool.cells import Environment
 from setup_tool.environment import child_variables, prepare, python_of
 from setup_tool.lock import locked
 from setup_tool.overlay_step import apply_overlay
@@ -14,7 +15,7 @@ from setup_tool.plain_scripts import run_plain_scripts
 from setup_tool.prerequisites import check_tools
 from setup_tool.steps import SetupError, step
 from setup_tool.testing import run_pytest
-from setup_tool.verifying import Environment, verify
+from setup_tool.verifying import verify
 
 ROOT = Path(__file__).resolve().parents[2]
 

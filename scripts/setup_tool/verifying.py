@@ -5,52 +5,18 @@ its files; one that only one of the two knows is a hole.
 """
 
 import argparse
-import subprocess
-import tempfile
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from xml.etree import ElementTree
 
-from setup_tool.environment import child_variables
+from setup_tool.cells import NOT_REACHED, Cell, Environment, import_cell, tests_cell
 from setup_tool.pins import read_bases
+from setup_tool.stack_verifying import stack_rows
 from setup_tool.steps import SetupError, say
-from setup_tool.testing import run_pytest
 
 BASES_FILE = Path("patches") / "bases.toml"
 OVERLAY = Path("torch_overlay")
 COLUMNS = ("applies", "imports", "tests")
-
-IMPORT_ALL = """\
-import importlib, sys
-import torch, torch._inductor.compile_fx
-for name in sys.argv[1:]:
-    importlib.import_module(name)
-print(torch.__version__)
-"""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """Whether something holds, and in a few words what was seen."""
-
-    holds: bool
-    words: str
-
-    def __str__(self) -> str:
-        return f"{'yes' if self.holds else 'NO'}, {self.words}"
-
-
-NOT_REACHED = Cell(False, "not reached")
-
-
-@dataclass(frozen=True)
-class Environment:
-    """A base's environment once it is set up."""
-
-    python: Path
-    compiler: str
 
 
 def verify(
@@ -77,6 +43,15 @@ def verify(
     parser.add_argument(
         "--fast", action="store_true", help="leave out the tests marked slow"
     )
+    parser.add_argument(
+        "--stack",
+        nargs="?",
+        const="",
+        metavar="NAME",
+        help="instead, apply what overlay.py export writes to a pristine torch, one "
+        "pull request after the other, and pass the tests that come with each (with a "
+        "NAME such as 01: only with that one)",
+    )
     options, others = parser.parse_known_args(arguments)
     patched = read_patched_files(root / BASES_FILE)
     known = read_bases(root).keys()
@@ -90,6 +65,9 @@ def verify(
         if tag not in known:
             words = "setup.cfg has no environment"
             rows[tag] = [Cell(False, words), NOT_REACHED, NOT_REACHED]
+        elif options.stack is not None:
+            wanted = options.stack or None
+            rows |= stack_rows(root, tag, set_up(tag), wanted, others, options.fast)
         else:
             modules = modules_of(root, patched.get(tag, ()))
             rows[tag] = row(root, modules, lambda: set_up(tag), others, options.fast)
@@ -116,49 +94,6 @@ def row(
     if not imports.holds:
         return [applies, imports, NOT_REACHED]
     return [applies, imports, tests_cell(root, environment, pytest_arguments, fast)]
-
-
-def import_cell(environment: Environment, modules: Sequence[str]) -> Cell:
-    """Whether torch and all that is ours or patched can be imported."""
-    command = [str(environment.python), "-c", IMPORT_ALL, *modules]
-    result = subprocess.run(
-        command, env=child_variables(), capture_output=True, text=True
-    )
-    if result.returncode:
-        say(result.stderr)
-        return Cell(False, (result.stderr.strip().splitlines() or ["no word"])[-1])
-    return Cell(True, f"torch {result.stdout.strip()}")
-
-
-def tests_cell(
-    root: Path, environment: Environment, arguments: list[str], fast: bool
-) -> Cell:
-    """Passes the tests and counts them."""
-    with tempfile.TemporaryDirectory() as folder:
-        results = Path(folder) / "results.xml"
-        status = run_pytest(
-            root,
-            environment.python,
-            environment.compiler,
-            [*arguments, f"--junitxml={results}"],
-            fast,
-        )
-        if not results.exists():
-            return Cell(False, f"pytest ended with {status}")
-        counts = count_results(results)
-    shown = [f"{n} {name}" for name, n in counts.items() if n or name == "passed"]
-    return Cell(status == 0 and counts["passed"] > 0, ", ".join(shown))
-
-
-def count_results(results: Path) -> dict[str, int]:
-    """How many tests passed, failed and were skipped, by a JUnit file."""
-    counts = dict.fromkeys(("passed", "failed", "skipped"), 0)
-    for case in ElementTree.parse(results).iter("testcase"):
-        tags = {child.tag for child in case}
-        failed = tags & {"failure", "error"}
-        outcome = "failed" if failed else "skipped" if "skipped" in tags else "passed"
-        counts[outcome] += 1
-    return counts
 
 
 def read_patched_files(file: Path) -> Mapping[str, Sequence[str]]:

@@ -11,6 +11,7 @@ from typing import Any
 from unittest import mock
 
 from _dispatched_models import DispatchedModel, FIRST_SIZE
+from _generated_code import Generated
 
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
@@ -50,16 +51,10 @@ class Row:
 
 
 @dataclass
-class Compiled:
+class Compiled(Generated):
     """What compiling and running a model left behind."""
 
-    sources: list[str]
     records: list[DispatchRecord]
-    function: Callable[..., Any]
-
-    @property
-    def source(self) -> str:
-        return "\n".join(self.sources)
 
 
 class Rows:
@@ -121,7 +116,7 @@ def compile_and_check(
     ):
         check_sizes(case, model, compiled, around(model.due), device)
     case.assertEqual(counter.frame_count, graphs)
-    return Compiled(sources, records, compiled)
+    return Compiled(sources, compiled, records)
 
 
 def check_sizes(

@@ -16,6 +16,13 @@ from unittest import mock
 
 from _backend_rows import compile_and_check, Compiled, Rows, Vehicle
 from _dispatched_models import DispatchedModel, DispatchedOp, FIRST_SIZE
+from _generated_code import (
+    branch_bodies,
+    called_in,
+    combined_kernels,
+    combining_on_cpu,
+    kernel_sources,
+)
 
 import torch
 import torch._inductor.debug
@@ -27,11 +34,6 @@ from torch._inductor.codegen.triton import TritonScheduling
 from torch._inductor.codegen.wrapper import PythonWrapperCodegen
 from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
 from torch._inductor.runtime.triton_heuristics import CachingAutotuner
-from torch._inductor.scheduler import (
-    BaseSchedulerNode,
-    ForeachKernelSchedulerNode,
-    Scheduler,
-)
 from torch._inductor.select_algorithm import (
     AlgorithmSelectorCache,
     TritonTemplateCaller,
@@ -51,24 +53,6 @@ WEIGHTS = {
     width: torch.randn(width, width, generator=torch.Generator().manual_seed(1)) / width
     for width in (5, 16)
 }
-
-
-def kernel_sources(compiled: Compiled) -> dict[str, str]:
-    """The source of each kernel in the generated code, by its name."""
-    pattern = r"^(\w+) = async_compile\.\w+\(.*?'''(.*?)'''"
-    return dict(re.findall(pattern, compiled.source, re.MULTILINE | re.DOTALL))
-
-
-def branch_bodies(compiled: Compiled) -> dict[str, str]:
-    """The generated function of each branch, by its name."""
-    pattern = r"^def (\w+_branch_\d+)\(args\):\n(.*?)^\S"
-    return dict(re.findall(pattern, compiled.source, re.MULTILINE | re.DOTALL))
-
-
-def called_in(body: str, compiled: Compiled) -> list[str]:
-    """The kernels that a piece of wrapper code calls."""
-    called = re.findall(r"\b(\w+?)(?:\.run)?\(", body)
-    return [name for name in called if name in kernel_sources(compiled)]
 
 
 def launched(case: Any) -> set[str]:
@@ -262,26 +246,6 @@ def _beside_others(call: Callable[..., Any]) -> Callable[..., Any]:
         return call(x, *rest), x.sum(0), (WEIGHTS[16] + 1).cos()
 
     return run
-
-
-@contextlib.contextmanager
-def combining_on_cpu() -> Iterator[None]:
-    """Inductor combines no kernels of a CPU, which stands in for a GPU here."""
-
-    def independent(scheduler: Scheduler) -> list[list[BaseSchedulerNode]]:
-        return scheduler._topological_sort_nodes()
-
-    with mock.patch.object(
-        ForeachKernelSchedulerNode,
-        "group_algorithm_for_combo_kernels",
-        staticmethod(independent),
-    ):
-        yield
-
-
-def combined_kernels(compiled: Compiled) -> set[str]:
-    sources = kernel_sources(compiled)
-    return {name for name in sources if "combo_grid_meta" in sources[name]}
 
 
 def _check_combined(case: Any, compiled: Compiled) -> None:

@@ -84,7 +84,7 @@ def compile_by(
             expected = model.due(*given)
             case.assertEqual(compiled(*given), expected, msg=f"size {size}")
     case.assertEqual(counter.frame_count, graphs)
-    return Compiled(sources, records, compiled)
+    return Compiled(sources, compiled, records)
 
 
 def branch_code(source: str) -> list[str]:

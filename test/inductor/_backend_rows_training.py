@@ -106,7 +106,7 @@ def train_and_check(
             )
     case.assertEqual(counter.frame_count, 1)
     case.assertEqual(len(sources), graphs)
-    return Compiled(sources, records, compiled)
+    return Compiled(sources, compiled, records)
 
 
 def branch_functions(source: str) -> int:

@@ -6,15 +6,23 @@ numbered: the one for False first.
 
 from __future__ import annotations
 
+import contextlib
 import re
+from dataclasses import dataclass
 from typing import Any, TYPE_CHECKING
+from unittest import mock
 
 from torch._inductor import ir
 from torch._inductor.codegen import wrapper
 from torch._inductor.codegen.wrapper_fxir import FxConverter
+from torch._inductor.scheduler import (
+    BaseSchedulerNode,
+    ForeachKernelSchedulerNode,
+    Scheduler,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 HAS_SWITCH: bool = hasattr(ir, "Switch")
 COND_NODE: Any = getattr(ir, "Switch" if HAS_SWITCH else "Conditional")
@@ -66,3 +74,53 @@ def branches_in_ir(cond: Any) -> tuple[Any, Any]:
         for_false, for_true = cond.branches
         return for_true, for_false
     return cond.true_subgraph, cond.false_subgraph
+
+
+@dataclass
+class Generated:
+    """The code of all graphs of a compile, and what was compiled."""
+
+    sources: list[str]
+    function: Callable[..., Any]
+
+    @property
+    def source(self) -> str:
+        return "\n".join(self.sources)
+
+
+def kernel_sources(compiled: Generated) -> dict[str, str]:
+    """The source of each kernel in the generated code, by its name."""
+    pattern = r"^(\w+) = async_compile\.\w+\(.*?'''(.*?)'''"
+    return dict(re.findall(pattern, compiled.source, re.MULTILINE | re.DOTALL))
+
+
+def branch_bodies(compiled: Generated) -> dict[str, str]:
+    """The generated function of each branch, by its name."""
+    pattern = r"^def (\w+_branch_\d+)\(args\):\n(.*?)^\S"
+    return dict(re.findall(pattern, compiled.source, re.MULTILINE | re.DOTALL))
+
+
+def called_in(body: str, compiled: Generated) -> list[str]:
+    """The kernels that a piece of wrapper code calls."""
+    called = re.findall(r"\b(\w+?)(?:\.run)?\(", body)
+    return [name for name in called if name in kernel_sources(compiled)]
+
+
+@contextlib.contextmanager
+def combining_on_cpu() -> Iterator[None]:
+    """Inductor combines no kernels of a CPU, which stands in for a GPU here."""
+
+    def independent(scheduler: Scheduler) -> list[list[BaseSchedulerNode]]:
+        return scheduler._topological_sort_nodes()
+
+    with mock.patch.object(
+        ForeachKernelSchedulerNode,
+        "group_algorithm_for_combo_kernels",
+        staticmethod(independent),
+    ):
+        yield
+
+
+def combined_kernels(compiled: Generated) -> set[str]:
+    sources = kernel_sources(compiled)
+    return {name for name in sources if "combo_grid_meta" in sources[name]}

@@ -2,7 +2,6 @@
 """What plans, checks and splits a graph's memory, with ``torch.cond`` in the graph."""
 
 import re
-import traceback
 from unittest import mock
 
 from _captured_partitions import captured_partitions, function_bodies
@@ -11,8 +10,6 @@ import torch
 from torch._functorch import config as functorch_config
 from torch._inductor import config, lowering
 from torch._inductor.codegen.wrapper_fxir import WrapperFxCodegen
-from torch._inductor.graph import GraphLowering
-from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
 from torch._inductor.runtime import debug_utils
 from torch._inductor.scheduler import Scheduler
 from torch._inductor.test_case import run_tests, TestCase
@@ -25,18 +22,13 @@ from torch.testing._internal.common_utils import (
 
 
 NAMESPACE = "cond_memory_test"
-UNSAFE = torch.Tag.cudagraph_unsafe
 
 
-def define_op(name, implementation, fake, tags=()):
-    op = torch.library.custom_op(f"{NAMESPACE}::{name}", mutates_args=(), tags=tags)
+def define_op(name, implementation, fake, tags=(), namespace=NAMESPACE):
+    op = torch.library.custom_op(f"{namespace}::{name}", mutates_args=(), tags=tags)
     defined = op(implementation)
     defined.register_fake(fake)
     return defined._opoverload
-
-
-def sin(x: torch.Tensor) -> torch.Tensor:
-    return x.sin()
 
 
 def halves(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -52,20 +44,8 @@ def positive_fake(x):
     return x.new_empty(size), x.new_empty(size)
 
 
-def narrowed(x: torch.Tensor) -> torch.Tensor:
-    return torch.empty(x.shape[0], x.shape[1] + 1)[:, 1:].copy_(x)
-
-
 halves_op = define_op("halves", halves, lambda x: (x.clone(), x.clone()))
 positive_op = define_op("positive", positive, positive_fake)
-plain_op = define_op("plain", sin, torch.empty_like)
-unsafe_op = define_op("unsafe", sin, torch.empty_like, tags=(UNSAFE,))
-dispatched_op = define_op("dispatched", sin, torch.empty_like)
-dispatched_unsafe_op = define_op(
-    "dispatched_unsafe", sin, torch.empty_like, tags=(UNSAFE,)
-)
-# Its fake promises a stride that it does not have.
-lying_op = define_op("lying", narrowed, torch.empty_like)
 
 
 def products(x):
@@ -124,10 +104,6 @@ def unknown_size_of_a_cond(x):
     return selected.cumsum(0) * 2
 
 
-def named(*ops):
-    return [subtest(op, name=op.name().split("::")[1]) for op in ops]
-
-
 TRACKED = {
     "allow_buffer_reuse": False,
     "inplace_buffers": False,
@@ -135,7 +111,7 @@ TRACKED = {
 }
 
 
-class CondMemoryTest(TestCase):
+class CondMemoryTestCase(TestCase):
     def setUp(self):
         super().setUp()
         torch._dynamo.reset()
@@ -155,6 +131,17 @@ class CondMemoryTest(TestCase):
         _, (code,) = run_and_get_code(compiled, torch.ones(size, size))
         return code
 
+    def check_partitions(self, model, expected, **options):
+        with captured_partitions() as capture:
+            code = self.source(model, **options)
+        self.assertEqual(capture.argument_types - {int}, {torch.Tensor})
+        bodies = function_bodies(code)
+        partitions = [b for name, b in bodies.items() if name.startswith("partition_")]
+        self.assertEqual(len(partitions), expected)
+        return partitions, bodies["call"]
+
+
+class CondMemoryTest(CondMemoryTestCase):
     @parametrize(
         "model",
         [
@@ -197,15 +184,6 @@ class CondMemoryTest(TestCase):
 
         with mock.patch.object(WrapperFxCodegen, "compile_graph", compile_graph):
             self.check(branch_of_products)
-
-    def check_partitions(self, model, expected, **options):
-        with captured_partitions() as capture:
-            code = self.source(model, **options)
-        self.assertEqual(capture.argument_types - {int}, {torch.Tensor})
-        bodies = function_bodies(code)
-        partitions = [b for name, b in bodies.items() if name.startswith("partition_")]
-        self.assertEqual(len(partitions), expected)
-        return partitions, bodies["call"]
 
     def test_elements_stay_with_the_cond(self):
         def model(x):
@@ -256,92 +234,6 @@ class CondMemoryTest(TestCase):
             self.assertEqual(reasons[0], None)
         else:
             self.assertIn("torch.cond", reasons[0])
-
-    def around(self, op):
-        def model(x):
-            return op((x + 1) @ x) @ x
-
-        return model
-
-    @parametrize("op", named(dispatched_op, dispatched_unsafe_op))
-    def test_rule_on_an_op_with_one_winner(self, op):
-        registered = custom_op_autotuning(
-            op, configs=[CustomOpConfig(torch.tanh)], winners=[0]
-        )
-        rule = [f"{NAMESPACE}::dispatched"]
-        with registered, config.patch(custom_should_partition_ops=rule):
-            partitions, call = self.check_partitions(self.around(op), 2)
-        self.assertIn("_fused_dispatched", call)
-        self.assertNotIn("_fused_dispatched", "".join(partitions))
-
-    @parametrize("op", named(plain_op, unsafe_op))
-    def test_rule_on_an_op_inside_of_a_candidate(self, op):
-        def candidate(x):
-            return op(x.tanh()) * 2
-
-        registered = custom_op_autotuning(
-            dispatched_op, configs=[CustomOpConfig(candidate)], winners=[0]
-        )
-        rule = [f"{NAMESPACE}::plain"]
-        with registered, config.patch(custom_should_partition_ops=rule):
-            partitions, call = self.check_partitions(self.around(dispatched_op), 2)
-        called = f"{op.name().split('::')[1]}.default("
-        self.assertIn(called, call)
-        self.assertNotIn(called, "".join(partitions))
-        self.assertNotIn("_fused_", call)
-
-    def test_unsafe_op_inside_of_a_candidate_without_partitions(self):
-        registered = custom_op_autotuning(
-            dispatched_op, configs=[CustomOpConfig(unsafe_op)], winners=[0]
-        )
-        reasons = []
-        codegen = GraphLowering.codegen
-
-        def record(graph):
-            reasons.append(graph.disable_cudagraphs_reason)
-            return codegen(graph)
-
-        with (
-            registered,
-            config.patch(graph_partition=False),
-            mock.patch.object(GraphLowering, "codegen", record),
-        ):
-            self.source(self.around(dispatched_op))
-        self.assertIn("unsafe.default in an implementation of", reasons[0])
-
-    def dispatch(self, *implementations):
-        return custom_op_autotuning(
-            dispatched_op,
-            configs=[CustomOpConfig(function) for function in implementations],
-            dispatch_on={"tensor_name": "x", "dim": 0},
-            split_points=[4],
-            winners=[0, 1],
-        )
-
-    @config.patch(nan_asserts=True)
-    def test_nan_of_a_branch_raises_in_that_branch_only(self):
-        def infinite(x):
-            return x.sin() / (x - x)
-
-        with self.dispatch(torch.tanh, infinite):
-            compiled = torch.compile(lambda x: dispatched_op(x + 1), dynamic=True)
-            x = torch.ones(3, 3)
-            self.assertEqual(compiled(x), (x + 1).tanh())
-            try:
-                compiled(torch.ones(8, 3))
-                self.fail("nothing was raised")
-            except AssertionError as error:
-                frames = traceback.extract_tb(error.__traceback__)
-        self.assertRegex(frames[-1].name, "_branch_1$")
-
-    @config.patch(size_asserts=True)
-    def test_lie_of_an_op_in_a_branch_is_caught(self):
-        with self.dispatch(torch.tanh, lying_op):
-            compiled = torch.compile(lambda x: dispatched_op(x + 1), dynamic=True)
-            x = torch.ones(3, 3)
-            self.assertEqual(compiled(x), (x + 1).tanh())
-            with self.assertRaisesRegex(AssertionError, "lying.*|expected size"):
-                compiled(torch.ones(8, 3))
 
     @config.patch(memory_planning=True)
     def test_unbacked_allocation_in_a_branch_is_planned(self):

@@ -12,6 +12,15 @@ import unittest
 
 from _fresh_test_case import FreshTestCase
 from _triton_on_cpu import HAS_TRITON, SKIP_REASON, triton_kernels
+from test_custom_op_mutation import (
+    define,
+    WRITE_AND_READ,
+    write_and_read,
+    WRITE_BOTH,
+    write_both,
+    WRITE_LIST,
+    write_list,
+)
 
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
@@ -26,62 +35,11 @@ from torch._inductor.test_case import run_tests
 
 SPLIT = 8
 SIZES = (5, 8, 9, 20)
-_library = torch.library.Library("aliasing_ops", "FRAGMENT")
 _branches = itertools.count()
-
-
-def _define(name, schema, implementation, fake):
-    full = f"aliasing_ops::{name}"
-    torch.library.define(full, schema, lib=_library)
-    torch.library.impl(full, "CompositeExplicitAutograd", implementation, lib=_library)
-    torch.library.register_fake(full, fake, lib=_library)
-    return getattr(torch.ops.aliasing_ops, name).default
-
-
-def _write_and_read(x, y, size, branch=0):
-    x.add_(10)
-    return x.sum() + y.sum() + size.sum() + 1000 * branch
-
-
-def _write_both(x, y, size, branch=0):
-    x.add_(10 + branch)
-    y.mul_(3)
-    return x.sum() + size.sum()
-
-
-def _write_list(xs, y, size, branch=0):
-    for number, x in enumerate(xs):
-        x.add_(10 + number)
-        x.mul_(2 + branch)
-    return size.sum() if y is None else y.sum() + size.sum()
-
-
-def _scalar(x, y, size):
-    return size.new_empty(())
-
-
-WRITE_AND_READ = _define(
-    "write_and_read",
-    "(Tensor(a!) x, Tensor y, Tensor size) -> Tensor",
-    _write_and_read,
-    _scalar,
-)
-WRITE_BOTH = _define(
-    "write_both",
-    "(Tensor(a!) x, Tensor(b!) y, Tensor size) -> Tensor",
-    _write_both,
-    _scalar,
-)
-WRITE_LIST = _define(
-    "write_list",
-    "(Tensor(a!)[] xs, Tensor? y, Tensor size) -> Tensor",
-    _write_list,
-    _scalar,
-)
 IMPLEMENTATIONS = {
-    WRITE_AND_READ: _write_and_read,
-    WRITE_BOTH: _write_both,
-    WRITE_LIST: _write_list,
+    WRITE_AND_READ: write_and_read,
+    WRITE_BOTH: write_both,
+    WRITE_LIST: write_list,
 }
 
 # What of a [n, 8] tensor the calls get that share what is written to.
@@ -304,7 +262,7 @@ class AliasingTest(AliasingTestCase):
 
     def test_within_an_implementation(self):
         """One that calls an op which writes to memory that it also reads."""
-        op = _define(
+        op = define(
             "calls_a_writer",
             "(Tensor x, Tensor size) -> Tensor",
             lambda x, size: x.sum() - 1.0,
@@ -349,68 +307,9 @@ class AliasingTest(AliasingTestCase):
                     branch = 1 + (size > SPLIT) if dispatched else 0
                     own = x.clone()
                     args = torch.ones(size), branch
-                    due = _write_and_read(*views(own), *args)
+                    due = write_and_read(*views(own), *args)
                     self.assertEqual(compiled(*views(x), args[0]), due)
                     self.assertEqual(x, own)
-
-
-class PlainOpTest(AliasingTestCase):
-    """What an op gets that is not dispatched, or is left to itself."""
-
-    def check_plain(self, model, size=6):
-        x = torch.arange(size * 8.0).view(size, 8)
-        due = x.clone()
-        due = model(due), due
-        self.assertEqual((self.compile(model)(x), x), due)
-
-    def test_copies_of_what_is_written(self):
-        def of_an_input(x):
-            return WRITE_AND_READ(x, x[:1].clone(), x)
-
-        def view_of_a_copy(x):
-            return WRITE_AND_READ(x, x.clone()[:1], x)
-
-        def of_an_intermediate(x):
-            y = x * 2
-            return WRITE_AND_READ(y, y.clone(), x), y
-
-        def read_again(x):
-            y = x.clone()
-            return WRITE_AND_READ(x, y, x), y.sum()
-
-        for model in (of_an_input, view_of_a_copy, of_an_intermediate, read_again):
-            torch._dynamo.reset()
-            self.check_plain(model)
-
-    def test_views_of_what_is_not_in_memory(self):
-        def read_afterwards(x):
-            y = x + 1
-            return WRITE_BOTH(y[:-1], y[1:], x), y.sum()
-
-        def written_view(x):
-            y = x + 1
-            return WRITE_AND_READ(y, y[:1], x)
-
-        def parts(x):
-            y = (x + 1).split([5, 3], -1)
-            return WRITE_BOTH(y[0][:, :3], y[1], x), y[0].sum()
-
-        for model in (read_afterwards, written_view, parts):
-            torch._dynamo.reset()
-            self.check_plain(model)
-
-    def test_values_before_the_write(self):
-        def given_to_the_op(x):
-            y = x * 2
-            return WRITE_AND_READ(x, y, x), y.sum()
-
-        def view_given_to_the_op(x):
-            y = x * 2
-            return WRITE_AND_READ(x, y[:4], x), y.sum()
-
-        for model in (given_to_the_op, view_given_to_the_op):
-            torch._dynamo.reset()
-            self.check_plain(model)
 
 
 if __name__ == "__main__":

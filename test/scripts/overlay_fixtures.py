@@ -26,7 +26,7 @@ WHEEL_COMMIT = "1" * 40
 TAG = "v9.9.0"
 KERNEL = "torch/_inductor/kernel/custom_op.py"
 PATCHED = "torch/_inductor/ir.py"
-NEW = "torch/_inductor/range_dispatch/plan/ranges.py"
+NEW = "torch/_inductor/range_dispatch/ranges.py"
 NEW_DEEP = "torch/_inductor/range_dispatch/deep/__init__.py"
 
 LINES = [f"line {number}\n" for number in range(40)]
@@ -153,7 +153,8 @@ def make_patch_set(
         ours = "torch_overlay/" + path.removeprefix("torch/")
         write_files(root, {ours: content})
     for name, content in patches:
-        series.joinpath(name).write_bytes(content)
+        folder = series.parent if name.startswith("common/") else series
+        write_files(folder, {name: content})
     names = "".join(f"{name}\n" for name, _ in patches)
     series.joinpath("series").write_text(f"# in this order\n\n{names}")
     blobs = {path: (blob_id(BASE_FILES[path]),) for path in pinned}

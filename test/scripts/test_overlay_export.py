@@ -44,6 +44,26 @@ MAIL = (
     "Remove-When: upstream does this\n---\n"
 )
 TEST = "test/inductor/test_range_dispatch.py"
+STACK = """
+[[pull_request]]
+name = "fixes"
+summary = "# What is mended"
+steps = [
+    {patches = ["0001"]},
+    {files = ["test/inductor/_*"], message = "[inductor] The helper\\n\\nProse."},
+]
+
+[[pull_request]]
+name = "the-feature"
+summary = "# What is new"
+steps = [
+    {files = ["torch/*/range_dispatch/*"], message = "[inductor] The engine"},
+    {patches = ["*"]},
+    {files = ["torch/*"], message = "[inductor] The custom_op"},
+    {files = ["test/*"], message = "[inductor] The tests"},
+]
+"""
+TITLES = ("First", "The helper", "The engine", "Second", "The custom_op", "The tests")
 
 
 def mailed(title: str, diff: bytes) -> bytes:
@@ -71,10 +91,7 @@ class ExportTest(OverlayTestCase):
             self.patch_set, self.commit, **{"patches": self.patches, **changes}
         )
         files = {TEST: b"# a test\n", "test/inductor/_helper.py": b"# help\n"}
-        for name in ("engine", "custom_op", "tests"):
-            text = f"[inductor] The {name}\n\nProse.\n\nTest Plan: none\n"
-            files[f"patches/messages/{name}.txt"] = text.encode()
-        write_files(self.patch_set, files)
+        write_files(self.patch_set, {**files, "patches/stack.toml": STACK.encode()})
 
     def export(self, **options: Any) -> Any:
         """Exports; the checkout's files, index and branch stay as they are."""
@@ -87,7 +104,7 @@ class ExportTest(OverlayTestCase):
         return report
 
     def mails(self) -> list[Path]:
-        return sorted(self.out.iterdir())
+        return sorted(self.out.glob("*/*.patch"))
 
     def titles(self, revisions: str) -> list[str]:
         log = git(self.tree, "log", "--reverse", "--format=%s", revisions)
@@ -113,8 +130,24 @@ class ExportTest(OverlayTestCase):
         self.assertEqual(titles, ["base", *self.expected_titles()])
 
     def expected_titles(self) -> list[str]:
-        names = ("The engine", "First", "Second", "The custom_op", "The tests")
-        return [f"[inductor] {name}" for name in names]
+        return [f"[inductor] {title}" for title in TITLES]
+
+    def test_each_pull_request_has_a_folder(self) -> None:
+        report = self.export()
+        folders = ["01-fixes", "02-the-feature"]
+        self.assertEqual(report.details["pull_requests"], folders)
+        self.assertEqual(sorted(place.name for place in self.out.iterdir()), folders)
+        summaries = [(self.out / name / "summary.md").read_text() for name in folders]
+        self.assertEqual(summaries, ["# What is mended\n", "# What is new\n"])
+        counts = [len([*(self.out / name).glob("*.patch")]) for name in folders]
+        self.assertEqual(counts, [2, 4])
+        # The first stands by itself.
+        clone = self.folder / "clone"
+        git(self.folder, "clone", "-q", str(self.tree), str(clone))
+        first = sorted(self.out.glob("01-*/*.patch"))
+        git(clone, "am", "-q", "--keep-non-patch", *map(str, first))
+        self.assertEqual((clone / PATCHED).read_bytes(), edited_lines(line_20="ours"))
+        self.assertFalse((clone / TEST).exists())
 
     def test_branch(self) -> None:
         report = self.export(branch="range-dispatch")
@@ -124,7 +157,7 @@ class ExportTest(OverlayTestCase):
             git(self.tree, "rev-list", "--reverse", "HEAD..range-dispatch").split(),
             report.details["commits"],
         )
-        self.assertEqual(len(self.mails()), 5)
+        self.assertEqual(len(self.mails()), 6)
         self.assertEqual(git(self.tree, "branch", "--show-current").strip(), "master")
 
     def test_each_commit_has_its_files(self) -> None:
@@ -133,16 +166,16 @@ class ExportTest(OverlayTestCase):
             self.tree, "log", "--reverse", "--format=", "--name-only", "HEAD..ours"
         )
         engine = [path for path in sorted(OVERLAY) if path != KERNEL]
-        tests = ["test/inductor/_helper.py", TEST]
-        expected = [*engine, PATCHED, PATCHED, KERNEL, *tests]
+        helper = "test/inductor/_helper.py"
+        expected = [PATCHED, helper, *engine, PATCHED, KERNEL, TEST]
         self.assertEqual(listing.split(), expected)
 
     def test_messages(self) -> None:
         self.export()
-        mail = email.message_from_bytes(self.mails()[1].read_bytes())
+        mail = email.message_from_bytes(self.mails()[0].read_bytes())
         self.assertEqual(mail["From"], "Ann Author <ann@example.org>")
         self.assertEqual(mail["Date"], "Sat, 21 Nov 2026 00:00:00 +0000")
-        self.assertEqual(mail["Subject"], "[PATCH 2/5] [inductor] First")
+        self.assertEqual(mail["Subject"], "[PATCH 1/2] [inductor] First")
         text = mail.get_payload()
         assert isinstance(text, str)
         message, _, rest = text.partition("\n---\n")
@@ -200,7 +233,7 @@ class ExportTest(OverlayTestCase):
         self.assertEqual(report.details["left_out"], ["0001.patch"])
         self.assertIn("0001.patch is upstream already: left out", report.notes)
         titles = self.expected_titles()
-        del titles[1]
+        del titles[0]
         self.assertEqual(self.titles("HEAD..ours"), titles)
         patched = git(self.tree, "show", f"ours:{PATCHED}")
         self.assertIn("ours, again\n", patched)
@@ -223,12 +256,33 @@ class ExportTest(OverlayTestCase):
         self.assert_refused_export("--branch there: there is such", branch="there")
         self.assert_refused_export("check-ref-format", branch="a..b")
         self.assert_refused_export("--author 'Bea'", author="Bea")
-        (self.patch_set / "patches" / "messages" / "engine.txt").unlink()
-        self.assert_refused_export("engine.txt is missing")
+        (self.patch_set / "patches" / "stack.toml").unlink()
+        self.assert_refused_export("stack.toml is missing")
         self.write_patch_set(patches=[("1", SECOND[SECOND.index(b"diff ") :])])
         (self.tree / PATCHED).write_bytes(edited_lines(line_20="ours"))
         self.commit = commit_all(self.tree, "for the second")
         self.assert_refused_export("patch 1: its mail has no From")
+
+    def test_refused_stacks(self) -> None:
+        step = 'steps = [{files = ["torch/*"], message = "x"}]'
+        one = '[[pull_request]]\nname = "a"\nsummary = "x"\n'
+        for text, pattern in (
+            ("pull_request = 1 2", "cannot be read"),
+            ("[other]", "only .*pull_request.* are known"),
+            ('[[pull_request]]\nname = "A b"', "'A b' is no name of a folder"),
+            ('[[pull_request]]\nname = "a"', "a: it has no summary"),
+            (one + "files = []", "a: what is files?"),
+            (one + one, "two pull requests are named a"),
+            (one + "steps = [{}]", "either patches or files"),
+            (one + 'steps = [{files = "x"}]', "files is not a list of patterns"),
+            (one + 'steps = [{files = ["x"]}]', "a step of files has a message"),
+            (one + step, "no pull request brings 0001"),
+            (STACK.replace('["torch/*"]', '["torch/x"]'), "brings torch/_inductor/k"),
+            (STACK.replace('["0001"]', '["0002"]'), "0002.patch would come before"),
+        ):
+            with self.subTest(pattern):
+                (self.patch_set / "patches" / "stack.toml").write_text(text)
+                self.assert_refused_export(pattern)
 
     def test_out_with_other_files(self) -> None:
         self.out.mkdir()
@@ -240,7 +294,7 @@ class ExportTest(OverlayTestCase):
         self.export()
         self.patches.pop()
         self.write_patch_set()
-        with self.assertRaisesRegex(Refused, "holds other files, such as 0003-.*patch"):
+        with self.assertRaisesRegex(Refused, "other files, such as 02-.*/0002-.*patch"):
             self.export()
 
     def test_an_installed_torch(self) -> None:
@@ -254,7 +308,7 @@ class ExportTest(OverlayTestCase):
             *("--patch-set", self.patch_set, "--branch", "ours"),
         )
         self.assertEqual((result.returncode, result.stderr), (0, ""))
-        self.assertIn("wrote 5 mails to", result.stdout)
+        self.assertIn("wrote 6 mails of 2 pull requests to", result.stdout)
         self.assertEqual(self.titles("HEAD..ours"), self.expected_titles())
 
 

@@ -123,6 +123,25 @@ class FittingTest(PatchTestCase):
         self.revert()
         self.assert_pristine()
 
+    def test_a_patch_that_several_bases_share(self) -> None:
+        one = make_diff(
+            {PATCHED: b"another\n" + BASE_FILES[PATCHED]},
+            {PATCHED: b"another\n" + edited_lines(line_20="ours")},
+        )
+        two = make_diff(
+            {PATCHED: edited_lines(line_20="ours")},
+            {PATCHED: edited_lines(line_20="ours", line_30="ours")},
+        )
+        make_patch_set(
+            self.patch_set, patches=[("common/one.patch", one), ("two.patch", two)]
+        )
+        # At another line than in the base that it was made for, as is to be expected.
+        self.assertEqual(self.apply().notes, ())
+        both = edited_lines(line_20="ours", line_30="ours")
+        self.assertEqual(self.content(PATCHED), both)
+        self.revert()
+        self.assert_pristine()
+
 
 class NotFittingTest(PatchTestCase):
     def assert_does_not_apply(self, *parts: str) -> None:
@@ -171,6 +190,8 @@ class NotFittingTest(PatchTestCase):
             ("0009.patch\n", "0009.patch is missing"),
             ("0001-ir.patch\n0001-ir.patch\n", "listed twice"),
             ("../bases.toml\n", "'../bases.toml' is not a file name"),
+            ("common/../x\n", "'common/../x' is not a file name"),
+            ("common/x.patch\n", "common/x.patch is missing"),
             ("/etc/passwd\n", "'/etc/passwd' is not a file name"),
         ):
             with self.subTest(text=text):

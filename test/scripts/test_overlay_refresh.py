@@ -116,6 +116,23 @@ class RefreshTest(OverlayTestCase):
         self.assertTrue(self.patch(1).endswith("-- \n2.39\n"))
         self.assertEqual(self.patch(2), second)
 
+    def test_a_patch_that_several_bases_share(self) -> None:
+        # Made for a base that has a line more above.
+        shared = make_diff(
+            {PATCHED: b"another\n" + edited_lines(**FIRST)},
+            {PATCHED: b"another\n" + edited_lines(**FIRST | SECOND)},
+        )
+        self.set_patches(
+            ("common/1.patch", diff_of({}, FIRST)), ("common/2.patch", shared)
+        )
+        self.edit(line_20="edited")
+        report = self.refresh()
+        self.assertEqual(report.details["files"], ["patches/common/1.patch"])
+        hint = "common/1.patch is for other bases too: check those"
+        self.assertEqual(report.lines, (f"{PATCHED}:21: into common/1.patch", hint))
+        second = self.patch_set / "patches" / "common" / "2.patch"
+        self.assertEqual(second.read_bytes(), shared)
+
     def test_later_patches_keep_their_changes_and_move(self) -> None:
         self.edit(line_5="edited\nand longer\nby two")
         self.refresh()
