@@ -18,7 +18,7 @@ UPWARD = [
     ("call.inputs", "region.fused_call"),
     ("call.sizes", "region.fused_call"),
 ]
-LONG = ["call.binding"]
+LONG: list[str] = []
 
 
 def modules_of_floors():
