@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, TYPE_CHECKING
+from typing import Any, Protocol, TYPE_CHECKING
 
 import sympy
 
@@ -55,6 +55,16 @@ class _SymbolicSlot:
     """A leaf of the arguments that is computed from size symbols."""
 
     expr: sympy.Expr
+
+
+class Operands(Protocol):
+    """What branches are over: tensors as IR nodes, then symbols."""
+
+    @property
+    def nodes(self) -> tuple[ir.IRNode, ...]: ...
+
+    @property
+    def symbols(self) -> tuple[sympy.Symbol, ...]: ...
 
 
 @dataclass(frozen=True)

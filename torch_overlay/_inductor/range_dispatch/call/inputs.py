@@ -23,8 +23,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torch._inductor.range_dispatch.call.binding import BoundCall
-    from torch._inductor.range_dispatch.region.fused_call import FusedCall
+    from torch._inductor.range_dispatch.call.binding import BoundCall, Operands
     from torch._inductor.range_dispatch.registration.spec import InputGenerators
 
 
@@ -37,9 +36,7 @@ _INTEGER_LIMIT = 2
 _CHUNK = 1 << 18
 
 
-def operand_layouts(
-    call: BoundCall | FusedCall, values: SymbolValues
-) -> list[tuple[Any, ...]]:
+def operand_layouts(call: Operands, values: SymbolValues) -> list[tuple[Any, ...]]:
     """Size, stride, dtype and device of each tensor operand at these sizes, then the
     values of the symbols."""
     tensors = [

@@ -27,9 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from torch._inductor.range_dispatch.call.axes import Axis
-    from torch._inductor.range_dispatch.call.binding import BoundCall
+    from torch._inductor.range_dispatch.call.binding import BoundCall, Operands
     from torch._inductor.range_dispatch.plan.ranges import Cell, SizeRange
-    from torch._inductor.range_dispatch.region.fused_call import FusedCall
     from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 
@@ -347,7 +346,7 @@ def storage_length(size: Sequence[int], stride: Sequence[int]) -> int:
     return 1 + sum((n - 1) * step for n, step in zip(size, stride))
 
 
-def input_bytes(call: BoundCall | FusedCall, values: SymbolValues) -> int:
+def input_bytes(call: Operands, values: SymbolValues) -> int:
     """Bytes of memory that all tensor operands take at these sizes."""
     return sum(
         storage_length(*concrete_layout(node, values)) * node.get_dtype().itemsize

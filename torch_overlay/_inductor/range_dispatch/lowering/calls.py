@@ -12,7 +12,8 @@ from torch._inductor.range_dispatch.call.binding import (
     UnsupportedArgument,
 )
 from torch._inductor.range_dispatch.lowering.groups import Group, lower_group
-from torch._inductor.range_dispatch.region.forming import NOT_FUSED
+from torch._inductor.range_dispatch.region.forming import SURROUNDINGS
+from torch._inductor.range_dispatch.region.regions import Surroundings
 from torch._inductor.range_dispatch.tuning.winners import choose_winners
 from torch._inductor.virtualized import V
 
@@ -44,8 +45,8 @@ def lower_call(
         return None
     node = V.graph.current_node
     is_own = node is not None and node.target is registration.op
-    not_fused = node.meta.get(NOT_FUSED, ()) if is_own else ()
-    values = lower_group(Group((chosen,), not_fused=not_fused))
+    around = node.meta.get(SURROUNDINGS, Surroundings()) if is_own else Surroundings()
+    values = lower_group(Group((chosen,), surroundings=around))
     return None if values is None else chosen.expected.results_from(values)
 
 

@@ -24,6 +24,7 @@ from torch._inductor.range_dispatch.lowering.inlining import (
 from torch._inductor.range_dispatch.plan.decisions import DispatchPlan, Leaf
 from torch._inductor.range_dispatch.record.records import publish
 from torch._inductor.range_dispatch.region.node_kinds import kind_of, NodeKind
+from torch._inductor.range_dispatch.region.regions import Surroundings
 from torch.fx import GraphModule
 
 if TYPE_CHECKING:
@@ -39,13 +40,13 @@ if TYPE_CHECKING:
 class Group:
     """Calls that share branches, all with the same ranges.
 
-    ``fused`` is what is around them; without it there is one call. ``not_fused`` has
-    its neighbours with the reasons.
+    ``fused`` is what is around them; without it there is one call. ``surroundings`` are
+    for people.
     """
 
     members: tuple[ChosenCall, ...]
     fused: FusedCall | None = None
-    not_fused: tuple[tuple[str, str], ...] = ()
+    surroundings: Surroundings = Surroundings()
 
     @property
     def first(self) -> ChosenCall:
@@ -109,13 +110,12 @@ def lower_group(group: Group) -> list[Any] | None:
         plan = plan_for(rows, first.cells, first.fake_operands, first.axes)
     is_dispatched = not isinstance(plan.tree, Leaf)
     # With one winner Inductor fuses by itself.
-    region = group.fused.region if group.fused and is_dispatched else None
+    around = group.surroundings if is_dispatched else Surroundings()
     records = [
         publish(
             one,
             DispatchPlan([row[index] for row in plan.branches], plan.tree),
-            region,
-            group.not_fused if is_dispatched else (),
+            around,
         )
         for index, one in enumerate(group.members)
     ]

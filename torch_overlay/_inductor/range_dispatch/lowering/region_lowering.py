@@ -93,7 +93,7 @@ def _choose(
     fused = FusedCall.of(calls, region, inputs, strides)
     if fused is None:
         raise _CannotShare(region.ops[-1], "no tensor would be left to read")
-    group = Group(tuple(members), fused)
+    group = Group(tuple(members), fused, region.surroundings)
     reason = why_not_together(group) if followers else None
     if reason is not None:
         raise _CannotShare(region.ops[-1], reason)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from torch._inductor.range_dispatch.plan.decisions import DecisionTree, DispatchPlan
     from torch._inductor.range_dispatch.plan.guesses import Guess
     from torch._inductor.range_dispatch.plan.ranges import Cell, SizeRange
-    from torch._inductor.range_dispatch.region.regions import Region
+    from torch._inductor.range_dispatch.region.regions import Surroundings
     from torch._inductor.range_dispatch.registration.spec import Registration
     from torch._inductor.range_dispatch.tuning.choices import RangeChoice
     from torch._inductor.range_dispatch.tuning.winners import ChosenCall
@@ -158,14 +158,12 @@ def without_summaries() -> Iterator[None]:
 def publish(
     chosen: ChosenCall,
     plan: DispatchPlan[GraphModule],
-    region: Region | None = None,
-    not_fused: tuple[tuple[str, str], ...] = (),
+    surroundings: Surroundings,
 ) -> DispatchRecord:
     """Make known what was chosen for a call, and how its graph picks among it.
 
-    The ``region`` is what its branches take in from around the op; without one
-    ``not_fused`` has what they do not, and why. The record goes to
-    every context that is collecting, to logs, tlparse, the graph and tables.
+    The record goes to every context that is collecting, to logs, tlparse, the graph and
+    tables.
     """
     registration, call, axes = chosen.registration, chosen.call, chosen.axes
     winners = [choice.winner for choice in chosen.choices]
@@ -179,9 +177,9 @@ def publish(
         ranges=tuple(map(_range_record, chosen.choices)),
         branch_winners=tuple(names[branch] for branch in plan.branches),
         tree=plan.tree,
-        fused=() if region is None else region.absorbed,
-        not_fused=not_fused if region is None else region.refused,
-        together=tuple(op.name for op in region.ops) if region else (),
+        fused=surroundings.fused,
+        not_fused=surroundings.not_fused,
+        together=surroundings.together,
         dropped=tuple(map(str, chosen.dropped)),
     )
     for row in record.ranges:

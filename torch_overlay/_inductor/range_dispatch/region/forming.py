@@ -7,6 +7,7 @@ calls a graph of its own; what is left out of it is as it was.
 from __future__ import annotations
 
 import copy
+import operator
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TYPE_CHECKING, TypeAlias
@@ -17,7 +18,7 @@ from torch._inductor.lowering import get_layout_constraint_tag, user_lowerings
 from torch._inductor.range_dispatch.call.schemas import bind_to_schema
 from torch._inductor.range_dispatch.region.finding import find_neighbours, Neighbours
 from torch._inductor.range_dispatch.region.node_kinds import is_tuple, kind_of, NodeKind
-from torch._inductor.range_dispatch.region.regions import Region
+from torch._inductor.range_dispatch.region.regions import Region, Surroundings
 from torch._inductor.range_dispatch.registration.spec import Registration
 from torch._inductor.utils import get_op_names
 from torch._inductor.virtualized import V
@@ -26,7 +27,6 @@ from torch.fx.passes.tools_common import stable_topological_sort
 from torch.fx.passes.utils.fuser_utils import (
     erase_nodes,
     fuse_as_graphmodule,
-    insert_subgm,
     validate_partition,
 )
 from torch.utils._ordered_set import OrderedSet
@@ -39,8 +39,8 @@ LowerRegion: TypeAlias = Callable[[GraphModule, Region, list[Any]], Any]
 
 _NOTHING: Mapping[str, str] = {}
 
-# Where a call that stays as it is keeps what was not fused with it, and why.
-NOT_FUSED = "range_dispatch_not_fused"
+# Where a call that stays as it is keeps its ``Surroundings``.
+SURROUNDINGS = "range_dispatch_surroundings"
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +98,7 @@ def form_regions(
     graph_module = copied(graph_module)
     for name in names:
         nodes = {node.name: node for node in graph_module.graph.nodes}
-        if name not in nodes:
+        if registration_of(nodes.get(name)) is None:
             continue  # it joined one before it
         found = _grow(nodes[name], limit, apart)
         if found is None:
@@ -106,7 +106,7 @@ def form_regions(
         refused = [(one.name, why) for one, why in found.refused.items()]
         refused += also_refused
         if found.is_empty:
-            nodes[name].meta[NOT_FUSED] = tuple(refused)
+            nodes[name].meta[SURROUNDINGS] = Surroundings((), tuple(refused), (name,))
         else:
             _replace(graph_module, found, tuple(refused), lower)
     graph_module.recompile()
@@ -127,9 +127,13 @@ def is_partitioned_on(op: torch._ops.OpOverload) -> bool:
     )
 
 
-def registration_of(node: Node) -> Registration | None:
+def registration_of(node: Node | None) -> Registration | None:
     """What is registered for the op that a node calls, None if it is not dispatched."""
-    if node.op != "call_function" or node.target in V.active_user_lowering_ops:
+    if (
+        node is None
+        or node.op != "call_function"
+        or node.target in V.active_user_lowering_ops
+    ):
         return None
     lowering = user_lowerings.get(node.target)  # type: ignore[call-overload]
     registration = getattr(lowering, "registration", None)
@@ -231,24 +235,32 @@ def _replace(
     meta = {k: v for k, v in op.meta.items() if k != "eager_input_vals"}
     nodes = _separated(found.in_order())
     if not validate_partition(nodes):
-        raise AssertionError(f"the nodes around {op.name} are computed in between")
+        reason = "it reads what is computed around the op, and is read by it"
+        refused += tuple((n.name, reason) for n in nodes if n is not op)
+        op.meta[SURROUNDINGS] = Surroundings((), refused, (op.name,))
+        return
     module, inputs, outputs = fuse_as_graphmodule(
         graph_module, nodes, f"{op.name}_region", always_return_tuple=True
     )
-    kept = [node.name for node in outputs]
-    insert_subgm(graph_module, module, inputs, outputs, nodes[-1])
-    erase_nodes(graph_module, nodes)
+    target = RegionCall(module, Region.of(module, names, refused), lower)
     graph = graph_module.graph
-    (call,) = graph.find_nodes(op="call_module", target=f"{op.name}_region")
-    with graph.inserting_before(call):
-        target = RegionCall(module, Region.of(module, names, refused), lower)
-        node = graph.create_node("call_function", target, call.args, name=call.target)
-    node.meta = {**meta, "val": call.meta["val"]}
-    call.replace_all_uses_with(node)
-    graph.erase_node(call)
-    graph_module.delete_submodule(str(call.target))
-    for part in node.users:
-        part.name = kept[part.args[1]]  # type: ignore[index]
+    with graph.inserting_after(nodes[-1]):
+        call = graph.create_node(
+            "call_function", target, inputs, name=module._get_name()
+        )
+    call.meta = {**meta, "val": tuple(node.meta["val"] for node in outputs)}
+    with graph.inserting_after(call):
+        parts = [
+            graph.call_function(operator.getitem, (call, n))
+            for n in range(len(outputs))
+        ]
+    for part, node in zip(parts, outputs, strict=True):
+        part.meta = {**node.meta}
+        node.replace_all_uses_with(part)
+    kept = [node.name for node in outputs]
+    erase_nodes(graph_module, nodes)
+    for part, name in zip(parts, kept, strict=True):
+        part.name = name
     stable_topological_sort(graph_module)
 
 

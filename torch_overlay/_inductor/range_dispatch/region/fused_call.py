@@ -126,7 +126,7 @@ class FusedCall:
             (n.get_size(), n.get_stride(), n.get_dtype(), n.get_device())
             for n in self.nodes
         ]
-        promised = [
+        expected = [
             (tuple(one.shape), one.stride(), one.dtype) for one in self.fake_outputs()
         ]
         own = [
@@ -134,7 +134,7 @@ class FusedCall:
             for sources in self.sources.values()
         ]
         description = [
-            *[layouts, self.symbols, own, promised],
+            *[layouts, self.symbols, own, expected],
             describe_region(self.region, self._names_of_inputs()),
         ]
         return hashlib.sha256(str(description).encode()).hexdigest()[:12]
@@ -161,7 +161,7 @@ class FusedCall:
             ]
 
     def fake_outputs(self) -> list[torch.Tensor]:
-        """What the graph promises of the region's outputs: sizes, strides, dtypes."""
+        """What the graph expects of the region's outputs: sizes, strides, dtypes."""
         with V.fake_mode:
             return [
                 torch.empty_strided(
@@ -255,9 +255,9 @@ class FusedCall:
             elif node not in made:
                 copy(node)
         outputs = [made[node] for node in self.region.outputs]
-        for output, promised in zip(outputs, self.fake_outputs()):
-            if tuple(output.meta["val"].stride()) != tuple(promised.stride()):
-                output.meta["val"] = promised
+        for output, expected in zip(outputs, self.fake_outputs()):
+            if tuple(output.meta["val"].stride()) != tuple(expected.stride()):
+                output.meta["val"] = expected
         graph.output(tuple(outputs))
         graph.eliminate_dead_code()
         return GraphModule(attributes, graph, class_name="FusedCandidate")

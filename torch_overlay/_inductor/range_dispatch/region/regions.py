@@ -19,6 +19,20 @@ if TYPE_CHECKING:
     from torch.fx import GraphModule, Node
 
 
+@dataclass(frozen=True)
+class Surroundings:
+    """What is around a call, by the names of nodes: for people.
+
+    ``fused`` are the operations that its branches take in, ``not_fused`` neighbours
+    that they do not, each with the reason, and ``together`` the dispatched calls that
+    they hold, this one too.
+    """
+
+    fused: tuple[str, ...] = ()
+    not_fused: tuple[tuple[str, str], ...] = ()
+    together: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, eq=False)
 class Region:
     """Nodes of a graph of their own, which every branch computes.
@@ -66,6 +80,12 @@ class Region:
     def absorbed(self) -> tuple[str, ...]:
         """The names of the operations that are fused."""
         return tuple(n.name for n in self.nodes if not kind_of(n).is_free)
+
+    @property
+    def surroundings(self) -> Surroundings:
+        """The region, as a record tells of it."""
+        names = tuple(op.name for op in self.ops)
+        return Surroundings(self.absorbed, self.refused, names)
 
     def part_of(self, op: Node) -> Region:
         """What is around one of the ops, with the results of others as inputs."""
