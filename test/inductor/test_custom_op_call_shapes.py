@@ -19,7 +19,7 @@ from torch._inductor import config
 from torch._inductor.exc import InductorError
 from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
 from torch._inductor.range_dispatch.benchmark import preparing, timing
-from torch._inductor.range_dispatch.call.binding import (
+from torch._inductor.range_dispatch.call.schemas import (
     arrange_arguments,
     bind_to_schema,
 )

@@ -15,7 +15,7 @@ from typing import Any, TYPE_CHECKING, TypeAlias
 import torch
 from torch._inductor import config
 from torch._inductor.lowering import get_layout_constraint_tag, user_lowerings
-from torch._inductor.range_dispatch.call.binding import bind_to_schema
+from torch._inductor.range_dispatch.call.schemas import bind_to_schema
 from torch._inductor.range_dispatch.region.finding import find_neighbours, Neighbours
 from torch._inductor.range_dispatch.region.node_kinds import is_tuple, kind_of, NodeKind
 from torch._inductor.range_dispatch.region.regions import Region, Surroundings

@@ -18,10 +18,10 @@ from torch._inductor.lowering import (
 )
 from torch._inductor.range_dispatch.call.binding import (
     bind_call,
-    bind_to_schema,
     BoundCall,
     realize_operand,
 )
+from torch._inductor.range_dispatch.call.schemas import bind_to_schema
 from torch._inductor.range_dispatch.region.node_kinds import is_tensor
 from torch.fx import map_arg, Node
 

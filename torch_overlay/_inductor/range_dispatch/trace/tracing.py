@@ -18,7 +18,7 @@ from torch._functorch._aot_autograd.functional_utils import (
     to_fun,
 )
 from torch._higher_order_ops.effects import _EffectType
-from torch._inductor.range_dispatch.call.binding import arrange_arguments
+from torch._inductor.range_dispatch.call.schemas import arrange_arguments
 from torch._inductor.range_dispatch.call.scratch import add_guard
 from torch._inductor.range_dispatch.trace.capturing import capture, quiet
 from torch._inductor.range_dispatch.trace.drops import CandidateRejected
