@@ -3,8 +3,9 @@
 
 import operator
 
-import torch
 from _fusion_test_case import FusionTestCase, scale
+
+import torch
 from torch._inductor.range_dispatch.lowering.region_lowering import with_regions
 from torch._inductor.test_case import run_tests
 from torch.fx.experimental.proxy_tensor import make_fx

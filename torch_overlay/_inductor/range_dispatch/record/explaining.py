@@ -10,7 +10,6 @@ import contextlib
 import threading
 from dataclasses import dataclass, field
 from typing import Any, TYPE_CHECKING
-from unittest import mock
 
 import torch
 from torch._inductor.range_dispatch.plan.decisions import decide, Decision
@@ -32,10 +31,6 @@ if TYPE_CHECKING:
     from torch._inductor.range_dispatch.plan.ranges import Cell
     from torch._inductor.range_dispatch.record.kept_calls import KeptCall
     from torch._inductor.range_dispatch.record.records import DispatchRecord
-
-
-# One at a time: all see the same graphs.
-_explaining = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -168,13 +163,12 @@ def _graphs_run() -> Iterator[list[tuple[KeptCall, tuple[int | None, ...], bool]
     What other threads run is left out, except for backward graphs, for which autograd
     has threads of its own.
     """
-    from torch._inductor.output_code import CompiledFxGraph
+    from torch._inductor.output_code import CompiledFxGraph, graph_call_observers
 
     found: list[tuple[KeptCall, tuple[int | None, ...], bool]] = []
     thread = threading.get_ident()
-    call_graph = CompiledFxGraph.__call__
 
-    def call_watched(graph: CompiledFxGraph, inputs: Sequence[Any]) -> Any:
+    def watch(graph: CompiledFxGraph, inputs: Sequence[Any]) -> None:
         is_backward = bool(graph.fx_kwargs.get("is_backward"))
         if is_backward or threading.get_ident() == thread:
             # Graphs empty the list of their inputs, so it is read before.
@@ -182,10 +176,12 @@ def _graphs_run() -> Iterator[list[tuple[KeptCall, tuple[int | None, ...], bool]
                 (call, sizes_read(call, inputs), is_backward)
                 for call in getattr(graph, "range_dispatch_calls", ())
             )
-        return call_graph(graph, inputs)
 
-    with _explaining, mock.patch.object(CompiledFxGraph, "__call__", call_watched):
+    graph_call_observers.append(watch)
+    try:
         yield found
+    finally:
+        graph_call_observers.remove(watch)
 
 
 def _explained(
