@@ -2,11 +2,17 @@
 """The FX pass that makes one node of a dispatched op and what is fused around it."""
 
 import operator
+from unittest import mock
 
-from _fusion_test_case import FusionTestCase, scale
+import hypothesis
+import hypothesis.strategies as st
+import sympy
+from _fusion_test_case import FusionTestCase, own, scale
 
 import torch
 from torch._inductor.range_dispatch.lowering.region_lowering import with_regions
+from torch._inductor.range_dispatch.region.forming import form_regions, SizeCall
+from torch._inductor.range_dispatch.region.node_kinds import kind_of
 from torch._inductor.test_case import run_tests
 from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -96,6 +102,78 @@ class RegionsTest(FusionTestCase):
 
         regions = regions_of(with_regions(traced(function)))
         self.assertEqual(len(regions), 2)
+
+
+# What a step of a random program computes, of one of the values before it and another.
+STEPS = {
+    "pointwise": lambda x, y: torch.sin(x),
+    "both": torch.add,
+    "op": lambda x, y: own(x),
+    "view": lambda x, y: x.reshape(-1).reshape(x.shape),
+    "reduction": lambda x, y: x + x.mean(0) + y.amax(1, keepdim=True),
+    "product": lambda x, y: (x @ y.t()) @ x,
+    "size": lambda x, y: x * x.shape[0],
+    "parts": lambda x, y: torch.cat(x.chunk(2, -1)[::-1], -1),
+    "drawn": lambda x, y: x + torch.ones_like(y),
+}
+PROGRAMS = st.lists(
+    st.tuples(st.sampled_from(sorted(STEPS)), st.integers(0, 9), st.integers(0, 9)),
+    min_size=2,
+    max_size=12,
+)
+
+
+@st.composite
+def random_functions(draw):
+    """A function of two matrices that calls the op amid other work."""
+    program = draw(PROGRAMS)
+    returned = draw(st.lists(st.integers(0, 13), min_size=1, max_size=4))
+
+    def function(a, b):
+        values = [a, b]
+        for kind, first, second in [*program, ("op", 0, 1)]:
+            x, y = values[-1 - first % len(values)], values[-1 - second % len(values)]
+            values.append(STEPS[kind](x, y))
+        return (values[-1], *(values[n % len(values)] for n in returned))
+
+    return function
+
+
+class RandomGraphsTest(FusionTestCase):
+    @hypothesis.settings(max_examples=60, deadline=None, derandomize=True)
+    @hypothesis.given(function=random_functions())
+    def test_graph_computes_what_it_did(self, function):
+        """With regions run as they are, by the op's own implementation."""
+        given = [torch.randn(6, 4), torch.randn(6, 4)]
+        graph_module = traced(function)
+        formed = form_regions(graph_module, lambda module, _, values: module(*values))
+        formed.graph.lint()
+        values = {
+            size.node.expr: given[0].shape[dim]
+            for node in graph_module.graph.find_nodes(op="placeholder")
+            for dim, size in enumerate(node.meta["val"].shape)
+        }
+        sizes = mock.patch.object(
+            SizeCall,
+            "__call__",
+            lambda call: int(sympy.sympify(call.size).subs(values)),
+        )
+        with sizes:
+            self.assertEqual(formed(*given), graph_module(*given))
+        # Nothing but views is computed twice.
+        self.assertEqual(operations(formed), operations(graph_module))
+
+
+def operations(graph_module):
+    """How many operations there are, those of regions too, but for views."""
+    count = 0
+    for node in graph_module.graph.nodes:
+        inner = getattr(node.target, "graph_module", None)
+        if inner is not None:
+            count += operations(inner)
+        elif isinstance(node.target, torch._ops.OpOverload):
+            count += not kind_of(node).is_free
+    return count
 
 
 if __name__ == "__main__":
