@@ -19,7 +19,7 @@ import sympy
 import torch
 from torch._inductor.lowering import user_lowerings
 from torch._inductor.range_dispatch.call.axes import Axis
-from torch._inductor.range_dispatch.call.binding import bind_call
+from torch._inductor.range_dispatch.call.binding import bind_call, UnsupportedArgument
 from torch._inductor.range_dispatch.lowering.calls import lower_call
 from torch._inductor.range_dispatch.lowering.cond_tree import (
     build_torch_cond_dispatch,
@@ -80,11 +80,15 @@ class AutotunedLowering:
     registration: Registration
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        with real_tensors_as_constants():
-            if self.registration.dispatch is None:
-                values = _standard_lowering_fn(self.registration, args, kwargs)
-            else:
-                values = _range_based_lowering_fn(self.registration, args, kwargs)
+        lower = _standard_lowering_fn
+        if self.registration.dispatch is not None:
+            lower = _range_based_lowering_fn
+        values = None
+        try:
+            with real_tensors_as_constants():
+                values = lower(self.registration, args, kwargs)
+        except UnsupportedArgument as reason:
+            log.warning("%s is not autotuned: %s", self.registration.op, reason)
         if values is None:
             warn_if_packaged(self.registration.op)
         return values

@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any, TYPE_CHECKING
 
 from torch._inductor.range_dispatch.call.axes import axes_of
-from torch._inductor.range_dispatch.call.binding import (
-    bind_call,
-    BoundCall,
-    UnsupportedArgument,
-)
+from torch._inductor.range_dispatch.call.binding import bind_call, UnsupportedArgument
 from torch._inductor.range_dispatch.lowering.groups import Group, lower_group
 from torch._inductor.range_dispatch.region.forming import SURROUNDINGS
 from torch._inductor.range_dispatch.region.regions import Surroundings
@@ -23,19 +18,19 @@ if TYPE_CHECKING:
     from torch._inductor.range_dispatch.registration.spec import Registration
 
 
-log = logging.getLogger(__name__)
-
-
 def lower_call(
     registration: Registration, args: Sequence[Any], kwargs: dict[str, Any]
 ) -> Any:
     """The results of a call as IR nodes, None to use the normal lowering.
 
     Without ``dispatch_on`` there is one range, which holds every size.
+
+    Raises:
+        UnsupportedArgument: no branch can take what was passed; the message says why.
     """
-    call = _bind(registration, args, kwargs)
-    if call is None:
-        return None
+    call = bind_call(registration.op, args, kwargs)
+    if not call.nodes:
+        raise UnsupportedArgument("it has no tensor input")
     dispatch = registration.dispatch
     axes = () if dispatch is None else axes_of(dispatch, call)
     if axes is None:
@@ -48,17 +43,3 @@ def lower_call(
     around = node.meta.get(SURROUNDINGS, Surroundings()) if is_own else Surroundings()
     values = lower_group(Group((chosen,), surroundings=around))
     return None if values is None else chosen.expected.results_from(values)
-
-
-def _bind(
-    registration: Registration, args: Sequence[Any], kwargs: dict[str, Any]
-) -> BoundCall | None:
-    try:
-        call = bind_call(registration.op, args, kwargs)
-    except UnsupportedArgument as reason:
-        log.warning("%s is not autotuned: %s", registration.op, reason)
-        return None
-    if not call.nodes:
-        log.warning("%s is not autotuned: it has no tensor input", registration.op)
-        return None
-    return call
