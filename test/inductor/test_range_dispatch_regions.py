@@ -10,6 +10,7 @@ import sympy
 from _fusion_test_case import FusionTestCase, own, scale
 
 import torch
+from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
 from torch._inductor.range_dispatch.lowering.region_lowering import with_regions
 from torch._inductor.range_dispatch.region.forming import form_regions, SizeCall
 from torch._inductor.range_dispatch.region.node_kinds import kind_of
@@ -102,6 +103,27 @@ class RegionsTest(FusionTestCase):
 
         regions = regions_of(with_regions(traced(function)))
         self.assertEqual(len(regions), 2)
+
+
+class ErrorsTest(FusionTestCase):
+    def test_error_names_the_line_that_calls_the_op(self):
+        def fails(x):
+            raise ValueError("no such size")
+
+        with custom_op_autotuning(
+            own,
+            [CustomOpConfig(fails)],
+            dispatch_on={"tensor_name": "x", "dim": 0},
+            split_points=[8],
+            winners=[0, 0],
+        ):
+            compiled = torch.compile(lambda a: torch.relu(own(a)), dynamic=True)
+            with self.assertRaises(Exception) as caught, torch.no_grad():
+                compiled(torch.randn(70, 32))
+        text = str(caught.exception)
+        self.assertIn("no such size", text)
+        self.assertIn("fusion.own.default", text)
+        self.assertIn("torch.relu(own(a))", text)
 
 
 # What a step of a random program computes, of one of the values before it and another.

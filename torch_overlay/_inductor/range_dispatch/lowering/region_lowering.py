@@ -7,6 +7,7 @@ from typing import Any, TYPE_CHECKING
 
 from torch._inductor import config
 from torch._inductor.codegen.subgraph import inline_subgraph_to_ir_nodes
+from torch._inductor.exc import LoweringException
 from torch._inductor.range_dispatch.call.axes import axes_of
 from torch._inductor.range_dispatch.call.binding import UnsupportedArgument
 from torch._inductor.range_dispatch.lowering.groups import (
@@ -62,7 +63,7 @@ def lower_region(
     seen = {part.args[1]: part for part in node.users}
     visible: Any = V.graph.user_visible_output_strides
     strides = [visible.get(seen.get(n)) for n in range(len(region.outputs))]
-    with real_tensors_as_constants():
+    with real_tensors_as_constants(), _telling_where(region.ops[0], values):
         try:
             inputs = RegionInputs.of(region, given, constants)
             group = _choose(region, inputs, strides)
@@ -72,6 +73,20 @@ def lower_region(
     if lowered is None:
         raise AssertionError(f"{group.fused} is lowered to nothing")
     return lowered
+
+
+@contextlib.contextmanager
+def _telling_where(op: Node, values: Sequence[Any]) -> Iterator[None]:
+    """Let errors say which op is lowered, and which line of the user's called it."""
+    try:
+        yield
+    except LoweringException:
+        raise
+    except Exception as error:
+        stack_trace = op.meta.get("stack_trace")
+        raise LoweringException(
+            error, op.target, [*values], {}, stack_trace=stack_trace
+        ).with_traceback(error.__traceback__) from None
 
 
 def _choose(
