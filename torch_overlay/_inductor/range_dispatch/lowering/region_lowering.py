@@ -30,6 +30,7 @@ from torch._inductor.virtualized import V
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from torch._inductor.range_dispatch.call.binding import BoundCall
     from torch._inductor.range_dispatch.region.regions import Region
     from torch._inductor.range_dispatch.registration.spec import Registration
     from torch.fx import GraphModule, Node
@@ -138,7 +139,7 @@ def _choose_for(
                 raise _CannotShare(op, "it is dispatched on other sizes")
             if registration.cells != first.registration.cells:
                 raise _CannotShare(op, "it is dispatched by other split points")
-        timed = _to_time(registration, op, region, inputs)
+        timed = _to_time(registration, call, region.part_of(op), inputs)
         chosen = choose_winners(registration, call, axes, timed)
     if chosen is None:
         raise _CannotShare(op, "none of its implementations can be used")
@@ -146,16 +147,14 @@ def _choose_for(
 
 
 def _to_time(
-    registration: Registration, op: Node, region: Region, inputs: RegionInputs
+    registration: Registration, call: BoundCall, around: Region, inputs: RegionInputs
 ) -> FusedCall | None:
     """What to time candidates with, None to time them by themselves.
 
     An argument that is made by a generator must not be computed instead.
     """
-    around = region.part_of(op)
     if not config.range_dispatch.tune_fused or not around.nodes:
         return None
-    call = inputs.bind(op)
     fused = FusedCall.of([call], around, inputs)
     computed = [n for n in call.nodes if fused and n not in fused.nodes]
     given = [call.position(name) for name in registration.input_gen_fns]
