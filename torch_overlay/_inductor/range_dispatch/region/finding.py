@@ -7,6 +7,7 @@ nothing has read by then. Dispatched ops that follow may join. Nothing is change
 
 from __future__ import annotations
 
+import functools
 import operator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -115,11 +116,11 @@ class _Finder:
         # Views among them that others read too, and with them what they are of.
         self._shared: OrderedSet[Node] = OrderedSet()
         self._refused: dict[Node, str] = {}
-        # Those that depend on data, and are told by what there is before the op.
-        self._known_sizes = self._sizes_before() | data_dependent_sizes(op)
 
-    def _sizes_before(self) -> OrderedSet[sympy.Symbol]:
-        return OrderedSet(
+    @functools.cached_property
+    def _known_sizes(self) -> OrderedSet[sympy.Symbol]:
+        """Those that depend on data, and are told by what there is before the op."""
+        return data_dependent_sizes(self._op) | OrderedSet(
             symbol
             for node in self._op.graph.nodes
             if self._order[node] < self._order[self._op]
@@ -175,7 +176,7 @@ class _Finder:
             argument in taken or argument in self._early or self._is_there(argument)
             for argument in arguments
         )
-        is_ready &= data_dependent_sizes(node) <= self._known_sizes
+        is_ready = is_ready and self._knows_sizes_of(node)
         if depends and node.target in user_lowerings:
             self._meet(node, is_ready)
             return
@@ -228,7 +229,7 @@ class _Finder:
             parts = node.all_input_nodes
             if 2 * sum(map(self._is_written_in_place, parts)) > len(parts):
                 return "most of its parts are computed in their places in it"
-        if data_dependent_sizes(node) - self._known_sizes:
+        if not self._knows_sizes_of(node):
             return "a size or a number depends on data"
         return None
 
@@ -309,6 +310,10 @@ class _Finder:
         return min(
             (self._order[n] for n in node.all_input_nodes), default=len(self._order)
         )
+
+    def _knows_sizes_of(self, node: Node) -> bool:
+        sizes = data_dependent_sizes(node)
+        return not sizes or sizes <= self._known_sizes
 
     def _is_there(self, node: Node) -> bool:
         """Whether a tensor was computed before the op, or is a constant."""

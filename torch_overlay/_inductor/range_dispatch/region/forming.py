@@ -244,7 +244,10 @@ def _replace(
     )
     target = RegionCall(module, Region.of(module, names, refused), lower)
     graph = graph_module.graph
-    with graph.inserting_after(nodes[-1]):
+    order = {node: n for n, node in enumerate(graph.nodes)}
+    last = max((op, *inputs), key=order.__getitem__)
+    readers = [u for n in outputs for u in n.users if u not in nodes]
+    with graph.inserting_after(last):
         call = graph.create_node(
             "call_function", target, inputs, name=module._get_name()
         )
@@ -261,7 +264,8 @@ def _replace(
     erase_nodes(graph_module, nodes)
     for part, name in zip(parts, kept, strict=True):
         part.name = name
-    stable_topological_sort(graph_module)
+    if any(order[reader] < order[last] for reader in readers):
+        stable_topological_sort(graph_module)
 
 
 def _separated(nodes: list[Node]) -> list[Node]:
