@@ -9,6 +9,7 @@ taken from a cache folder that all processes share.
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import subprocess
@@ -20,12 +21,12 @@ from goals import Goal, goals_table
 from pristine import patched_python, pristine_python, SetupError
 from processes import fresh_folder
 from reporting import (
-    add_output_arguments,
     arguments_for_json,
     integer_in,
     machine_description,
     machine_line,
     median,
+    output_file,
     paired_ratios,
     progress,
     report_console,
@@ -64,7 +65,12 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar="N",
         help="compiles of each (default: %(default)s)",
     )
-    add_output_arguments(parser)
+    parser.add_argument(
+        "--json",
+        type=functools.partial(output_file, ".json"),
+        metavar="FILE.json",
+        help="write all figures there, with the machine and the arguments",
+    )
     return parser.parse_args(arguments)
 
 
