@@ -9,7 +9,6 @@ taken from a cache folder that all processes share.
 from __future__ import annotations
 
 import argparse
-import functools
 import json
 import os
 import subprocess
@@ -21,12 +20,12 @@ from goals import Goal, goals_table
 from pristine import patched_python, pristine_python, SetupError
 from processes import fresh_folder
 from reporting import (
+    add_json_argument,
     arguments_for_json,
     integer_in,
     machine_description,
     machine_line,
     median,
-    output_file,
     paired_ratios,
     progress,
     report_console,
@@ -65,12 +64,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         metavar="N",
         help="compiles of each (default: %(default)s)",
     )
-    parser.add_argument(
-        "--json",
-        type=functools.partial(output_file, ".json"),
-        metavar="FILE.json",
-        help="write all figures there, with the machine and the arguments",
-    )
+    add_json_argument(parser)
     return parser.parse_args(arguments)
 
 

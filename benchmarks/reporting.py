@@ -175,14 +175,19 @@ def output_file(suffix: str, text: str) -> Path:
     return path
 
 
-def add_output_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add ``--json`` and ``--plot``; both are checked before any work starts."""
+def add_json_argument(parser: argparse.ArgumentParser) -> None:
+    """Add ``--json``, which is checked before any work starts."""
     parser.add_argument(
         "--json",
         type=functools.partial(output_file, ".json"),
         metavar="FILE.json",
         help="write all figures there, with the machine and the arguments",
     )
+
+
+def add_output_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add ``--json`` and ``--plot``; both are checked before any work starts."""
+    add_json_argument(parser)
     parser.add_argument(
         "--plot",
         type=functools.partial(output_file, ".png"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import operator
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TYPE_CHECKING, TypeAlias
 
@@ -33,6 +33,8 @@ from torch.utils._ordered_set import OrderedSet
 
 if TYPE_CHECKING:
     import sympy
+
+    from torch._inductor.range_dispatch.registration.dispatch_on import DispatchAxis
 
 # Lowers a region: its graph, itself and the lowered arguments.
 LowerRegion: TypeAlias = Callable[[GraphModule, Region, list[Any]], Any]
@@ -161,21 +163,21 @@ def _may_fuse(node: Node, alone: Collection[str]) -> bool:
 
 def _is_static(node: Node, registration: Registration) -> bool:
     """Whether all dispatched sizes are known, so that there is one winner."""
-    dispatch = registration.dispatch
-    if dispatch is None:
-        return True
+    axes = () if registration.dispatch is None else registration.dispatch.axes
     arguments = bind_to_schema(registration.op, node.args, dict(node.kwargs))
-    for axis in dispatch.axes:
-        named = [arguments.get(name) for name in axis.names]
-        values = [one.meta.get("val") for one in named if isinstance(one, Node)]
-        for value in values:
-            if isinstance(value, torch.Tensor):
-                dims = range(value.dim())
-                if axis.function is None and -value.dim() <= axis.dim < value.dim():
-                    dims = range(axis.dim % value.dim(), axis.dim % value.dim() + 1)
-                if any(isinstance(value.shape[dim], torch.SymInt) for dim in dims):
-                    return False
-    return True
+    sizes = (n for axis in axes for n in _sizes_read(axis, arguments))
+    return not any(isinstance(size, torch.SymInt) for size in sizes)
+
+
+def _sizes_read(axis: DispatchAxis, arguments: Mapping[str, Any]) -> Iterator[Any]:
+    """The sizes that may decide; a function may read any of its tensors' sizes."""
+    for name in axis.names:
+        argument = arguments.get(name)
+        value = argument.meta.get("val") if isinstance(argument, Node) else None
+        if isinstance(value, torch.Tensor):
+            has_dim = -value.dim() <= axis.dim < value.dim()
+            reads_one = axis.function is None and has_dim
+            yield from [value.shape[axis.dim]] if reads_one else value.shape
 
 
 def _grow(op: Node, limit: int, apart: Mapping[str, str]) -> Neighbours | None:
