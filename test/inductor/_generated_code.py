@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TYPE_CHECKING
 from unittest import mock
 
+import torch
 from torch._inductor import ir
 from torch._inductor.codegen import wrapper
 from torch._inductor.codegen.wrapper_fxir import FxConverter
@@ -20,6 +21,7 @@ from torch._inductor.scheduler import (
     ForeachKernelSchedulerNode,
     Scheduler,
 )
+from torch.fx import GraphModule
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -31,6 +33,16 @@ CONVERT_COND: str = "_generate_switch" if HAS_SWITCH else "_generate_conditional
 assert hasattr(FxConverter, CONVERT_COND)
 DECISION: str = r"(?:if |int\()s\d+"
 """A regular expression: how a decision by a size starts in the Python wrapper."""
+
+
+def count_conds(graph_module: GraphModule) -> int:
+    """Number of cond nodes in a graph and all its branches."""
+    return sum(
+        node.target is torch.ops.higher_order.cond
+        for module in graph_module.modules()
+        if isinstance(module, GraphModule)
+        for node in module.graph.nodes
+    )
 
 
 def asserted_names(code: str) -> list[str]:

@@ -3,7 +3,7 @@
 
 import re
 
-from _generated_code import DECISION
+from _generated_code import count_conds, DECISION
 
 import torch
 from torch._dynamo.source import ConstantSource
@@ -11,7 +11,6 @@ from torch._dynamo.testing import CompileCounterWithBackend, normalize_gm
 from torch._inductor.ir import ir_node_to_tensor
 from torch._inductor.kernel.custom_op import _build_torch_cond_dispatch
 from torch._inductor.lowering import user_lowerings
-from torch._inductor.range_dispatch.lowering.cond_tree import count_conds
 from torch._inductor.range_dispatch.plan.ranges import ranges_from_split_points
 from torch._inductor.test_case import run_tests, TestCase
 from torch._inductor.utils import fresh_cache, run_and_get_code

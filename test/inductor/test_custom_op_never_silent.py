@@ -22,7 +22,7 @@ from torch._inductor.test_case import run_tests
 SPLIT = 8
 OWN = 1.0
 _numbers = itertools.count()
-_WARNS = "torch._inductor.range_dispatch.lowering.op_itself"
+_WARNS = "torch._inductor.range_dispatch.cond.op_itself"
 
 
 def make_op(schema="(Tensor x) -> Tensor", implementation=lambda x: x + OWN, fake=None):

@@ -12,7 +12,7 @@ import hypothesis
 
 import pytest
 from _fresh_test_case import FreshTestCase
-from _generated_code import DECISION
+from _generated_code import count_conds, DECISION
 from hypothesis import strategies as st
 
 import torch
@@ -34,7 +34,6 @@ from torch._inductor.kernel.custom_op import (
 from torch._inductor.lowering import user_lowerings
 from torch._inductor.range_dispatch.benchmark import modules, timing
 from torch._inductor.range_dispatch.call import memory
-from torch._inductor.range_dispatch.lowering.cond_tree import count_conds
 from torch._inductor.range_dispatch.plan.choosing import choose
 from torch._inductor.range_dispatch.plan.decisions import (
     decide,

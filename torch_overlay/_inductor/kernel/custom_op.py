@@ -20,16 +20,16 @@ import torch
 from torch._inductor.lowering import user_lowerings
 from torch._inductor.range_dispatch.call.axes import Axis
 from torch._inductor.range_dispatch.call.binding import bind_call, UnsupportedArgument
-from torch._inductor.range_dispatch.lowering.calls import lower_call
-from torch._inductor.range_dispatch.lowering.cond_tree import (
+from torch._inductor.range_dispatch.cond.cond_tree import (
     build_torch_cond_dispatch,
     plan_for,
 )
-from torch._inductor.range_dispatch.lowering.inlining import inline_graph
-from torch._inductor.range_dispatch.lowering.op_itself import (
+from torch._inductor.range_dispatch.cond.inlining import inline_graph
+from torch._inductor.range_dispatch.cond.op_itself import (
     warn_if_packaged,
     warn_of_effect,
 )
+from torch._inductor.range_dispatch.lowering.calls import lower_call
 from torch._inductor.range_dispatch.plan.ranges import Cell, cell_of, SizeRange
 from torch._inductor.range_dispatch.registration.configs import (
     ConfigGenerator,

@@ -74,6 +74,7 @@ FLOORS = (
     "registration",
     "call",
     "trace",
+    "cond",
     "region",
     "distributed",
     "benchmark",

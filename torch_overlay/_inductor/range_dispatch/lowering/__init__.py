@@ -1,1 +1,1 @@
-"""From winners to IR: the tree of ``torch.cond``, inlining, and what counts calls."""
+"""The lowerings of calls and of regions: from a registered op's arguments to IR."""

@@ -10,17 +10,17 @@ from typing import Any, TYPE_CHECKING
 
 from torch._inductor import config
 from torch._inductor.lowering import user_lowerings
-from torch._inductor.range_dispatch.lowering.branch_lowering import lower_for_ranges
-from torch._inductor.range_dispatch.lowering.cond_tree import (
+from torch._inductor.range_dispatch.cond.cond_tree import (
     build_torch_cond_dispatch,
     plan_for,
 )
-from torch._inductor.range_dispatch.lowering.count_emitting import counted_dispatch
-from torch._inductor.range_dispatch.lowering.inlining import (
+from torch._inductor.range_dispatch.cond.inlining import (
     inline_graph,
     not_dispatched,
     subgraph_prefix,
 )
+from torch._inductor.range_dispatch.lowering.branch_lowering import lower_for_ranges
+from torch._inductor.range_dispatch.lowering.count_emitting import counted_dispatch
 from torch._inductor.range_dispatch.plan.decisions import DispatchPlan, Leaf
 from torch._inductor.range_dispatch.record.records import publish
 from torch._inductor.range_dispatch.region.node_kinds import kind_of, NodeKind

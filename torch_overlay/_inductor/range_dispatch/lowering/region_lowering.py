@@ -10,17 +10,13 @@ from torch._inductor.codegen.subgraph import inline_subgraph_to_ir_nodes
 from torch._inductor.exc import LoweringException
 from torch._inductor.range_dispatch.call.axes import axes_of
 from torch._inductor.range_dispatch.call.binding import UnsupportedArgument
+from torch._inductor.range_dispatch.cond.inlining import copied, not_dispatched
 from torch._inductor.range_dispatch.lowering.groups import (
     Group,
     lower_group,
     why_not_together,
 )
-from torch._inductor.range_dispatch.lowering.inlining import not_dispatched
-from torch._inductor.range_dispatch.region.forming import (
-    copied,
-    form_regions,
-    registration_of,
-)
+from torch._inductor.range_dispatch.region.forming import form_regions, registration_of
 from torch._inductor.range_dispatch.region.fused_call import FusedCall
 from torch._inductor.range_dispatch.region.inputs import constants_of, RegionInputs
 from torch._inductor.range_dispatch.trace.tracing import real_tensors_as_constants

@@ -6,7 +6,6 @@ calls a graph of its own; what is left out of it is as it was.
 
 from __future__ import annotations
 
-import copy
 import operator
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,11 +15,11 @@ import torch
 from torch._inductor import config
 from torch._inductor.lowering import get_layout_constraint_tag, user_lowerings
 from torch._inductor.range_dispatch.call.schemas import bind_to_schema
+from torch._inductor.range_dispatch.cond.inlining import copied, is_partitioned_on
 from torch._inductor.range_dispatch.region.finding import find_neighbours, Neighbours
 from torch._inductor.range_dispatch.region.node_kinds import is_tuple, kind_of, NodeKind
 from torch._inductor.range_dispatch.region.regions import Region, Surroundings
 from torch._inductor.range_dispatch.registration.spec import Registration
-from torch._inductor.utils import get_op_names
 from torch._inductor.virtualized import V
 from torch.fx import GraphModule, Node
 from torch.fx.passes.tools_common import stable_topological_sort
@@ -113,20 +112,6 @@ def form_regions(
             _replace(graph_module, found, tuple(refused), lower)
     graph_module.recompile()
     return graph_module
-
-
-def copied(graph_module: GraphModule) -> GraphModule:
-    """A copy that can be changed, or inlined, which can be done only once."""
-    other = GraphModule(graph_module, copy.deepcopy(graph_module.graph))
-    other.meta = graph_module.meta
-    return other
-
-
-def is_partitioned_on(op: torch._ops.OpOverload) -> bool:
-    """Whether the user wants the op out of the captured parts of a graph."""
-    return torch.Tag.cudagraph_unsafe in op.tags or any(
-        name in config.custom_should_partition_ops for name in get_op_names(op)
-    )
 
 
 def registration_of(node: Node | None) -> Registration | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
@@ -10,12 +11,12 @@ from typing import Any, TypeAlias
 import torch
 from torch._inductor import config
 from torch._inductor.codegen.subgraph import inline_subgraph_to_ir_nodes
-from torch._inductor.range_dispatch.lowering.op_itself import warn_of_packaged_calls
-from torch._inductor.range_dispatch.region.forming import copied, is_partitioned_on
-from torch._inductor.utils import get_first_incompatible_cudagraph_node
+from torch._inductor.range_dispatch.cond.op_itself import warn_of_packaged_calls
+from torch._inductor.utils import get_first_incompatible_cudagraph_node, get_op_names
 from torch._inductor.virtualized import V
+from torch.fx import GraphModule
 
-ConfigPatches: TypeAlias = Mapping[torch.fx.GraphModule, dict[str, Any]]
+ConfigPatches: TypeAlias = Mapping[GraphModule, dict[str, Any]]
 
 
 def subgraph_prefix(name: str, number: int) -> str:
@@ -38,7 +39,7 @@ def subgraph_prefix(name: str, number: int) -> str:
 
 def inline_graph(
     name: str,
-    graph_module: torch.fx.GraphModule,
+    graph_module: GraphModule,
     op: torch._ops.OpOverload,
     operands: Sequence[Any],
     patches: ConfigPatches,
@@ -68,6 +69,20 @@ def inline_graph(
     return results
 
 
+def copied(graph_module: GraphModule) -> GraphModule:
+    """A copy that can be changed, or inlined, which can be done only once."""
+    other = GraphModule(graph_module, copy.deepcopy(graph_module.graph))
+    other.meta = graph_module.meta
+    return other
+
+
+def is_partitioned_on(op: torch._ops.OpOverload) -> bool:
+    """Whether the user wants the op out of the captured parts of a graph."""
+    return torch.Tag.cudagraph_unsafe in op.tags or any(
+        name in config.custom_should_partition_ops for name in get_op_names(op)
+    )
+
+
 @contextlib.contextmanager
 def not_dispatched(ops: Iterable[Any]) -> Iterator[None]:
     """Lower calls of these ops as the ops themselves, as lowering one does for it."""
@@ -81,7 +96,7 @@ def not_dispatched(ops: Iterable[Any]) -> Iterator[None]:
             active.discard(op)
 
 
-def _forbid_unsafe_capture(name: str, graph_module: torch.fx.GraphModule) -> None:
+def _forbid_unsafe_capture(name: str, graph_module: GraphModule) -> None:
     """Without partitions a graph is captured as a whole, or not at all.
 
     Inductor looks for what cannot be captured in the graph that was given to it.

@@ -145,16 +145,6 @@ def build_cond_tree(
     return GraphModule(root, graph, class_name="RangeDispatch")
 
 
-def count_conds(graph_module: GraphModule) -> int:
-    """Number of cond nodes in a dispatch graph and all its branches."""
-    return sum(
-        node.target is torch.ops.higher_order.cond
-        for module in graph_module.modules()
-        if isinstance(module, GraphModule)
-        for node in module.graph.nodes
-    )
-
-
 def _data_dependent_sizes(
     context: TreeContext,
 ) -> dict[sympy.Symbol, pytree.KeyPath]:

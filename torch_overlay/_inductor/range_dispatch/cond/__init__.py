@@ -1,0 +1,1 @@
+"""The graph of nested ``torch.cond`` over winners' graphs, and inlining it."""
