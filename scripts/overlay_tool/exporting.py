@@ -178,7 +178,8 @@ def _requests(
         for patch in share.patches:
             if patch.name in new:
                 yield _Commit(messages[patch.name], patch)
-        if own := {path: files[path] for path in share.files if path not in there}:
+        own = {path: files[path] for path in share.files} | dict(share.step.earlier)
+        if own := {path: file for path, file in own.items() if path not in there}:
             title, _, body = share.step.message.strip().partition("\n")
             message = Message(like.author, like.date, title, body.strip())
             yield _Commit(message, files=own)

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from .errors import Refused
-from .patch_set import Patch
+from .patch_set import OverlayFile, Patch
 
 STACK_NAME = "patches/stack.toml"
+EARLIER = "patches/stack"
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
@@ -22,12 +23,14 @@ class Step:
     """Patches, a commit each with its own message; or files of ours, one commit.
 
     ``patches`` and ``files`` are patterns, of names without folder and ``.patch``, and
-    of paths in the tree. What several steps match belongs to the first.
+    of paths in the tree. What several steps match belongs to the first. ``earlier``
+    are files, by their paths in the tree, as they are until a later step brings them.
     """
 
     message: str
     patches: tuple[str, ...]
     files: tuple[str, ...]
+    earlier: Mapping[str, OverlayFile]
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ def load_stack(root: Path) -> tuple[PullRequest, ...]:
     entries = document.pop("pull_request", [])
     if document:
         raise Refused(f"{file}: only [[pull_request]] entries are known")
-    requests = tuple(_load_request(f"{file}", entry) for entry in entries)
+    requests = tuple(_load_request(file, entry) for entry in entries)
     names = [request.name for request in requests]
     for name in names:
         if names.count(name) > 1:
@@ -68,20 +71,21 @@ def load_stack(root: Path) -> tuple[PullRequest, ...]:
     return requests
 
 
-def _load_request(origin: str, entry: Mapping[str, Any]) -> PullRequest:
+def _load_request(file: Path, entry: Mapping[str, Any]) -> PullRequest:
     name = entry.get("name")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise Refused(f"{origin}: {name!r} is no name of a folder, such as cond-fixes")
-    origin = f"{origin}: {name}"
+        raise Refused(f"{file}: {name!r} is no name of a folder, such as cond-fixes")
+    origin = f"{file}: {name}"
     _check_keys(origin, entry, {"name", "summary", "steps"})
     if not isinstance(entry.get("summary"), str):
         raise Refused(f"{origin}: it has no summary")
-    steps = tuple(_load_step(origin, step) for step in entry.get("steps", []))
-    return PullRequest(name, entry["summary"].strip(), steps)
+    folder = file.parents[1] / EARLIER / name
+    steps = [_load_step(origin, step, folder) for step in entry.get("steps", [])]
+    return PullRequest(name, entry["summary"].strip(), tuple(steps))
 
 
-def _load_step(origin: str, entry: Mapping[str, Any]) -> Step:
-    _check_keys(origin, entry, {"message", "patches", "files"})
+def _load_step(origin: str, entry: Mapping[str, Any], folder: Path) -> Step:
+    _check_keys(origin, entry, {"message", "patches", "files", "earlier"})
     message = entry.get("message", "")
     patterns = {kind: entry.get(kind, []) for kind in ("patches", "files")}
     for kind, value in patterns.items():
@@ -91,7 +95,15 @@ def _load_step(origin: str, entry: Mapping[str, Any]) -> Step:
         raise Refused(f"{origin}: a step has either patches or files")
     if not isinstance(message, str) or bool(message) != bool(patterns["files"]):
         raise Refused(f"{origin}: a step of files has a message, one of patches none")
-    return Step(message, tuple(patterns["patches"]), tuple(patterns["files"]))
+    if entry.get("earlier") and not patterns["files"]:
+        raise Refused(f"{origin}: earlier belongs to a step of files")
+    earlier = {}
+    for path in entry.get("earlier", []):
+        place = folder / path
+        if not place.is_file():
+            raise Refused(f"{origin}: there is no {place}")
+        earlier[path] = OverlayFile(place.read_bytes(), executable=False)
+    return Step(message, *map(tuple, patterns.values()), earlier)
 
 
 def _check_keys(origin: str, entry: Mapping[str, Any], known: set[str]) -> None:
@@ -105,8 +117,9 @@ def share_out(
     """What each pull request brings, a list for each.
 
     Raises:
-        Refused: something is nobody's, or a patch would come before one that stands
-            before it in its series.
+        Refused: something is nobody's, a patch would come before one that stands
+            before it in its series, or nothing later brings a file that a step has an
+            earlier version of.
     """
     steps = [step for request in stack for step in request.steps]
     of_patches = [_owner(steps, _short_name(each), "patches") for each in patches]
@@ -117,6 +130,10 @@ def share_out(
                 "before it in the series"
             )
     of_files = {path: _owner(steps, path, "files") for path in sorted(files)}
+    for number, step in enumerate(steps):
+        for path in step.earlier:
+            if of_files.get(path, -1) <= number:
+                raise Refused(f"{STACK_NAME}: no later step brings {path}")
     shares = [
         Share(
             step,

@@ -239,6 +239,31 @@ class ExportTest(OverlayTestCase):
         self.assertIn("ours, again\n", patched)
         self.assertTrue(patched.startswith("# moved\n"))
 
+    def test_a_file_as_it_was_earlier(self) -> None:
+        """One pull request brings a file as it stands until a later one's."""
+        early = STACK.replace("Prose.\"}", f'Prose.", earlier = ["{NEW}"]}}')
+        kept = f"patches/stack/fixes/{NEW}"
+        stack = "patches/stack.toml"
+        write_files(self.patch_set, {kept: b"# early\n", stack: early.encode()})
+        self.export(branch="ours")
+        self.assertEqual(git(self.tree, "show", f"ours~4:{NEW}"), "# early\n")
+        self.assertEqual(git(self.tree, "show", f"ours:{NEW}"), OVERLAY[NEW].decode())
+
+    def test_earlier_files_that_cannot_be(self) -> None:
+        of_patches = STACK.replace("}", f', earlier = ["{NEW}"]}}', 1)
+        no_such = STACK.replace("Prose.\"}", f'Prose.", earlier = ["{NEW}"]}}')
+        late = STACK.replace("tests\"}", f'tests", earlier = ["{NEW}"]}}')
+        kept = f"patches/stack/the-feature/{NEW}"
+        write_files(self.patch_set, {kept: b"# early\n"})
+        for text, pattern in (
+            (of_patches, "fixes: earlier belongs to a step of files"),
+            (no_such, f"fixes: there is no .*/fixes/{NEW}"),
+            (late, f"no later step brings {NEW}"),
+        ):
+            with self.subTest(pattern):
+                (self.patch_set / "patches" / "stack.toml").write_text(text)
+                self.assert_refused_export(pattern)
+
     def test_modes(self) -> None:
         script = self.patch_set / "torch_overlay" / NEW.removeprefix("torch/")
         script.chmod(script.stat().st_mode | stat.S_IXUSR)

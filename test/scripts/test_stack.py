@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import sys
 import unittest
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -14,6 +16,20 @@ from overlay_tool.exporting import exported_tests  # noqa: E402
 from overlay_tool.mail import read_message  # noqa: E402
 from overlay_tool.patch_set import load_patch_set  # noqa: E402
 from overlay_tool.stack import load_stack, share_out  # noqa: E402
+
+
+def imported_modules(content: bytes) -> Iterator[str]:
+    """What may be modules in the imports of a file, wherever in it they are."""
+    for node in ast.walk(ast.parse(content)):
+        if isinstance(node, ast.Import):
+            yield from (one.name for one in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{one.name}" for one in node.names)
+
+
+def _as_path(module: str) -> str:
+    return f"{module.replace('.', '/')}.py"
 
 
 class StackTest(unittest.TestCase):
@@ -62,6 +78,26 @@ class StackTest(unittest.TestCase):
                 with self.subTest(path, request=request.name):
                     needed = [name for name in needed if name != "__future__"]
                     self.assertLessEqual({*needed}, there)
+
+    def test_modules_import_what_comes_with_them(self) -> None:
+        """A pull request's modules need none of a later one, in no function either."""
+        there: dict[str, bytes] = {}
+        for request, shares in zip(
+            self.stack, share_out(self.stack, (), self.files), strict=True
+        ):
+            for share in shares:
+                there.update((path, self.files[path].content) for path in share.files)
+                earlier = share.step.earlier.items()
+                there.update((path, file.content) for path, file in earlier)
+            for path, content in there.items():
+                if path.endswith(".py"):
+                    missing = {
+                        name
+                        for name in imported_modules(content)
+                        if _as_path(name) in self.files and _as_path(name) not in there
+                    }
+                    with self.subTest(path, request=request.name):
+                        self.assertEqual(missing, set())
 
     def test_the_plan_of_a_patch_comes_with_it(self) -> None:
         """Each patch has a test plan, of tests that its pull request brings.
