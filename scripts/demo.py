@@ -210,7 +210,10 @@ def run(sizes: Sequence[int], show_code: bool) -> int:
     console.print(check_dispatched(given, problems))
     console.print(f"graphs compiled for {len(sizes)} sizes: {given.graphs}")
     if show_code:
-        console.print(Syntax(given.code, "python", word_wrap=True))
+        if console.is_terminal:
+            console.print(Syntax(given.code, "python", word_wrap=True))
+        else:  # as it is, to be copied
+            print(given.code)
     for problem in problems:
         console.print(f"[red]wrong:[/] {problem}")
     return 1 if problems else 0

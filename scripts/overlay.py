@@ -197,7 +197,7 @@ def _parser() -> argparse.ArgumentParser:
             parents=[common] if name == "wheel" else [of_tree, common],
             help=text,
             description=text[0].upper() + text[1:] + ".",
-            epilog=_EPILOG,
+            epilog="exit status: see overlay.py --help",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         if name == "check":

@@ -86,7 +86,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="scripts/build",
         description=DESCRIPTION,
-        epilog=EPILOG,
+        epilog="exit status and examples: see scripts/build editable --help",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )

@@ -49,7 +49,7 @@ def locate(root: Path, path: str) -> Path:
         if stat.S_ISLNK(mode):
             raise Refused(
                 f"{place} is a symbolic link, and links are not followed: "
-                "give --tree the folder that really holds the files"
+                "name the folder that really holds the files"
             )
         if index < len(parts) - 1 and not stat.S_ISDIR(mode):
             raise Refused(f"{place} is not a folder, so {path} cannot lie below it")

@@ -103,7 +103,9 @@ def _load_step(origin: str, entry: Mapping[str, Any], folder: Path) -> Step:
         if not place.is_file():
             raise Refused(f"{origin}: there is no {place}")
         earlier[path] = OverlayFile(place.read_bytes(), executable=False)
-    return Step(message, *map(tuple, patterns.values()), earlier)
+    return Step(
+        message, tuple(patterns["patches"]), tuple(patterns["files"]), earlier
+    )
 
 
 def _check_keys(origin: str, entry: Mapping[str, Any], known: set[str]) -> None:

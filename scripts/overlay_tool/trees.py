@@ -46,8 +46,8 @@ def identify(root: Path) -> Tree:
     root = Path(os.path.realpath(root))
     if not (root / "torch" / "_inductor").is_dir():
         raise Refused(
-            f"{root} is no PyTorch tree (it has no torch/_inductor): give --tree a "
-            "checkout, or the site-packages folder that holds torch"
+            f"{root} is not a PyTorch tree (it has no torch/_inductor): what is meant "
+            "is a checkout, or the site-packages folder that holds torch"
         )
     if (root / ".git").exists() and (root / "setup.py").is_file():
         head = git_in_repository(["rev-parse", "--verify", "HEAD^{commit}"], root)

@@ -95,6 +95,10 @@ def test_command(arguments: list[str]) -> int:
     )
     add_base_argument(parser)
     options, others = parser.parse_known_args(arguments)
+    for one in others:
+        file = one.partition("::")[0]
+        if file[:1] != "-" and file.endswith(".py") and not (ROOT / file).is_file():
+            parser.error(f"there is no test file {file}")
     ready = set_up(options.base)
     if options.as_scripts:
         return run_plain_scripts(ROOT, ready.python, ready.compiler, others)

@@ -236,7 +236,7 @@ class RefusalTest(OverlayTestCase):
 
     def test_no_tree(self) -> None:
         shutil.rmtree(self.tree / "torch" / "_inductor")
-        self.assert_refused(self.apply, "no PyTorch tree")
+        self.assert_refused(self.apply, "not a PyTorch tree")
 
     def test_no_version(self) -> None:
         (self.tree / "torch/version.py").unlink()

@@ -211,7 +211,7 @@ class CheckTest(OverlayTestCase):
     def test_refused(self) -> None:
         with self.assertRaisesRegex(Refused, "--base v1: not a known base.*v9.9.0"):
             self.check(tag="v1")
-        with self.assertRaisesRegex(Refused, "no PyTorch tree"):
+        with self.assertRaisesRegex(Refused, "not a PyTorch tree"):
             check(self.folder, self.patch_set)
         with self.assertRaisesRegex(Refused, "is not a folder"):
             check(Path("/does/not/exist"), self.patch_set)

@@ -402,9 +402,19 @@ class TestCommands(FakeRepository):
     """What scripts/test and scripts/run hand on."""
 
     def test_arguments_go_to_pytest(self) -> None:
+        (self.root / "test").mkdir(exist_ok=True)
+        (self.root / "test" / "x.py").touch()
         self.call("test", "--fast", "-k", "some name", "test/x.py")
         (call,) = self.calls("-m pytest")
         self.assertRegex(call, r"-n 2 .*-m not slow -k some name test/x\.py$")
+
+    def test_file_that_is_missing_is_a_usage_error_before_set_up(self) -> None:
+        for name in ("nofile.py", "test/nofile.py::NoTest::test_it"):
+            with self.subTest(name):
+                output = self.call("test", "--fast", name, expect=2)
+                file = name.partition("::")[0]
+                self.assertIn(f"there is no test file {file}", output)
+        self.assertFalse(self.environment.exists())
 
     def test_status_of_pytest_is_the_status_of_the_command(self) -> None:
         # 5 is pytest's word for: no test ran. It must not pass for success.

@@ -7,10 +7,7 @@ from typing import Any, TYPE_CHECKING
 from torch._inductor.range_dispatch.call.axes import axes_of
 from torch._inductor.range_dispatch.call.binding import bind_call, UnsupportedArgument
 from torch._inductor.range_dispatch.lowering.groups import Group, lower_group
-from torch._inductor.range_dispatch.region.forming import SURROUNDINGS
-from torch._inductor.range_dispatch.region.regions import Surroundings
 from torch._inductor.range_dispatch.tuning.winners import choose_winners
-from torch._inductor.virtualized import V
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -38,8 +35,5 @@ def lower_call(
     chosen = choose_winners(registration, call, axes)
     if chosen is None:
         return None
-    node = V.graph.current_node
-    is_own = node is not None and node.target is registration.op
-    around = node.meta.get(SURROUNDINGS, Surroundings()) if is_own else Surroundings()
-    values = lower_group(Group((chosen,), surroundings=around))
+    values = lower_group(Group((chosen,)))
     return None if values is None else chosen.expected.results_from(values)

@@ -11,9 +11,9 @@ from torch._inductor.exc import LoweringException
 from torch._inductor.range_dispatch.call.axes import axes_of
 from torch._inductor.range_dispatch.call.binding import UnsupportedArgument
 from torch._inductor.range_dispatch.cond.inlining import copied, not_dispatched
-from torch._inductor.range_dispatch.lowering.groups import (
-    Group,
-    lower_group,
+from torch._inductor.range_dispatch.lowering.groups import lower_group
+from torch._inductor.range_dispatch.lowering.region_groups import (
+    RegionGroup,
     why_not_together,
 )
 from torch._inductor.range_dispatch.region.forming import form_regions, registration_of
@@ -88,7 +88,7 @@ def _telling_where(op: Node, values: Sequence[Any]) -> Iterator[None]:
 
 def _choose(
     region: Region, inputs: RegionInputs, strides: Sequence[Sequence[Any] | None]
-) -> Group:
+) -> RegionGroup:
     """Winners for the ops, as a group that can share branches.
 
     Raises:
@@ -105,7 +105,7 @@ def _choose(
     fused = FusedCall.of(calls, region, inputs, strides)
     if fused is None:
         raise _CannotShare(region.ops[-1], "no tensor would be left to read")
-    group = Group(tuple(members), fused, region.surroundings)
+    group = RegionGroup(tuple(members), fused)
     reason = why_not_together(group) if followers else None
     if reason is not None:
         raise _CannotShare(region.ops[-1], reason)
