@@ -69,12 +69,14 @@ def load_bases(file: Path) -> tuple[Base, ...]:
     if not isinstance(entries, list) or set(document) - {"base"}:
         raise Refused(f"{file}: only [[base]] entries are known")
     bases = tuple(_load_base(file, entry) for entry in entries)
-    for key in ("release", "commit"):
-        values = [getattr(each, key) for base in bases for each in base.releases]
+    named = {
+        "tag": [tag for base in bases for tag in (base.tag, *base.also)],
+        "commit": [each.commit for base in bases for each in base.releases],
+    }
+    for key, values in named.items():
         for value in values:
             if values.count(value) > 1:
-                what = "tag" if key == "release" else key
-                raise Refused(f"{file}: two bases have the {what} {value!r}")
+                raise Refused(f"{file}: two bases have the {key} {value!r}")
     return bases
 
 
