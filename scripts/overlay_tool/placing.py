@@ -1,4 +1,4 @@
-"""Whether the hunks of a patch end up in the class or function that they are written for.
+"""Whether the hunks of a patch end up in the definition that they are written for.
 
 With a line or two of context a hunk may fit where it has no business: a method before
 any `@classmethod`. Git takes the nearest such place. The heading of a hunk, the text
@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 _FILE = re.compile(r"^diff --git a/(\S+) b/", re.M)
-_HUNK = re.compile(r"^@@ -\d+(?:,(\d+))? \+(\d+)(?:,(\d+))? @@ ?(.*)$")
+_HUNK = re.compile(r"@@ -\d+(?:,(\d+))? \+\d+(?:,(\d+))? @@ ?(.*)")
 _DEFINITION = re.compile(r"(?:async )?(?:class|def) (\w+)")
 _CHECKED = re.compile(r"^Checking patch (.+?)\.\.\.$")
 _OFFSET = re.compile(r"^Hunk #(\d+) succeeded at (\d+) \(offset ")
@@ -48,9 +48,9 @@ def find_misplaced(
         lines = files.get(path, "").splitlines()
         added = 0
         for number, hunk in enumerate(hunks, 1):
-            header = _HUNK.match(hunk.partition("\n")[0])
+            header = _HUNK.match(hunk)
             assert header is not None
-            old, start, new, heading = header.groups()
+            old, new, heading = header.groups()
             wanted = _DEFINITION.match(heading)
             place = places.get((path, number))
             if wanted and place and _is_indented(hunk):
@@ -77,8 +77,10 @@ def _hunks(patch: str) -> Iterator[tuple[str, list[str]]]:
     _, *sections = re.split(r"^(?=diff --git )", patch, flags=re.M)
     for section in sections:
         path = _FILE.match(section)
-        hunks = re.split(r"^(?=@@ )", section, flags=re.M)[1:]
-        if path and all(_HUNK.match(hunk.partition("\n")[0]) for hunk in hunks):
+        # Below the last hunk may stand what git puts at the end of a mail.
+        text = re.sub(r"^-- \n.*\Z", "", section, flags=re.M | re.S)
+        hunks = re.split(r"^(?=@@ )", text, flags=re.M)[1:]
+        if path and all(map(_HUNK.match, hunks)):
             yield path[1], hunks
 
 
