@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from .bases import Base, save_bases
@@ -95,7 +96,7 @@ def pin(tree_path: Path, patch_set_root: Path, keep: bool) -> Report:
     base = require_base(tree, patch_set.bases)
     if tree.commit != base.commit:
         raise Refused(
-            f"{tree.root} is not pristine: it has commits on top of {base.tag}"
+            f"{tree.root} is not pristine: it has commits on top of {base.release}"
         )
     touched = touched_by_series(patch_set.series(base))
     check_overlap(patch_set, touched)
@@ -110,7 +111,7 @@ def pin(tree_path: Path, patch_set_root: Path, keep: bool) -> Report:
         if accepted:
             blobs[path] = tuple(sorted(accepted))
     bases = tuple(
-        Base(known.tag, known.commit, blobs) if known is base else known
+        replace(known, blobs=blobs) if known.tag == base.tag else known
         for known in patch_set.bases
     )
     changed = save_bases(patch_set.root / BASES_NAME, bases)
@@ -154,7 +155,7 @@ def _status(tree: Tree, state: State, patch_set: PatchSet) -> Report:
     edits = [kind for kind in files.values() if kind in ("edited", "deleted")]
     applied = f"base {receipt.base}, patch set {receipt.patch_set[:12]}"
     if base is None or base.commit != receipt.commit:
-        name = f"base {base.tag}" if base is not None else f"commit {tree.commit}"
+        name = f"base {base.release}" if base is not None else f"commit {tree.commit}"
         return _state("outdated", f"{applied}, but torch is now {name}", about, lines)
     if edits:
         return _state("edited", f"{_files(len(edits))}, {applied}", about, lines)

@@ -31,7 +31,7 @@ from .patch_set import PatchSet, load_patch_set
 from .patching import ScratchFile, apply_series
 from .plan import check_overlap, touched_by_series
 from .report import Report
-from .trees import find_git_version
+from .trees import find_git_version, list_known
 
 _VERSION_FILE = "torch/version.py"
 _VERSION = re.compile(rb"^(__version__\s*(?::[^=\n]*)?=\s*)(['\"])([^'\"\n]+)\2", re.M)
@@ -133,13 +133,12 @@ def _headers(metadata: bytes) -> bytes:
 def _base(wheel: _Source, patch_set: PatchSet) -> Base:
     file = wheel.read(_VERSION_FILE)
     commit = None if file is None else find_git_version(file.content.decode())
-    for base in patch_set.bases:
+    for base in (each for known in patch_set.bases for each in known.releases):
         if base.commit == commit:
             return base
-    known = ", ".join(f"{base.tag} ({base.commit})" for base in patch_set.bases)
     raise Refused(
         f"--from {wheel.path} is of commit {commit}, which is not a known base. "
-        f"Known: {known or 'none'}"
+        f"Known: {list_known(patch_set.bases)}"
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from setup_tool.cells import NOT_REACHED, Cell, Environment, import_cell, tests_cell
-from setup_tool.pins import read_bases
+from setup_tool.pins import find_tag, read_bases
 from setup_tool.stack_verifying import stack_rows
 from setup_tool.steps import SetupError, say
 
@@ -56,11 +56,9 @@ def verify(
     patched = read_patched_files(root / BASES_FILE)
     known = read_bases(root).keys()
     every = list(dict.fromkeys([*known, *patched]))
-    for tag in options.base or ():
-        if tag not in every:
-            raise SetupError(f"--base {tag}: there are {', '.join(every)}")
+    tags = [find_tag(name, every, "there are") for name in options.base or every]
     rows = {}
-    for tag in options.base or every:
+    for tag in tags:
         say(f"== {tag}")
         if tag not in known:
             words = "setup.cfg has no environment"
