@@ -62,22 +62,28 @@ def touched_paths(patch: Patch) -> tuple[str, ...]:
 
 
 def apply_series(
-    patches: Sequence[Patch], pristine: Mapping[str, ScratchFile | None]
+    patches: Sequence[Patch],
+    pristine: Mapping[str, ScratchFile | None],
+    reverse: bool = False,
 ) -> PatchedFiles:
     """The contents of the ``pristine`` files after all ``patches``.
+
+    With ``reverse`` it is given what they made, and takes them off, the last first.
 
     ``pristine`` has an entry for each path that a patch touches, None where there
     is no file. Hunks must match exactly (git knows no fuzz). That one matched at
     another line than it says is harmless, as the files are pinned, and reported of a
     patch that no other base shares.
     """
-    steps = apply_in_steps(patches, pristine)
+    steps = apply_in_steps(patches, pristine, reverse)
     notes = [note for step in steps for note in step.notes]
     return PatchedFiles(steps[-1].files, tuple(notes))
 
 
 def apply_in_steps(
-    patches: Sequence[Patch], pristine: Mapping[str, ScratchFile | None]
+    patches: Sequence[Patch],
+    pristine: Mapping[str, ScratchFile | None],
+    reverse: bool = False,
 ) -> tuple[PatchedFiles, ...]:
     """Like ``apply_series``: the files before any patch, and after each of them."""
     steps = [PatchedFiles(dict(pristine), ())]
@@ -87,8 +93,9 @@ def apply_in_steps(
         # The real path, so that git sees where its search must end.
         scratch = Path(os.path.realpath(folder), "scratch")
         write_scratch(scratch, pristine)
-        for patch in patches:
-            arguments = ["apply", "-v", "--whitespace=nowarn", "-p1", "-"]
+        direction = ["--reverse"] if reverse else []
+        for patch in reversed(patches) if reverse else patches:
+            arguments = ["apply", "-v", "--whitespace=nowarn", "-p1", *direction, "-"]
             result = git_isolated(arguments, scratch, patch.content)
             messages = _message(result.stderr)
             if result.returncode != 0:

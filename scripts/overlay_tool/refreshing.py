@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .bases import Base
 from .blobs import blob_id
+from .built_in import refuse_built_in, refuse_wheel
 from .errors import Refused
 from .line_edits import assign, diff, find_edits, rebuild
 from .lock import locked
@@ -61,8 +62,11 @@ def refresh(
     tree = identify(tree_path)
     state = State(tree.root)
     state.check()
+    refuse_wheel(tree, "refresh")
     root = patch_set_root.resolve()
     patch_set = load_patch_set(root)
+    if not state.receipt.exists():
+        refuse_built_in(tree, state, patch_set)
     base = require_base(tree, patch_set.bases)
     with locked(state, "refresh", on_wait):
         redo = load_redo(state, root)

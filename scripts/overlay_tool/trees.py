@@ -15,7 +15,7 @@ from .git import git_in_repository
 _GIT_VERSION = re.compile(
     r"^git_version\s*(?::[^=\n]*)?=\s*['\"]([0-9a-f]{40})['\"]", re.MULTILINE
 )
-_VERSION_FILE = Path("torch", "version.py")
+VERSION_FILE = "torch/version.py"
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,8 @@ def identify(root: Path) -> Tree:
             message = head.stderr.decode("utf-8", "replace").strip()
             raise Refused(f"{root}: git cannot tell the commit: {message}")
         commit = head.stdout.decode().strip()
-        return Tree(root, True, commit, _git_version(root / _VERSION_FILE))
-    version_file = root / _VERSION_FILE
+        return Tree(root, True, commit, _git_version(root / VERSION_FILE))
+    version_file = root / VERSION_FILE
     if not version_file.exists():
         raise Refused(
             f"{root} is neither a git checkout nor an installed torch (no "
