@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
+import typing
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
 
 _Part = TypeVar("_Part")
@@ -94,3 +97,45 @@ class DocumentKind:
             with contextlib.suppress(FileNotFoundError):
                 os.remove(partial)
             raise
+
+
+def parsed(kind: Any, raw: Any, name: str) -> Any:
+    """A value of an annotated type, made of what JSON has for it.
+
+    ``kind`` is a dataclass, whose fields with a default may be missing, or what its
+    fields are annotated with: a tuple, a mapping, something optional or a plain type.
+    ``name`` is what errors call it.
+
+    Raises:
+        KeyError: a field is missing.
+        TypeError, ValueError: something is of another type, or of another length.
+    """
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        types = typing.get_type_hints(kind)
+        given = [
+            field.name
+            for field in dataclasses.fields(kind)
+            if field.default is dataclasses.MISSING or field.name in raw
+        ]
+        return kind(**{key: parsed(types[key], raw[key], key) for key in given})
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if type(None) in args:
+        return None if raw is None else parsed(args[0], raw, name)
+    if origin is tuple:
+        values = _checked(raw, list, name)
+        kinds = args[:1] * len(values) if args[-1] is ... else args
+        if len(kinds) != len(values):
+            raise ValueError(f"{name} does not unpack into {len(kinds)}: {raw!r}")
+        return tuple(parsed(*one, name) for one in zip(kinds, values))
+    if origin in (dict, Mapping):
+        items = _checked(raw, dict, name).items()
+        return {key: parsed(args[1], value, name) for key, value in items}
+    if kind is float:
+        return float(_checked(raw, (float, int), name))
+    return _checked(raw, kind, name)
+
+
+def _checked(raw: Any, kind: Any, name: str) -> Any:
+    if not isinstance(raw, kind) or (isinstance(raw, bool) and kind is not bool):
+        raise TypeError(f"{name} is {raw!r}")
+    return raw
