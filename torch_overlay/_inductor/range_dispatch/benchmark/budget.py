@@ -106,12 +106,9 @@ class _Distance:
     """How many times as long as the best a candidate took at some sizes."""
 
     values: SymbolValues
+    extent: int
     ratio: float
     is_long: bool
-
-    @property
-    def extent(self) -> int:
-        return _extent(self.values)
 
 
 def _extent(values: SymbolValues) -> int:
@@ -155,7 +152,7 @@ class Behind:
             is_long = milliseconds > SECONDS_OF_INTEREST * 1e3
             known = self._distances.setdefault(candidate, [])
             known[:] = [one for one in known if one.values != values]
-            known.append(_Distance(values, ratio, is_long))
+            known.append(_Distance(values, _extent(values), ratio, is_long))
             if is_long and ratio > FAR_BEHIND:
                 log.info(
                     "%s: %s took %.0f times as long as the best at %s, and is not "

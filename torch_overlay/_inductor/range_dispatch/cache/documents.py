@@ -9,13 +9,10 @@ import os
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TYPE_CHECKING, TypeVar
+from typing import Any, TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-
-_Part = TypeVar("_Part")
 
 
 @dataclass(frozen=True)
@@ -32,11 +29,13 @@ class DocumentKind:
     negative: str
     error: type[ValueError]
 
-    def read(self, path: str) -> dict[str, Any]:
-        """What a file has.
+    def read(
+        self, path: str, parsers: Mapping[str, Callable[[Any], Any]]
+    ) -> dict[str, list[Any]]:
+        """What ``parsers`` make of the items of the lists that a file has by the keys.
 
         Raises:
-            ``error``: it is damaged, of another format or of another version.
+            ``error``: it is damaged, of another format or version, or refused in part.
             OSError: it cannot be read.
         """
         try:
@@ -53,31 +52,17 @@ class DocumentKind:
             raise self.error(
                 f"{path} {self.positive} of version {version!r}, this is {self.version}"
             )
-        return content
-
-    def parts(
-        self,
-        path: str,
-        content: Mapping[str, Any],
-        key: str,
-        parse: Callable[[Any], _Part],
-    ) -> list[_Part]:
-        """What ``parse`` makes of each entry of a list in a file that was read.
-
-        Raises:
-            ``error``: there is no list, or ``parse`` refuses an entry.
-        """
-        found = content.get(key)
-        if not isinstance(found, list):
-            raise self.error(f"{path} is damaged: {key!r} must be a list")
-        parsed = []
-        for index, part in enumerate(found):
-            try:
-                parsed.append(parse(part))
-            except (TypeError, ValueError, KeyError) as error:
-                place = f"{key}[{index}]"
-                raise self.error(f"{path} is damaged: {place}: {error!r}") from error
-        return parsed
+        found: dict[str, list[Any]] = {key: [] for key in parsers}
+        for key, parse in parsers.items():
+            if not isinstance(content.get(key), list):
+                raise self.error(f"{path} is damaged: {key!r} must be a list")
+            for index, item in enumerate(content[key]):
+                try:
+                    found[key].append(parse(item))
+                except (TypeError, ValueError, KeyError) as error:
+                    place = f"{path} is damaged: {key}[{index}]"
+                    raise self.error(f"{place}: {error!r}") from error
+        return found
 
     def replace(self, path: str, content: Mapping[str, Any]) -> None:
         """Write a file in the place of what is there; all of it, or nothing.

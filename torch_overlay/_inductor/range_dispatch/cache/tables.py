@@ -203,11 +203,7 @@ def read_table(path: str) -> TuningTable:
         TableError: the file is damaged, of another format or newer than this code.
         OSError: it cannot be read.
     """
-    content = _KIND.read(path)
-    return TuningTable.of(
-        _KIND.parts(path, content, "entries", _entry),
-        _KIND.parts(path, content, "choices", _choice),
-    )
+    return TuningTable.of(**_KIND.read(path, {"entries": _entry, "choices": _choice}))
 
 
 def merge_into_file(path: str, table: TuningTable) -> TuningTable:

@@ -232,7 +232,7 @@ def read_counts(path: str) -> list[LiveCount]:
         CountsError: the file is damaged, of another format or newer than this code.
         OSError: it cannot be read.
     """
-    return _KIND.parts(path, _KIND.read(path), "counts", _count_from_json)
+    return _KIND.read(path, {"counts": _count_from_json})["counts"]
 
 
 def _count_from_json(row: Any) -> LiveCount:
