@@ -484,6 +484,14 @@ class TestVerify(FakeRepository):
         modules = " torch._b torch.ours torch.ours.one\n"
         self.assertEqual(self.log.read_text().count(modules), 2 * len(rows))
 
+    def test_smoke_and_environments_that_go_again(self) -> None:
+        self.verify("--smoke", "--remove", "-k", "name")
+        for call in self.calls("-m pytest"):
+            words = r"-m not slow test/inductor -m smoke and not slow -k name"
+            self.assertRegex(call, words)
+        self.assertTrue(self.environment.exists())
+        self.assertFalse((self.root / ".venv-v1.5").exists())
+
     def test_only_the_bases_that_are_named(self) -> None:
         self.assertEqual([*self.verify("--base", "v1.5")], ["v1.5"])
         self.assertEqual([*self.verify("--base", "1.5")], ["v1.5"])
