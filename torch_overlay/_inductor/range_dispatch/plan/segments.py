@@ -17,6 +17,8 @@ NOISE_MARGIN = 2.0
 
 Option: TypeAlias = Hashable
 Times: TypeAlias = Mapping[Option, Timing]
+# Segments, each by the number of its first size and its option, and what they lose.
+_Reached: TypeAlias = tuple[tuple[tuple[int, Option], ...], float]
 
 
 @dataclass(frozen=True)
@@ -29,9 +31,7 @@ class Segment:
 
 
 def fewest_segments(
-    sizes: Sequence[int],
-    times: Sequence[Times],
-    max_loss: float,
+    sizes: Sequence[int], times: Sequence[Times], max_loss: float
 ) -> list[Segment]:
     """Cover ascending ``sizes`` with segments, as few as can be.
 
@@ -41,40 +41,27 @@ def fewest_segments(
     the sizes on a log scale.
     """
     typical = typical_noise(times)
-    losses = [_losses(one, typical, max_loss) for one in times]
-    weights = log_shares(sizes)
-    # By option of the last size: segments and loss so far, and the option before it.
-    reached: list[dict[Option, tuple[int, float, Option]]] = []
-    for index, (loss, weight) in enumerate(zip(losses, weights)):
-        before = reached[-1] if index else {}
-        cheapest = min(before, key=lambda option: before[option][:2], default=None)
-        row = {}
-        for option, lost in loss.items():
-            count, total, previous = 1, 0.0, option
-            if cheapest is not None:
-                count, total, previous = *before[cheapest][:2], cheapest
-                count += 1
-            if option in before and before[option][:2] < (count, total):
-                count, total, previous = *before[option][:2], option
-            row[option] = count, total + weight * lost, previous
-        reached.append(row)
-    return _trace_back(sizes, reached)
+    # By option of the last size.
+    reached: dict[Option, _Reached] = {}
+    for index, (one, weight) in enumerate(zip(times, log_shares(sizes))):
+        segments, lost = min(reached.values(), key=_cost, default=((), 0.0))
+        before, reached = reached, {}
+        for option, loss in _losses(one, typical, max_loss).items():
+            best: _Reached = (*segments, (index, option)), lost
+            if option in before and _cost(before[option]) < _cost(best):
+                best = before[option]
+            reached[option] = best[0], best[1] + weight * loss
+    segments, _ = min(reached.values(), key=_cost, default=((), 0.0))
+    ends = [*(index for index, _ in segments[1:]), len(sizes)]
+    return [
+        Segment(sizes[index], sizes[end - 1], option)
+        for (index, option), end in zip(segments, ends)
+    ]
 
 
-def _trace_back(
-    sizes: Sequence[int], reached: Sequence[dict[Option, tuple[int, float, Option]]]
-) -> list[Segment]:
-    segments: list[Segment] = []
-    if not reached:
-        return segments
-    option: Option = min(reached[-1], key=lambda one: reached[-1][one][:2])
-    last = len(reached) - 1
-    for index in range(last, -1, -1):
-        previous = reached[index][option][2]
-        if index == 0 or previous is not option:
-            segments.append(Segment(sizes[index], sizes[last], option))
-            option, last = previous, index - 1
-    return segments[::-1]
+def _cost(reached: _Reached) -> tuple[int, float]:
+    segments, lost = reached
+    return len(segments), lost
 
 
 def differ(one: Timing, other: Timing, typical: float) -> bool:

@@ -95,7 +95,9 @@ class SplitSearch:
 
     def run(self) -> list[FoundRange]:
         """The fewest ranges that keep to the rules; none if nothing was measured."""
-        self._measure_grid()
+        # Small sizes first: what is far behind there is not called at large ones.
+        for size in self._grid:
+            self._try(size)
         while self._refine_split() or self._measure_doubtful() or self._fill_gap():
             pass
         segments = self._segments()
@@ -114,11 +116,6 @@ class SplitSearch:
         times = [self.measured[size] for size in sizes]
         return fewest_segments(sizes, times, self._rules.max_loss)
 
-    def _measure_grid(self) -> None:
-        """Small sizes first: what is far behind there is not called at large ones."""
-        for size in self._grid:
-            self._try(size)
-
     def _refine_split(self) -> bool:
         """Measure inside the widest interval that a split lies in; False if none is."""
         gaps = [
@@ -128,11 +125,50 @@ class SplitSearch:
         ]
         return self._measure_in_widest(gaps, 1 + self._rules.precision)
 
+    def _measure_doubtful(self) -> bool:
+        """Measure again what alone makes a range: it may have been disturbed."""
+        for one in self._segments():
+            if one.first == one.last and one.first not in self._measured_twice:
+                self._measured_twice.add(one.first)
+                if self._try(one.first):
+                    return True
+        return False
+
+    def _fill_gap(self) -> bool:
+        gaps = itertools.pairwise(sorted(self.measured))
+        return self._measure_in_widest(gaps, CHECK_FACTOR)
+
+    def _measure_in_widest(
+        self, gaps: Iterable[tuple[int, int]], factor: float
+    ) -> bool:
+        """Measure inside a gap wider than ``factor``; False if there is none."""
+        wide = [(low, high) for low, high in gaps if high > low * factor]
+        for low, high in sorted(wide, key=lambda gap: gap[0] / gap[1]):
+            middle = self._between(low, high)
+            if middle is not None and middle not in self.refused:
+                if self._try(middle):
+                    return True
+        return False
+
+    def _between(self, low: int, high: int) -> int | None:
+        """A size in the middle of two that can be measured, None if there is none."""
+        middle = self._snap(round(math.sqrt(low * high)))
+        return middle if low < middle < high else None
+
+    def _try(self, size: int) -> bool:
+        """Whether the size could be measured."""
+        times = self._measure(size)
+        if not times:
+            self.refused.add(size)
+            return False
+        self.refused.discard(size)
+        self.measured[size] = times
+        return True
+
     def _is_worth_refining(self, one: Segment, after: Segment) -> bool:
         """Whether the options differ by more than noise on either side of the split."""
         typical = typical_noise([*self.measured.values()])
-        for size in (one.last, after.first):
-            times = self.measured[size]
+        for times in (self.measured[one.last], self.measured[after.first]):
             if one.option not in times or after.option not in times:
                 return True
             if differ(times[one.option], times[after.option], typical):
@@ -150,53 +186,11 @@ class SplitSearch:
             return None  # it serves no smaller size
         return low, high
 
-    def _between(self, low: int, high: int) -> int | None:
-        """A size in the middle of two that can be measured, None if there is none."""
-        middle = self._snap(round(math.sqrt(low * high)))
-        return middle if low < middle < high else None
-
-    def _measure_doubtful(self) -> bool:
-        """Measure again what alone makes a range: it may have been disturbed."""
-        for one in self._segments():
-            if one.first == one.last and one.first not in self._measured_twice:
-                self._measured_twice.add(one.first)
-                if self._try(one.first):
-                    return True
-        return False
-
-    def _fill_gap(self) -> bool:
-        return self._measure_in_widest(
-            itertools.pairwise(sorted(self.measured)), CHECK_FACTOR
-        )
-
-    def _measure_in_widest(
-        self, gaps: Iterable[tuple[int, int]], factor: float
-    ) -> bool:
-        """Measure inside a gap wider than ``factor``; False if there is none."""
-        wide = [(low, high) for low, high in gaps if high > low * factor]
-        for low, high in sorted(wide, key=lambda gap: gap[0] / gap[1]):
-            middle = self._between(low, high)
-            if middle is not None and middle not in self.refused:
-                if self._try(middle):
-                    return True
-        return False
-
-    def _try(self, size: int) -> bool:
-        """Whether the size could be measured."""
-        times = self._measure(size)
-        if not times:
-            self.refused.add(size)
-            return False
-        self.refused.discard(size)
-        self.measured[size] = times
-        return True
-
     def _crossing(self, one: Segment, after: Segment) -> int:
         """The last size of the first of two ranges, by interpolation of logarithms."""
         low, high = one.last, after.first
         leads = []
-        for size in (low, high):
-            times = self.measured[size]
+        for times in (self.measured[low], self.measured[high]):
             if one.option not in times or after.option not in times:
                 return high - 1  # what serves a size serves all up to the next one
             ratio = times[after.option].milliseconds / times[one.option].milliseconds

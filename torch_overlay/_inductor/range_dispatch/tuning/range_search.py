@@ -20,7 +20,7 @@ from torch._inductor.range_dispatch.call.sizes import (
 )
 from torch._inductor.range_dispatch.plan.ranges import (
     Cell,
-    range_of,
+    cell_of,
     ranges_from_split_points,
     SizeRange,
 )
@@ -231,7 +231,7 @@ class RangeSearch:
         return Contest(self._able[index], self._tasks[index], sample)
 
     def _index_of(self, size: int) -> int:
-        return range_of([task.size_range for task in self._tasks], size)
+        return cell_of([task.cell for task in self._tasks], (size,))
 
     def _measure(self, measuring: Measuring, size: int) -> dict[Option, Timing] | None:
         """What the graphs that serve a size take; None if out of budget."""
