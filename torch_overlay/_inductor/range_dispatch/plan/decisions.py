@@ -34,9 +34,6 @@ class Branch:
     winner: int
     cells: tuple[Cell, ...]
 
-    def __str__(self) -> str:
-        return ", ".join(map(str, self.cells))
-
 
 @dataclass(frozen=True)
 class Leaf:
@@ -172,13 +169,9 @@ def _plan(branches: list[int], owners: list[tuple[Cell, int]]) -> DecisionTree:
 
 def _orders(owners: list[tuple[Cell, int]]) -> Iterator[list[int]]:
     """The branches in order of their first cells along each axis."""
-    axes = range(len(owners[0][0].ranges))
-    for axis in axes:
-        others = [other for other in axes if other != axis]
-        ordered = sorted(
-            owners,
-            key=lambda owner: [owner[0].ranges[i].start for i in (axis, *others)],
-        )
+    starts = [([one.start for one in cell.ranges], branch) for cell, branch in owners]
+    for axis in range(len(starts[0][0])):
+        ordered = sorted(starts, key=lambda own: (own[0][axis], own[0]))
         yield [*dict.fromkeys(branch for _, branch in ordered)]
 
 

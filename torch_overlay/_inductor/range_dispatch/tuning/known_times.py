@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from torch._inductor.range_dispatch.benchmark.accuracy import Accuracy
+    from torch._inductor.range_dispatch.benchmark.behind import Behind
     from torch._inductor.range_dispatch.benchmark.contests import Contest
     from torch._inductor.range_dispatch.benchmark.timing import Timings
     from torch._inductor.range_dispatch.call.binding import BoundCall
+    from torch._inductor.range_dispatch.call.sizes import SymbolValues
     from torch._inductor.range_dispatch.plan.split_search import SearchRules
     from torch._inductor.range_dispatch.region.fused_call import FusedCall
     from torch._inductor.range_dispatch.registration.spec import Registration
@@ -37,52 +39,44 @@ class KnownTimes:
         registration: Registration,
         call: BoundCall,
         fused: FusedCall | None,
-        as_timed: Callable[[TracedCandidate], TracedCandidate],
+        as_timed: Callable[[Contest], list[TracedCandidate]],
         accuracy: Accuracy,
+        behind: Behind,
     ) -> None:
-        """``as_timed`` gives the graph that is timed for a candidate: with what is
-        ``fused`` around the call, if anything."""
+        """``as_timed`` gives the graphs that are timed for a contest: with what is
+        ``fused`` around the call, if anything. ``behind`` is told what is found."""
         self.uses_table = False
-        self._registration = registration
+        self._name = registration.name
         self._as_timed = as_timed
         self._accuracy = accuracy
+        self._behind = behind
         self._tables = CallTables(call)
         self._cache = TuningCache(registration, fused or call)
 
-    def resumed(self, contest: Contest) -> Timings | None:
-        """What the ``tune`` command has measured before, None if that is nothing.
+    def find(self, contest: Contest, is_resumed: bool = False) -> Timings | None:
+        """What a table or an earlier compile has, None if that is nothing.
 
-        Unlike other tables this one is added to: what it has not is timed.
+        If it ``is_resumed``, only what the ``tune`` command has measured before: unlike
+        other tables, that one is added to.
         """
-        if contest.peers() is not None:  # others may have nothing to resume
-            return None
-        timings = self._tables.take(
-            contest.candidates,
-            contest.sample.values,
-            contest.task.axes,
-            self._accuracy.required,
-        )
-        if timings is not None:
-            self.log(contest, timings, " (measured before)")
-        return timings
-
-    def find(self, contest: Contest) -> Timings | None:
-        """What a table or an earlier compile has, None if that is nothing."""
         if contest.peers() is not None:  # others may have nothing stored
             return None
-        timings = self.resumed(contest)
-        if timings is not None:
-            return timings
+        candidates, axes = contest.candidates, contest.task.axes
         values, required = contest.sample.values, self._accuracy.required
-        timings = self._tables.find(contest.candidates, values, required)
+        timings = self._tables.take(candidates, values, axes, required)
+        origin = " (measured before)"
+        if timings is None and not is_resumed:
+            timings = self._tables.find(candidates, values, required)
+            origin = " (from a table)"
+            self.uses_table |= timings is not None
+            if timings is None:
+                timings = self._cache.load(self._as_timed(contest), values, required)
+                origin = " (stored)"
+                if timings is not None:
+                    self._tables.note(candidates, values, axes, timings, required)
         if timings is not None:
-            self.uses_table = True
-            self.log(contest, timings, " (from a table)")
-            return timings
-        timings = self._cache.load(self._graphs(contest), values, required)
-        if timings is not None:
-            self._note(contest, timings, required)
-            self.log(contest, timings, " (stored)")
+            self._behind.note(contest, timings)
+            self.log(contest, timings, origin)
         return timings
 
     def keep(self, contest: Contest, timings: Timings) -> None:
@@ -95,15 +89,24 @@ class KnownTimes:
         agreed = self._accuracy.agreed(task, values)
         is_final = not self._accuracy.has_dropped(task, values)
         if is_final and not is_disturbed(timings):
-            self._cache.store(self._graphs(contest), values, timings, agreed)
-        self._note(contest, timings, agreed)
+            self._cache.store(self._as_timed(contest), values, timings, agreed)
+        self._tables.note(contest.candidates, values, task.axes, timings, agreed)
+
+    def log(self, contest: Contest, timings: Timings, origin: str = "") -> None:
+        """Say what candidates took, and where that is known from."""
+        log.info(
+            "%s range %s%s: %s",
+            self._name,
+            contest.task.cell,
+            origin,
+            ", ".join(f"{c} {t.milliseconds:.4f} ms" for c, t in timings.items()),
+        )
 
     def searched_before(
         self, contests: Sequence[Contest], rules: SearchRules | str
     ) -> OrderedSet[int] | None:
         """What an earlier search of these contests measured, if there was one."""
-        described = [(self._graphs(one), one.sample.values) for one in contests]
-        return self._cache.load_search(described, rules)
+        return self._cache.load_search(self._described(contests), rules)
 
     def keep_search(
         self,
@@ -112,22 +115,9 @@ class KnownTimes:
         measured: Sequence[int],
     ) -> None:
         """Let later compiles measure the same only, all of which is stored."""
-        described = [(self._graphs(one), one.sample.values) for one in contests]
-        self._cache.store_search(described, rules, measured)
+        self._cache.store_search(self._described(contests), rules, measured)
 
-    def log(self, contest: Contest, timings: Timings, note: str = "") -> None:
-        """Say what candidates took, and where that is known from."""
-        log.info(
-            "%s range %s%s: %s",
-            self._registration.name,
-            contest.task.cell,
-            note,
-            ", ".join(f"{c} {t.milliseconds:.4f} ms" for c, t in timings.items()),
-        )
-
-    def _graphs(self, contest: Contest) -> list[TracedCandidate]:
-        return [self._as_timed(one) for one in contest.candidates]
-
-    def _note(self, contest: Contest, timings: Timings, agreed: str | None) -> None:
-        candidates, values = contest.candidates, contest.sample.values
-        self._tables.note(candidates, values, contest.task.axes, timings, agreed)
+    def _described(
+        self, contests: Sequence[Contest]
+    ) -> list[tuple[list[TracedCandidate], SymbolValues]]:
+        return [(self._as_timed(one), one.sample.values) for one in contests]
