@@ -70,14 +70,10 @@ class Contest:
 
 @dataclass(frozen=True)
 class Measured:
-    """What the candidates took at the sizes of a sample; nothing if none could run.
-
-    ``task`` is the range that the sizes stand for, if they were timed for one.
-    """
+    """What the candidates took at the sizes of a sample; nothing if none could run."""
 
     sample: Sample
     timings: Timings
-    task: RangeTask | None = None
 
 
 def inputs_for(
