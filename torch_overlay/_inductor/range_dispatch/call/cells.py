@@ -7,7 +7,6 @@ import logging
 from typing import Any, TYPE_CHECKING
 
 from torch._inductor.range_dispatch.call.scratch import known_to_be_in
-
 from torch._inductor.range_dispatch.call.sizes import (
     bounds_of,
     evaluate,
@@ -21,7 +20,6 @@ from torch._inductor.range_dispatch.call.sizes import (
     values_near,
     values_up_to,
 )
-
 from torch._inductor.range_dispatch.plan.ranges import Cell, overlaps, SizeRange
 from torch._inductor.range_dispatch.plan.sampling import (
     log_shares,

@@ -146,12 +146,8 @@ def _fill(flat: torch.Tensor, generator: torch.Generator) -> None:
         flat.normal_(generator=generator)
         return
     # Not every narrow type has a random kernel of its own.
+    draw: Any = torch.randn
+    if not is_number:
+        draw = functools.partial(torch.randint, _INTEGER_LIMIT)
     for part in flat.split(_CHUNK) if len(flat) else ():
-        shape = part.shape
-        if is_number:
-            drawn = torch.randn(shape, device=flat.device, generator=generator)
-        else:
-            drawn = torch.randint(
-                _INTEGER_LIMIT, shape, device=flat.device, generator=generator
-            )
-        part.copy_(drawn)
+        part.copy_(draw(part.shape, device=flat.device, generator=generator))

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any, NotRequired, TYPE_CHECKING, TypedDict
 
 from torch._inductor.range_dispatch.plan.split_search import SearchRules
-
 from torch._inductor.range_dispatch.registration.argument_checks import (
     argument_names,
     did_you_mean,

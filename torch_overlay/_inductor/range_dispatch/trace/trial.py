@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import sympy
 
 from torch._inductor.range_dispatch.call.scratch import tried_in
-
 from torch._inductor.range_dispatch.call.sizes import (
     agreeing,
     bounds_of,
