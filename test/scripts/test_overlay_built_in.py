@@ -203,6 +203,20 @@ class OurWheelTest(BuiltInTest):
         self.assert_state("applied", 0)
         self.assertIn("reverted", self.revert().summary)
 
+    def test_the_record_is_that_of_the_version(self) -> None:
+        """Whichever of the two that are there after ``--upgrade`` comes first."""
+        make_patch_set(self.patch_set, overlay=NEWER)
+        report = wheels.make_wheel(
+            self.pristine_wheel, self.folder, self.patch_set, lambda done, total: None
+        )
+        newer = Path(str(report.details["wheel"]))
+        install(newer, self.tree)
+        self.assertEqual(len(list(self.tree.glob("torch-*.dist-info"))), 2)
+        self.assert_state("applied", 0, newer.name.split("-")[1])
+        for folder in self.installed.glob("torch*"):
+            shutil.copytree(folder, self.tree / folder.name, dirs_exist_ok=True)
+        self.assert_state("outdated", 11, self.version)
+
     def test_metadata_that_is_gone(self) -> None:
         """As where somebody copied torch/ only."""
         for folder in self.tree.glob("torch-*.dist-info"):
