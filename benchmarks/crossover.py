@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -133,13 +134,35 @@ def steps_for(operator: RealOperator, repeats: int) -> int:
     return 1 + repeats * len(operator.sizes)
 
 
+def autotuned(operator: RealOperator, **options: Any) -> AbstractContextManager[None]:
+    """Registers the operator with its implementations; ``options`` are further
+    arguments of ``register_custom_op_autotuning``."""
+    return custom_op_autotuning(
+        operator.op,
+        configs=[CustomOpConfig(one) for one in operator.implementations],
+        dispatch_on={
+            "tensor_name": operator.tensor_name,
+            "dim": operator.dim,
+            "range_upper_bound": operator.open_size,
+        },
+        split_points=[*operator.split_points],
+        accuracy_tolerance=(operator.relative_tolerance, operator.absolute_tolerance),
+        **options,
+    )
+
+
 def measure(
-    operator: RealOperator, repeats: int, milliseconds: int, reporter: Reporter
+    operator: RealOperator,
+    repeats: int,
+    milliseconds: int,
+    reporter: Reporter,
+    **options: Any,
 ) -> OperatorResult:
     """Tune, compile, check and time everything.
 
     The registration, the mode and the settings stay in force from the first call to
-    the last: Dynamo compiles anew, without a word, when they change.
+    the last: Dynamo compiles anew, without a word, when they change. ``options`` are
+    those of :func:`autotuned`: with ``winners`` nothing is tuned.
 
     Raises:
         WrongResult: the figures would be of something else than they claim.
@@ -148,20 +171,7 @@ def measure(
     with (
         fresh_cache(),
         torch.no_grad(),
-        custom_op_autotuning(
-            operator.op,
-            configs=[CustomOpConfig(one) for one in operator.implementations],
-            dispatch_on={
-                "tensor_name": operator.tensor_name,
-                "dim": operator.dim,
-                "range_upper_bound": operator.open_size,
-            },
-            split_points=[*operator.split_points],
-            accuracy_tolerance=(
-                operator.relative_tolerance,
-                operator.absolute_tolerance,
-            ),
-        ),
+        autotuned(operator, **options),
     ):
         reporter.describe(f"{operator.name}: tuning and compiling")
         functions = {one.__name__: one for one in operator.implementations}
@@ -176,9 +186,9 @@ def measure(
             for peer in peers.values():
                 peer(*inputs)
         (record,) = records
-        branches = _branches(operator, record)
+        branches = branches_of(operator, record)
         reporter.advance()
-        _check(operator, peers)
+        check(operator, peers)
         sizes = []
         for size in operator.sizes:
             reporter.describe(f"{operator.name}: {operator.unit} {size}")
@@ -196,7 +206,8 @@ def measure(
     return OperatorResult(operator, branches, sizes)
 
 
-def _branches(operator: RealOperator, record: DispatchRecord) -> list[Branch]:
+def branches_of(operator: RealOperator, record: DispatchRecord) -> list[Branch]:
+    """What was decided for each range."""
     names = [one.__name__ for one in operator.implementations]
     return [
         Branch(
@@ -210,10 +221,14 @@ def _branches(operator: RealOperator, record: DispatchRecord) -> list[Branch]:
     ]
 
 
-def _check(
+def check(
     operator: RealOperator, peers: Mapping[str, Callable[..., torch.Tensor]]
 ) -> None:
-    """Every peer computes at every size what the op itself does."""
+    """Every peer computes at every size what the op itself does.
+
+    Raises:
+        WrongResult: one does not; the message names it, the size and the difference.
+    """
     for size in operator.sizes:
         inputs = operator.make_inputs(size)
         expected = operator.op(*inputs)
@@ -252,16 +267,22 @@ def _time(
 def _microseconds(
     peer: Callable[..., torch.Tensor], inputs: Sequence[torch.Tensor], calls: int
 ) -> float:
-    clock = _clock()
+    """Of a call in a row of so many, until the device is done with all of them."""
+    device = inputs[0].device
+    synchronize = torch.get_device_module(device).synchronize
+    clock = _clock(device)
+    synchronize()
     start = clock()
     for _ in range(calls):
         peer(*inputs)
+    synchronize()
     return (clock() - start) * 1e6 / calls
 
 
-def _clock() -> Callable[[], float]:
+def _clock(device: torch.device) -> Callable[[], float]:
     """Seconds; of this thread on the processor, if it is the only one that computes.
 
     Then it does not matter how long other programs keep the processor for themselves.
     """
-    return time.thread_time if torch.get_num_threads() == 1 else time.perf_counter
+    alone = device.type == "cpu" and torch.get_num_threads() == 1
+    return time.thread_time if alone else time.perf_counter

@@ -1,7 +1,7 @@
 """What every benchmark shares: the machine, statistics, arguments, output, progress.
 
 Imports neither torch nor matplotlib before they are needed, so that a benchmark can
-refuse bad arguments at once.
+refuse bad arguments at once, and rich only to print tables or draw a bar.
 """
 
 from __future__ import annotations
@@ -21,17 +21,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-)
-
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from rich.console import Console
+    from rich.progress import Progress
 
 
 def machine_description() -> dict[str, Any]:
@@ -64,6 +57,8 @@ def _processor_model() -> str:
 
 def report_console() -> Console:
     """Where tables go. Into a file they go at full width, not at 80 columns."""
+    from rich.console import Console
+
     console = Console()
     if not console.is_terminal:
         console.width = 140
@@ -264,6 +259,15 @@ class Reporter:
 @contextmanager
 def progress(total: int) -> Iterator[Reporter]:
     """A progress bar of ``total`` steps on a terminal; silent elsewhere and in CI."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+
     with Progress(
         TextColumn("{task.description}"),
         BarColumn(bar_width=24),

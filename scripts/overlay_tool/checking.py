@@ -79,7 +79,8 @@ def _summary(fits: Fits, own: Base | None) -> str:
     counts = fits.counts
     kinds = (APPLIES, OFFSET, UPSTREAM, CONFLICT)
     found = ", ".join(f"{counts[kind]} {kind}" for kind in kinds if counts[kind])
-    what = f"base {fits.base.tag}" if own is fits.base else f"as {fits.base.tag}"
+    is_own = own is not None and own.tag == fits.base.tag
+    what = f"{'base' if is_own else 'as'} {fits.base.tag}"
     return f"{'conflicts' if counts[CONFLICT] else 'fits'} ({what}): {found}"
 
 
@@ -92,7 +93,7 @@ def _notes(
 ) -> tuple[str, ...]:
     notes = []
     if own is None:
-        known = ", ".join(base.tag for base in patch_set.bases)
+        known = ", ".join(patch_set.tags)
         commit = f"commit {tree.commit}" if tree.commit else "an unknown commit"
         notes.append(f"{commit} is no known base ({known}): apply would refuse it")
     if receipt is not None:

@@ -15,6 +15,7 @@ from .filesystem import naming
 from .git import git_isolated
 from .patch_set import Patch
 from .paths import check_path
+from .placing import find_misplaced, Misplaced
 
 _RENAME = re.compile(rb"(rename|copy) (from|to) ")
 _OFFSET = re.compile(r"Hunk #\d+ succeeded at \d+ \(offset -?\d+ lines?\)")
@@ -99,12 +100,34 @@ def apply_in_steps(
             messages = _message(result.stderr)
             if result.returncode != 0:
                 raise Refused(f"patch {patch.name} does not fit: {messages}")
+            if not reverse:  # its line numbers are the patch's own
+                _refuse_misplaced(patch, result.stderr, steps[-1].files)
             offsets = [] if patch.is_common else _OFFSET.findall(messages)
             notes = [f"patch {patch.name}: {offset}" for offset in offsets]
             _check_scratch(scratch, patch, pristine)
             files = {path: _read_scratch(scratch / path) for path in pristine}
             steps.append(PatchedFiles(files, tuple(notes)))
     return tuple(steps)
+
+
+def _refuse_misplaced(
+    patch: Patch, messages: bytes, before: Mapping[str, ScratchFile | None]
+) -> None:
+    for misplaced in misplaced_hunks(patch, messages, before):
+        raise Refused(f"patch {patch.name}: {misplaced}")
+
+
+def misplaced_hunks(
+    patch: Patch, messages: bytes, before: Mapping[str, ScratchFile | None]
+) -> list[Misplaced]:
+    """The hunks that git, by its messages, put into another definition."""
+    files = {
+        path: file.content.decode("utf-8", "replace")
+        for path, file in before.items()
+        if file is not None
+    }
+    text = patch.content.decode("utf-8", "replace")
+    return list(find_misplaced(text, messages.decode("utf-8", "replace"), files))
 
 
 def write_scratch(scratch: Path, files: Mapping[str, ScratchFile | None]) -> None:

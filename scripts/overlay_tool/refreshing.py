@@ -162,8 +162,19 @@ def _refresh(
         if before != after:
             files[patch_set.place(base, after.name)] = after.content
             if after.is_common:
-                lines.append(f"{after.name} is for other bases too: check those")
+                sharing = _others_with(patch_set, base, after.name) or "other bases"
+                lines.append(f"{after.name} is for {sharing} too: check those")
     return files, tuple(lines)
+
+
+def _others_with(patch_set: PatchSet, base: Base, name: str) -> str:
+    """The other bases whose series have the patch, as text."""
+    others = (other for other in patch_set.bases if other.tag != base.tag)
+    return ", ".join(
+        other.tag
+        for other in others
+        if any(patch.name == name for patch in patch_set.series(other))
+    )
 
 
 def _edited(state: State, receipt: Receipt) -> dict[str, bytes]:

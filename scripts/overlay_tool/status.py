@@ -74,7 +74,7 @@ def _of_receipt(
     edits = [kind for kind in files.values() if kind in ("edited", "deleted")]
     applied = f"base {receipt.base}, patch set {receipt.patch_set[:12]}"
     if base is None or base.commit != receipt.commit:
-        name = f"base {base.tag}" if base is not None else f"commit {tree.commit}"
+        name = f"base {base.release}" if base is not None else f"commit {tree.commit}"
         return _report("outdated", f"{applied}, but torch is now {name}", about, lines)
     if edits:
         return _report("edited", f"{count(len(edits))}, {applied}", about, lines)

@@ -7,8 +7,6 @@ then.
 """
 
 import json
-import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,11 +15,10 @@ from pathlib import Path
 
 from setup_tool.cells import NOT_REACHED, Cell, Environment, import_cell, tests_cell
 from setup_tool.environment import child_variables, site_packages_of
+from setup_tool.linked_copy import copy_installed
 from setup_tool.steps import SetupError, say
 
 TESTS = "test/inductor"
-KEPT = (".torch_overlay.json", ".torch_overlay")
-"""What overlay.py has in a tree, and needs to take itself off."""
 GIT = ("git", "-c", "user.name=verify", "-c", "user.email=verify@example.org")
 
 
@@ -71,25 +68,7 @@ def stack_rows(
 
 def make_pristine(root: Path, installed: Path, tree: Path) -> None:
     """A repository with the torch of ``installed`` as it was before the overlay."""
-
-    def copy(source: str, target: str) -> None:
-        if source.endswith(".py"):
-            shutil.copy2(source, target)
-        else:
-            os.link(source, target)
-
-    shutil.copytree(
-        installed / "torch",
-        tree / "torch",
-        symlinks=True,
-        copy_function=copy,
-    )
-    for name in KEPT:
-        source = installed / name
-        if source.is_dir():
-            shutil.copytree(source, tree / name)
-        elif source.exists():
-            shutil.copy2(source, tree / name)
+    copy_installed(installed, tree)
     overlay(root, "revert", "--tree", str(tree))
     # By this a checkout of PyTorch is known.
     (tree / "setup.py").touch()

@@ -149,15 +149,18 @@ def custom_partition_rule(case: unittest.TestCase, model: DispatchedModel) -> No
     vehicle=Vehicle.GPU,
 )
 @config.patch({"graph_partition": True, "triton.cudagraphs": True})
+# What is looked at are kernels beside the dispatch.
+@config.patch("range_dispatch.fuse", False)
 def device_context(case: unittest.TestCase, model: DispatchedModel) -> None:
     with torch.no_grad():
         # No other device has what this row is about.
         result = compile_and_check(case, model, device="cuda")  # noqa: test_device_bias
     bodies = function_bodies(result.source)
     case.assertEqual(bodies["call"].count("torch.cuda._DeviceGuard(0)"), 1)
-    for name, body in bodies.items():
-        if name.startswith("partition_"):
-            case.assertNotIn("_DeviceGuard", body)
+    partitions = [b for name, b in bodies.items() if name.startswith("partition_")]
+    case.assertEqual(len(partitions), len(model.ops) + 1)
+    for body in partitions:
+        case.assertNotIn("_DeviceGuard", body)
 
 
 @ROWS.row(
@@ -167,6 +170,8 @@ def device_context(case: unittest.TestCase, model: DispatchedModel) -> None:
     vehicle=Vehicle.GPU,
 )
 @config.patch({"graph_partition": True, "triton.cudagraphs": True})
+# What is looked at are kernels beside the dispatch.
+@config.patch("range_dispatch.fuse", False)
 def cudagraph_trees(case: unittest.TestCase, model: DispatchedModel) -> None:
     from torch._inductor.cudagraph_trees import get_container, reset_cudagraph_trees
 

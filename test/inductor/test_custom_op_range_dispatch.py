@@ -169,6 +169,7 @@ class RangeDispatchTestCase(FreshTestCase):
         self.addCleanup(context.__exit__, None, None, None)
 
 
+@pytest.mark.smoke
 @instantiate_parametrized_tests
 class BranchTest(RangeDispatchTestCase):
     @parametrize("ranges", (2, 3, 5, 17))
@@ -312,6 +313,7 @@ class BranchTest(RangeDispatchTestCase):
             self.run_shift([8])
 
 
+@pytest.mark.smoke
 class NamedTensorTest(RangeDispatchTestCase):
     def test_reads_the_named_tensor(self):
         @torch.library.custom_op("range_dispatch_test::named", mutates_args=())
@@ -445,6 +447,7 @@ class IdentityTest(RangeDispatchTestCase):
         self.assertEqual(record.branches, 1)
 
 
+@pytest.mark.smoke
 class ConfigPatchesTest(RangeDispatchTestCase):
     def test_patches_reach_their_branch_only(self):
         patched = CustomOpConfig(

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 # The neighbouring sizes that were measured between which a split lies that was not
 # found any closer; no second one if none above was measured.
-Guess: TypeAlias = "tuple[int, int | None]"
+Guess: TypeAlias = tuple[int, int | None]
 
 # In the place of a time.
 NOT_TIMED = "not timed"

@@ -9,15 +9,15 @@ from typing import Any, TYPE_CHECKING, TypeAlias
 
 import torch
 from torch._inductor.range_dispatch.benchmark import modules, timing
-from torch._inductor.range_dispatch.benchmark.accuracy import Accuracy, Occasion
-from torch._inductor.range_dispatch.benchmark.behind import Behind
+from torch._inductor.range_dispatch.benchmark.accuracy import Accuracy
+from torch._inductor.range_dispatch.benchmark.budget import Behind, Budget
 from torch._inductor.range_dispatch.benchmark.contention import (
     one_thread,
     warn_of_busy_machine,
 )
+from torch._inductor.range_dispatch.benchmark.contests import Contest, inputs_for, meet
 from torch._inductor.range_dispatch.benchmark.fitting import Fitting
-from torch._inductor.range_dispatch.benchmark.preparing import inputs_for, meet
-from torch._inductor.range_dispatch.benchmark.progress import show_range
+from torch._inductor.range_dispatch.benchmark.progress import show
 from torch._inductor.range_dispatch.call.memory import is_out_of_memory, release
 from torch._inductor.range_dispatch.trace.drops import as_rejection, CandidateRejected
 from torch._inductor.range_dispatch.trace.holding import lowered_for, suits
@@ -27,9 +27,6 @@ from torch._inductor.range_dispatch.tuning.known_times import KnownTimes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-
-    from torch._inductor.range_dispatch.benchmark.budget import Budget
-    from torch._inductor.range_dispatch.benchmark.contests import Contest
 
     from torch._inductor.range_dispatch.call.binding import BoundCall
     from torch._inductor.range_dispatch.call.sizes import RangeTask
@@ -196,7 +193,7 @@ class CandidateTimer:
             timing.OutOfTime: the budget did not last for a call of each.
         """
         peers = contest.peers()
-        show_range(contest.describe())
+        show(contest.describe())
         drop = _dropping(self._drops, contest.task.cell, "it does not run")
         ran_out = []
 
@@ -245,12 +242,7 @@ class CandidateTimer:
             return None if inputs is None else {}
         comparing = None
         if peers is None:
-            has_fallback = any(one.candidate.is_fallback for one in contest.candidates)
-            comparing = self._accuracy.comparing(
-                Occasion(
-                    contest.task, contest.sample.values, running, inputs, has_fallback
-                )
-            )
+            comparing = self._accuracy.comparing(contest, running, inputs)
 
         def time_all(
             running: Sequence[modules.CompiledCandidate],

@@ -44,10 +44,9 @@ class KnownTimes:
         ``fused`` around the call, if anything."""
         self.uses_table = False
         self._registration = registration
-        self._as_timed = as_timed
         self._accuracy = accuracy
         self._tables = CallTables(call)
-        self._cache = TuningCache(registration, fused or call)
+        self._cache = TuningCache(registration, fused or call, as_timed)
 
     def resumed(self, contest: Contest) -> Timings | None:
         """What the ``tune`` command has measured before, None if that is nothing.
@@ -56,12 +55,7 @@ class KnownTimes:
         """
         if contest.peers() is not None:  # others may have nothing to resume
             return None
-        timings = self._tables.take(
-            contest.candidates,
-            contest.sample.values,
-            contest.task.axes,
-            self._accuracy.required,
-        )
+        timings = self._tables.take(contest, self._accuracy.required)
         if timings is not None:
             self.log(contest, timings, " (measured before)")
         return timings
@@ -73,15 +67,15 @@ class KnownTimes:
         timings = self.resumed(contest)
         if timings is not None:
             return timings
-        values, required = contest.sample.values, self._accuracy.required
-        timings = self._tables.find(contest.candidates, values, required)
+        required = self._accuracy.required
+        timings = self._tables.find(contest, required)
         if timings is not None:
             self.uses_table = True
             self.log(contest, timings, " (from a table)")
             return timings
-        timings = self._cache.load(self._graphs(contest), values, required)
+        timings = self._cache.load(contest, required)
         if timings is not None:
-            self._note(contest, timings, required)
+            self._tables.note(contest, timings, required)
             self.log(contest, timings, " (stored)")
         return timings
 
@@ -91,19 +85,17 @@ class KnownTimes:
         Where a candidate was dropped for its results, a later compile compares them
         again: it may be told to keep it. What other programs disturbed it times again.
         """
-        task, values = contest.task, contest.sample.values
-        agreed = self._accuracy.agreed(task, values)
-        is_final = not self._accuracy.has_dropped(task, values)
+        agreed = self._accuracy.agreed(contest)
+        is_final = not self._accuracy.has_dropped(contest)
         if is_final and not is_disturbed(timings):
-            self._cache.store(self._graphs(contest), values, timings, agreed)
-        self._note(contest, timings, agreed)
+            self._cache.store(contest, timings, agreed)
+        self._tables.note(contest, timings, agreed)
 
     def searched_before(
         self, contests: Sequence[Contest], rules: SearchRules | str
     ) -> OrderedSet[int] | None:
         """What an earlier search of these contests measured, if there was one."""
-        described = [(self._graphs(one), one.sample.values) for one in contests]
-        return self._cache.load_search(described, rules)
+        return self._cache.load_search(contests, rules)
 
     def keep_search(
         self,
@@ -112,8 +104,7 @@ class KnownTimes:
         measured: Sequence[int],
     ) -> None:
         """Let later compiles measure the same only, all of which is stored."""
-        described = [(self._graphs(one), one.sample.values) for one in contests]
-        self._cache.store_search(described, rules, measured)
+        self._cache.store_search(contests, rules, measured)
 
     def log(self, contest: Contest, timings: Timings, note: str = "") -> None:
         """Say what candidates took, and where that is known from."""
@@ -124,10 +115,3 @@ class KnownTimes:
             note,
             ", ".join(f"{c} {t.milliseconds:.4f} ms" for c, t in timings.items()),
         )
-
-    def _graphs(self, contest: Contest) -> list[TracedCandidate]:
-        return [self._as_timed(one) for one in contest.candidates]
-
-    def _note(self, contest: Contest, timings: Timings, agreed: str | None) -> None:
-        candidates, values = contest.candidates, contest.sample.values
-        self._tables.note(candidates, values, contest.task.axes, timings, agreed)

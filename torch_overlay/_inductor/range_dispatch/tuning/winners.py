@@ -16,7 +16,6 @@ from torch._inductor.range_dispatch.distributed.agreement import (
     AgreedWinners,
     CallKey,
     decided,
-    remember,
 )
 from torch._inductor.range_dispatch.distributed.ranks import AgreementError
 from torch._inductor.range_dispatch.plan.choosing import choose
@@ -132,7 +131,7 @@ def choose_winners(
     if found is None:
         return None
     if found.agreed is not None:
-        remember(found.agreed)
+        compile_state().agreed.append(found.agreed)
     # Tracing may have found sizes to be equal, or to be constants.
     simplified = tuple(axis.simplified() for axis in axes)
     return dataclasses.replace(found, call=call, expected=expected, axes=simplified)

@@ -1,0 +1,292 @@
+"""scripts/gpu_check: its steps, its time, its page.
+
+But for the slow test the installed torch is a small tree, and the worker a script that
+answers as a test says.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import json
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pytest
+from overlay_fixtures import (
+    REPOSITORY,
+    TAG,
+    OverlayTestCase,
+    make_wheel,
+)
+
+from gpu_check_tool import asking, commands, installed
+from gpu_check_tool.page import page
+from gpu_check_tool.schedule import OutOfTime, Schedule
+
+HERE = Path(__file__).resolve().parent
+STAND_IN = REPOSITORY / "scripts" / "gpu_check_tool" / "stand_ins" / "expecttest.py"
+MACHINE = {
+    "processor": "Some processor",
+    "cores": 16,
+    "python": "3.12.3",
+    "torch": "9.9.0",
+    "triton": "3.6.0",
+}
+WORKER = """\
+import json, os, sys, time
+tree = os.environ["PYTHONPATH"].split(os.pathsep)[0]
+behaviour = json.loads({behaviour!r})
+for line in sys.stdin:
+    request = json.loads(line)
+    key = request.get("model") or request.get("name") or request["action"]
+    what = behaviour.get(key)
+    if what == "die":
+        sys.exit("out of memory")
+    if what == "hang":
+        time.sleep(100)
+    if what == "fail":
+        failure = {{"error": "AssertionError", "message": "1 is not 2"}}
+        answer = {{"failure": failure, "details": "a trace"}}
+    elif request["action"] == "machine":
+        place = os.path.join(tree, "torch", "__init__.py")
+        answer = {{**{machine!r}, "torch_file": place, "overlay_file": place}}
+    elif request["action"] == "tests":
+        answer = {{"tests": ["SomeTest.test_a", "SomeTest.test_b"]}}
+    elif what == "skip":
+        answer = {{"status": "skipped", "words": "no reason"}}
+    else:
+        answer = {{"status": "passed"}}
+    print(json.dumps(answer), flush=True)
+"""
+
+
+class GpuCheckTestCase(OverlayTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.out = self.folder / "out"
+        self.enterContext(mock.patch.object(installed, "find_torch", lambda: self.tree))
+        # Of the command itself, not of the process that the tests run in.
+        self.enterContext(mock.patch.object(commands.signal, "signal"))
+
+    def run_command(self, *arguments: str, **behaviour: str) -> tuple[int, str]:
+        """The exit status and what was printed; workers behave as told, by model or
+        name of a test."""
+        worker = self.folder / "worker.py"
+        text = WORKER.format(behaviour=json.dumps(behaviour), machine=MACHINE)
+        worker.write_text(text)
+        printed = io.StringIO()
+        options = ["--out", str(self.out), "--patch-set", str(self.patch_set)]
+        with (
+            mock.patch.object(asking, "WORKER", worker),
+            contextlib.redirect_stdout(printed),
+        ):
+            status = commands.main([*options, *arguments])
+        return status, printed.getvalue()
+
+    def data(self) -> dict[str, Any]:
+        return json.loads((self.out / "gpu_check.json").read_text())
+
+    def page(self) -> str:
+        return (self.out / "gpu_check.md").read_text()
+
+    def step(self, name: str) -> dict[str, Any]:
+        return next(step for step in self.data()["steps"] if step["name"] == name)
+
+    def statuses(self, name: str) -> dict[str, str]:
+        return {c["name"]: c["status"] for c in self.step(name)["checks"]}
+
+
+class TestRun(GpuCheckTestCase):
+    def test_all_is_well(self) -> None:
+        status, printed = self.run_command("--steps", "rows", "tests")
+        self.assertEqual(status, 0, printed)
+        data = self.data()
+        self.assertEqual(data["status"], "passed")
+        self.assertEqual(data["base"], TAG)
+        self.assertEqual(data["machine"], MACHINE)
+        self.assertEqual(len(self.statuses("rows")), 22)
+        self.assertEqual({*self.statuses("rows").values()}, {"passed"})
+        self.assert_pristine()
+        self.assertIn("| `cudagraph_trees` | ✓ |", self.page())
+        self.assertIn("tests 1 of 12: test_cond_codegen SomeTest.test_a", printed)
+        self.assertIn("passed: gpu_check.json and gpu_check.md are written", printed)
+
+    def test_a_failed_check_stops_no_other(self) -> None:
+        status, printed = self.run_command(
+            "--steps", "rows", "tests", two="fail", three="die", five="skip"
+        )
+        self.assertEqual(status, 1)
+        found = self.statuses("rows")
+        self.assertEqual(found["cudagraph_trees two"], "failed")
+        self.assertEqual(found["cudagraph_trees three"], "failed")
+        self.assertEqual(found["cudagraph_trees five"], "skipped")
+        self.assertEqual(found["cudagraph_trees two_ops"], "passed")
+        self.assertEqual(self.step("tests")["status"], "passed")
+        self.assertIn(
+            "* **device_context two** failed: AssertionError: 1 is not 2", self.page()
+        )
+        self.assertIn(
+            "* **device_context three** failed: died: with exit status 1", self.page()
+        )
+        self.assertIn("* 2 skipped: no reason", self.page())
+        self.assertIn("device_context two failed", printed)
+
+    def test_a_step_that_hangs_leaves_the_others_their_time(self) -> None:
+        status, _ = self.run_command(
+            "--seconds", "12", "--steps", "rows", "tests", three="hang"
+        )
+        self.assertEqual(status, 1)
+        rows = self.step("rows")
+        self.assertEqual(rows["status"], "out of time")
+        found = self.statuses("rows")
+        self.assertEqual(found["device_context two"], "passed")
+        self.assertEqual(found["device_context three"], "not reached")
+        self.assertEqual(self.step("tests")["status"], "passed")
+        self.assertIn("Out of time: its time was up.", self.page())
+        self.assertLess(self.data()["took"], 12)
+
+    def test_torch_of_no_known_base(self) -> None:
+        make_wheel(self.tree, commit="2" * 40)
+        status, printed = self.run_command()
+        self.assertEqual(status, 1)
+        self.assertIn(
+            "(commit 222222222222) is no known base: the patch set is for v9.9.0",
+            self.page(),
+        )
+        self.assertEqual(self.step("dispatch")["status"], "not run")
+        self.assertIn("Not run: no torch to check.", self.page())
+        self.assertNotIn(str(self.folder), self.page())
+
+    def test_an_edited_torch(self) -> None:
+        (self.tree / "torch/_inductor/ir.py").write_text("edited\n")
+        status, _ = self.run_command()
+        self.assertEqual(status, 1)
+        self.assertIn("torch/_inductor/ir.py", self.page())
+        self.assertNotIn(str(self.folder), self.page())
+
+    def test_no_gpu(self) -> None:
+        status, _ = self.run_command("--steps", "rows", machine="fail")
+        self.assertEqual(status, 1)
+        self.assertEqual(self.statuses("overlay")["import"], "failed")
+        self.assertEqual(self.step("rows")["status"], "not run")
+
+    def test_what_needs_a_gpu_is_named(self) -> None:
+        status, _ = self.run_command("--device", "cpu", "--steps", "rows")
+        self.assertEqual(status, 0)
+        self.assertEqual(
+            {name.split()[0] for name in self.statuses("rows")}, {"graph_partition"}
+        )
+        self.assertIn("device_context, cudagraph_trees: need a GPU", self.page())
+        self.assertIn("**This run was on a CPU.**", self.page())
+
+    def test_interrupted(self) -> None:
+        with mock.patch.object(commands, "run_step", side_effect=KeyboardInterrupt):
+            status, _ = self.run_command()
+        self.assertEqual(status, 130)
+        self.assertEqual([s["name"] for s in self.data()["steps"]], ["overlay"])
+
+
+class TestUsage(GpuCheckTestCase):
+    def test_what_is_wrong_is_named(self) -> None:
+        self.out.write_text("a file")
+        for arguments, message in (
+            (["--seconds", "0"], "argument --seconds: must be at least 1, got 0"),
+            (["--steps", "all"], "argument --steps: invalid choice: 'all'"),
+            (["--models", "none"], "argument --models: invalid choice: 'none'"),
+            (["--device", "tpu"], "argument --device: invalid choice: 'tpu'"),
+            ([], "argument --out:"),
+        ):
+            with self.subTest(arguments):
+                errors = io.StringIO()
+                with (
+                    contextlib.redirect_stderr(errors),
+                    self.assertRaises(SystemExit) as exit_,
+                ):
+                    self.run_command(*arguments)
+                self.assertEqual(exit_.exception.code, 2)
+                self.assertIn(message, errors.getvalue())
+
+    def test_the_script(self) -> None:
+        script = str(REPOSITORY / "scripts" / "gpu_check")
+        result = subprocess.run(
+            [sys.executable, script], capture_output=True, text=True
+        )
+        self.assertEqual(result.returncode, 2, result.stderr)
+        self.assertIn("required: --out", result.stderr)
+
+
+class TestSchedule(unittest.TestCase):
+    def test_what_a_step_leaves_is_the_next_ones(self) -> None:
+        now = [100.0]
+        schedule = Schedule(60, {"a": 1, "b": 2}, lambda: now[0])
+        self.assertEqual(schedule.left("a"), 20)
+        now[0] = 105.0
+        self.assertEqual(schedule.left("a"), 15)
+        self.assertEqual(schedule.left("b"), 55)
+        now[0] = 120.0
+        self.assertRaises(OutOfTime, schedule.left, "a")
+        self.assertEqual(schedule.left("b"), 40)
+        self.assertEqual(schedule.elapsed(), 20)
+
+
+class TestStandIn(unittest.TestCase):
+    def test_compares(self) -> None:
+        spec = importlib.util.spec_from_file_location("stand_in", STAND_IN)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        case = module.TestCase()
+        case.assertExpectedInline("a\nb\n", "a\nb\n")
+        with self.assertRaisesRegex(AssertionError, r"- a\n\+ b"):
+            case.assertExpectedInline("b", "a")
+        case.assertExpectedRaisesInline(ValueError, int, int_error("x"), "x")
+        with self.assertRaises(AssertionError):
+            case.assertExpectedRaisesInline(ValueError, int, "another", "x")
+
+
+def int_error(text: str) -> str:
+    """What int() says of a text that is no number."""
+    return f"invalid literal for int() with base 10: {text!r}"
+
+
+class TestPage(unittest.TestCase):
+    maxDiff = None
+
+    def test_of_a_fixed_run(self) -> None:
+        found = json.loads((HERE / "gpu_check_fixed.json").read_text())
+        expected = (HERE / "gpu_check_fixed.md").read_text()
+        self.assertMultiLineEqual(page(found), expected)
+
+
+class TestOnThisMachine(unittest.TestCase):
+    @pytest.mark.slow
+    def test_what_a_cpu_allows(self) -> None:
+        """Tuning and dispatch of one operator, and a cell of the matrix, for real."""
+        with contextlib.ExitStack() as stack:
+            out = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            status = commands.main(
+                ["--device", "cpu", "--out", str(out), "--seconds", "900"]
+                + ["--steps", "rows", "tuning", "dispatch"]
+                + ["--operators", "rms_norm", "--models", "two"]
+            )
+            data = json.loads((out / "gpu_check.json").read_text())
+        self.assertEqual(status, 0, data)
+        _, _, tuning, dispatch = data["steps"]
+        tuned = tuning["checks"][0]["answer"]
+        self.assertEqual(len(tuned["ranges"]), len(tuned["winners"]))
+        sizes = dispatch["checks"][0]["answer"]["sizes"]
+        self.assertEqual([one["size"] for one in sizes], [2, 6, 24, 96])
+        for one in sizes:
+            self.assertIn("dispatch", one["microseconds"])
+            self.assertGreater(one["ratio"], 0)
+
+
+if __name__ == "__main__":
+    unittest.main()
