@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import itertools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,7 +45,7 @@ class Run:
     operators: tuple[str, ...]
     models: tuple[str, ...]
     done: dict[str, StepResult] = field(default_factory=dict)
-    workers: int = 0
+    numbers: Iterator[int] = field(default_factory=itertools.count)
 
     @property
     def tree(self) -> Path:
@@ -85,8 +86,7 @@ class Run:
 
     def start_worker(self) -> WorkerProcess:
         """A process of its own for checks, with this Python."""
-        self.workers += 1
-        log = self.folder / f"worker_{self.workers}.log"
+        log = self.folder / f"worker_{next(self.numbers)}.log"
         return WorkerProcess(
             Path(sys.executable), str(asking.WORKER), self.variables(), log
         )
