@@ -35,6 +35,7 @@ class Asker:
         self._left = left
         self._worker: WorkerProcess | None = None
         self._is_stopped = False
+        self._lock = threading.Lock()
 
     def ask(self, request: dict[str, Any], seconds: float) -> Answer:
         """The answer, or a failure if it took more than ``seconds``.
@@ -43,11 +44,13 @@ class Asker:
             OutOfTime: there was no time for an answer.
         """
         left = self._left()
-        if self._is_stopped:
-            raise OutOfTime
-        if self._worker is None:
-            self._worker = self._start()
-        answer = self._worker.ask(request, min(seconds, left))
+        with self._lock:
+            if self._is_stopped:
+                raise OutOfTime
+            if self._worker is None:
+                self._worker = self._start()
+            worker = self._worker
+        answer = worker.ask(request, min(seconds, left))
         error = answer.get("failure", {}).get("error")
         if error in LOST:
             self.end()
@@ -59,15 +62,17 @@ class Asker:
 
     def stop(self) -> None:
         """Let another thread's question end, and no more be asked."""
-        self._is_stopped = True
-        if self._worker is not None:
-            self._worker.end()
+        with self._lock:
+            self._is_stopped = True
+            if self._worker is not None:
+                self._worker.kill()
 
     def end(self) -> None:
         """End the process, if there is one."""
-        if self._worker is not None:
-            self._worker.end()
-            self._worker = None
+        with self._lock:
+            if self._worker is not None:
+                self._worker.end()
+                self._worker = None
 
 
 @contextmanager
