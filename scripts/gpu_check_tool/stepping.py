@@ -48,6 +48,7 @@ def prepare(run: Run, patch_set: Path) -> StepResult:
         except (installed.Unusable, OSError) as error:
             copied.status, copied.details = FAILED, str(error)
             copied.words = without_paths(error)
+            copied.seconds = round(time.monotonic() - started, 1)
             tell(copied)
             return result
         except subprocess.TimeoutExpired:
