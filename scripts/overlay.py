@@ -42,7 +42,7 @@ exit status:
       receipt; the message names the path
   10  status: not applied
   11  status: outdated: apply would change files (a newer patch set, another torch,
-      files put back to the base's)
+      files put back to the base's), or torch has another patch set in its own files
   12  status: edited: files were edited or deleted since apply; they are listed
   13  status: interrupted: a command was killed; the next apply or revert recovers
   14  status: in progress: another process is changing the tree
@@ -116,7 +116,7 @@ def _run(options: argparse.Namespace) -> Report:
     if options.command == "refresh":
         return refreshing.refresh(tree, patch_set, on_wait, options.patch)
     if options.command == "revert":
-        return commands.revert(tree, on_wait)
+        return commands.revert(tree, on_wait, patch_set)
     return commands.pin(tree, patch_set, options.keep)
 
 

@@ -62,8 +62,8 @@ def check_version(
     if commit != checkout.base.commit:
         raise SetupError(
             f"{what} is torch {name} of commit {commit}, and --source {checkout.root} "
-            f"is of base {checkout.base.tag}, commit {checkout.base.commit}: take a "
-            f"wheel of {checkout.release}"
+            f"is of base {checkout.base.release}, commit {checkout.base.commit}: take "
+            f"a wheel of {checkout.release}"
         )
     suffixes = [found[1] for found in map(_EXTENSION.match, names) if found]
     if python.suffix.removeprefix(".") not in suffixes:

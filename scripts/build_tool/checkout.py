@@ -31,7 +31,7 @@ class Checkout:
     @property
     def release(self) -> str:
         """The base's version, such as 2.13.0."""
-        return self.base.tag.removeprefix("v")
+        return self.base.release.removeprefix("v")
 
     def git(self, *arguments: str) -> str:
         """What git prints; raises SetupError with its words when it fails."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from gpu_check_tool import stand_ins
 from gpu_check_tool.asking import Asker
 from gpu_check_tool.results import PASSED, Check
-from gpu_check_tool.run import Run, missing_packages
+from gpu_check_tool.run import Run
 
 GPU_ROWS = ("device_context", "cudagraph_trees")
 CPU_ROWS = ("graph_partition",)
@@ -19,7 +20,8 @@ TESTS = {
     "test_fxir_range_dispatch": [],
 }
 """Test files whose tests run where the Triton kernels do, on a GPU if there is one:
-these classes of them, or all. None needs pytest or hypothesis."""
+these classes of them, or all. Of what torch does not bring they need only what
+``stand_ins`` has."""
 TUNING_SECONDS = 8
 REPEATS = 31
 MILLISECONDS = 3
@@ -119,8 +121,9 @@ def plan_tests(run: Run, asker: Asker) -> list[Check]:
 def notes_of_tests(run: Run) -> list[str]:
     """What the tests ran with."""
     notes = [
-        f"{name} is not installed: gpu_check_tool/stand_ins/{name}.py stands in for it"
-        for name in missing_packages()
+        f"{name} is not installed: scripts/gpu_check_tool/stand_ins.py has what stands "
+        "in for it"
+        for name in stand_ins.missing()
     ]
     if not run.is_gpu:
         notes.append("Triton kernels ran through its interpreter: no GPU")

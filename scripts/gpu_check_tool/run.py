@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import itertools
 import os
 import sys
@@ -21,14 +20,6 @@ from setup_tool.steps import say
 
 IMPORTED = ("scripts", "benchmarks", "test/inductor")
 """Where a worker finds what it imports of this repository."""
-STAND_INS = Path(__file__).resolve().with_name("stand_ins")
-"""Modules for packages that torch's own test classes need, where they are missing."""
-
-
-def missing_packages() -> list[str]:
-    """Those of the stand-ins whose package is not installed."""
-    names = sorted(file.stem for file in STAND_INS.glob("*.py"))
-    return [name for name in names if importlib.util.find_spec(name) is None]
 
 
 @dataclass
@@ -65,8 +56,6 @@ class Run:
         """Environment variables of a worker: torch is the copy."""
         paths = [str(self.tree), *(str(ROOT / name) for name in IMPORTED)]
         paths += filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
-        if missing_packages():
-            paths.append(str(STAND_INS))
         variables = worker_variables(self.folder / "cache")
         variables["PYTHONPATH"] = os.pathsep.join(paths)
         if not self.is_gpu:

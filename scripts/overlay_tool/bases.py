@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .blobs import is_blob_id
@@ -17,18 +17,37 @@ _HEADER = """\
 #
 # `blobs` lists every file of the base that an overlay file replaces or a patch
 # touches, with the git blob ids that are accepted there. A file that is not listed
-# must not exist in the base. Written by `scripts/overlay.py pin --tree PRISTINE`;
-# for a new base add its tag and commit by hand, then pin.
+# must not exist in the base. `also` lists other releases, with their commits, whose
+# files are the same or accepted too: they have the base's patches. Written by
+# `scripts/overlay.py pin --tree PRISTINE`; for a new base add its tag and commit by
+# hand, then pin, and for a release in `also` pin with --keep.
 """
 
 
 @dataclass(frozen=True)
 class Base:
-    """One released tree, and what its files must be for our changes to fit."""
+    """One released tree, and what its files must be for our changes to fit.
+
+    ``also`` has the commits, by tag, of other releases that the same changes fit.
+    """
 
     tag: str
     commit: str
     blobs: Mapping[str, tuple[str, ...]]
+    also: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def release(self) -> str:
+        """The tag of the release that ``commit`` is, not always the base's own."""
+        for tag, commit in self.also.items():
+            if commit == self.commit:
+                return tag
+        return self.tag
+
+    @property
+    def releases(self) -> tuple[Base, ...]:
+        """The base at each of its commits, its own first."""
+        return (self, *(replace(self, commit=each) for each in self.also.values()))
 
     def accepts(self, path: str, blob: str | None) -> bool:
         """Whether a pristine tree may have ``blob`` (None: no file) at ``path``."""
@@ -50,8 +69,11 @@ def load_bases(file: Path) -> tuple[Base, ...]:
     if not isinstance(entries, list) or set(document) - {"base"}:
         raise Refused(f"{file}: only [[base]] entries are known")
     bases = tuple(_load_base(file, entry) for entry in entries)
-    for key in ("tag", "commit"):
-        values = [getattr(base, key) for base in bases]
+    named = {
+        "tag": [tag for base in bases for tag in (base.tag, *base.also)],
+        "commit": [each.commit for base in bases for each in base.releases],
+    }
+    for key, values in named.items():
         for value in values:
             if values.count(value) > 1:
                 raise Refused(f"{file}: two bases have the {key} {value!r}")
@@ -63,13 +85,19 @@ def _load_base(file: Path, entry: Mapping[str, object]) -> Base:
     # The tag also names a folder of patches/.
     if not isinstance(tag, str) or tag in ("", ".", "..") or "/" in tag:
         raise Refused(f"{file}: {tag!r} is not a tag")
-    commit = entry.get("commit")
-    if not isinstance(commit, str) or not is_blob_id(commit):
-        raise Refused(f"{file}: {tag}: {commit!r} is not a commit id of 40 digits")
     table = entry.get("blobs", {})
-    unknown = sorted(set(entry) - {"tag", "commit", "blobs"})
-    if unknown or not isinstance(table, dict):
-        raise Refused(f"{file}: {tag}: what is {', '.join(unknown) or 'blobs'}?")
+    also = entry.get("also", {})
+    unknown = sorted(set(entry) - {"tag", "commit", "also", "blobs"})
+    if unknown or not isinstance(table, dict) or not isinstance(also, dict):
+        raise Refused(
+            f"{file}: {tag}: what is {', '.join(unknown) or 'blobs or also'}?"
+        )
+    commits = {tag: entry.get("commit"), **also}
+    for release, commit in commits.items():
+        if not isinstance(commit, str) or not is_blob_id(commit):
+            raise Refused(
+                f"{file}: {release}: {commit!r} is not a commit id of 40 digits"
+            )
     blobs: dict[str, tuple[str, ...]] = {}
     for path, accepted in table.items():
         check_path(path, str(file))
@@ -80,7 +108,7 @@ def _load_base(file: Path, entry: Mapping[str, object]) -> Base:
         ):
             raise Refused(f"{file}: {tag}: {path}: not a list of blob ids")
         blobs[path] = tuple(accepted)
-    return Base(tag=tag, commit=commit, blobs=blobs)
+    return Base(tag=tag, commit=commits[tag], blobs=blobs, also=also)
 
 
 def format_bases(bases: Iterable[Base]) -> str:
@@ -90,6 +118,11 @@ def format_bases(bases: Iterable[Base]) -> str:
         lines.append("[[base]]\n")
         lines.append(f"tag = {_quoted(base.tag)}\n")
         lines.append(f"commit = {_quoted(base.commit)}\n\n")
+        if base.also:
+            lines.append("[base.also]\n")
+            for tag, commit in base.also.items():
+                lines.append(f"{_quoted(tag)} = {_quoted(commit)}\n")
+            lines.append("\n")
         lines.append("[base.blobs]\n")
         for path, accepted in sorted(base.blobs.items()):
             ids = ", ".join(_quoted(blob) for blob in sorted(accepted))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from .bases import Base
 from .blobs import blob_id
+from .built_in import Wheel, find_wheel
 from .fitting import APPLIES, CONFLICT, OFFSET, UPSTREAM, Fit
 from .patch_set import PatchSet, load_patch_set
 from .patching import ScratchFile
@@ -36,7 +37,8 @@ def check(tree_path: Path, patch_set_root: Path, tag: str | None = None) -> Repo
     state = State(tree.root)
     state.check()
     patch_set = load_patch_set(patch_set_root)
-    receipt = load_receipt(state)
+    wheel = find_wheel(tree)
+    receipt = load_receipt(state) if wheel is None else None
 
     def read(path: str) -> ScratchFile | None:
         return _read_without_us(state, receipt, path)
@@ -47,7 +49,7 @@ def check(tree_path: Path, patch_set_root: Path, tag: str | None = None) -> Repo
         _summary(fits, own),
         CONFLICTS if fits.counts[CONFLICT] else 0,
         tuple(describe(fits)),
-        _notes(tree, receipt, own, patch_set),
+        _notes(tree, receipt, wheel, own, patch_set),
         {
             "tree": str(tree.root),
             "commit": tree.commit or None,
@@ -77,20 +79,30 @@ def _summary(fits: Fits, own: Base | None) -> str:
     counts = fits.counts
     kinds = (APPLIES, OFFSET, UPSTREAM, CONFLICT)
     found = ", ".join(f"{counts[kind]} {kind}" for kind in kinds if counts[kind])
-    what = f"base {fits.base.tag}" if own is fits.base else f"as {fits.base.tag}"
+    is_own = own is not None and own.tag == fits.base.tag
+    what = f"{'base' if is_own else 'as'} {fits.base.tag}"
     return f"{'conflicts' if counts[CONFLICT] else 'fits'} ({what}): {found}"
 
 
 def _notes(
-    tree: Tree, receipt: Receipt | None, own: Base | None, patch_set: PatchSet
+    tree: Tree,
+    receipt: Receipt | None,
+    wheel: Wheel | None,
+    own: Base | None,
+    patch_set: PatchSet,
 ) -> tuple[str, ...]:
     notes = []
     if own is None:
-        known = ", ".join(base.tag for base in patch_set.bases)
+        known = ", ".join(patch_set.tags)
         commit = f"commit {tree.commit}" if tree.commit else "an unknown commit"
         notes.append(f"{commit} is no known base ({known}): apply would refuse it")
     if receipt is not None:
         notes.append("the overlay is applied: judged is the tree without it")
+    if wheel is not None:
+        notes.append(
+            f"torch is from the wheel {wheel.version}, which has the overlay: judged "
+            "is what is there"
+        )
     return tuple(notes)
 
 

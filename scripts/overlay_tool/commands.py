@@ -2,37 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from .bases import Base, save_bases
+from .built_in import has_overlay, refuse_built_in, refuse_wheel
 from .errors import EnvironmentFailure, Refused
 from .git import git_in_repository
-from .lock import holder, locked
+from .lock import locked
 from .patch_set import BASES_NAME, PatchSet, load_patch_set
 from .paths import read_blob
 from .plan import Plan, check_overlap, plan_apply, plan_revert, touched_by_series
 from .receipt import Receipt, load_receipt
 from .report import Report
 from .state import State
+from .status import APPLY, STATES, count, find_state, require_no_originals
 from .transaction import recover, run
-from .trees import Tree, find_base, identify, require_base
-
-# The states of a tree, with the exit status that `status` gives for each.
-STATES: Mapping[str, int] = {
-    "applied": 0,
-    "not applied": 10,
-    "outdated": 11,
-    "edited": 12,
-    "interrupted": 13,
-    "in progress": 14,
-}
+from .trees import Tree, identify, require_base
 
 
 def status(tree_path: Path, patch_set_root: Path) -> Report:
     """Says in which of STATES the tree is. Writes nothing, waits for nothing."""
     tree = identify(tree_path)
-    return _status(tree, State(tree.root), load_patch_set(patch_set_root))
+    return find_state(tree, State(tree.root), load_patch_set(patch_set_root))
 
 
 def apply(
@@ -42,10 +35,14 @@ def apply(
     tree = identify(tree_path)
     state = State(tree.root)
     patch_set = load_patch_set(patch_set_root)
-    base = require_base(tree, patch_set.bases)
     # Needs no lock, so that a tree we may only read can be asked again and again.
-    if _status(tree, state, patch_set).exit_code == STATES["applied"]:
-        return _nothing_to_do(base, patch_set, ())
+    found = find_state(tree, state, patch_set)
+    if found.exit_code == STATES["applied"]:
+        base = patch_set.base(str(found.details["applied_base"]))
+        assert base is not None
+        return _nothing_to_do(base, patch_set, found.notes, found.details["origin"])
+    refuse_wheel(tree, "apply")
+    base = require_base(tree, patch_set.bases)
     with locked(state, "apply", on_wait):
         notes = _recover(state)
         receipt = load_receipt(state)
@@ -57,13 +54,23 @@ def apply(
     return _applied(base, patch_set, receipt, plan, notes)
 
 
-def revert(tree_path: Path, on_wait: Callable[[str], None]) -> Report:
-    """Puts the tree back, byte for byte, to what it was before ``apply``."""
+def revert(
+    tree_path: Path,
+    on_wait: Callable[[str], None],
+    patch_set_root: Path | None = None,
+) -> Report:
+    """Puts the tree back, byte for byte, to what it was before ``apply``.
+
+    Needs no patch set; with one it can tell it in torch's own files, and refuses them.
+    """
     tree = identify(tree_path)
     state = State(tree.root)
     state.check()
+    refuse_wheel(tree, "revert")
     nothing = "not applied, nothing to do"
     if not state.receipt.exists() and not state.folder.exists():
+        if patch_set_root is not None:
+            refuse_built_in(tree, state, load_patch_set(patch_set_root))
         return Report(nothing, details={"outcome": "nothing to do"})
     with locked(state, "revert", on_wait):
         notes = _recover(state)
@@ -73,7 +80,7 @@ def revert(tree_path: Path, on_wait: Callable[[str], None]) -> Report:
         plan = plan_revert(tree, state, receipt)
         run(state, plan.changes, plan.prune_directories)
     return Report(
-        f"reverted {_files(len(plan.restored))} (base {receipt.base})",
+        f"reverted {count(len(plan.restored))} (base {receipt.base})",
         notes=(*notes, *plan.notes),
         details={
             "outcome": "reverted",
@@ -91,11 +98,14 @@ def pin(tree_path: Path, patch_set_root: Path, keep: bool) -> Report:
         raise Refused(
             f"{tree.root} is not pristine: the overlay is applied; revert it first"
         )
+    refuse_wheel(tree, "pin")
     patch_set = load_patch_set(patch_set_root)
+    if has_overlay(state, patch_set):
+        raise Refused(f"{tree.root} is not pristine: its files are the overlay's")
     base = require_base(tree, patch_set.bases)
     if tree.commit != base.commit:
         raise Refused(
-            f"{tree.root} is not pristine: it has commits on top of {base.tag}"
+            f"{tree.root} is not pristine: it has commits on top of {base.release}"
         )
     touched = touched_by_series(patch_set.series(base))
     check_overlap(patch_set, touched)
@@ -110,83 +120,15 @@ def pin(tree_path: Path, patch_set_root: Path, keep: bool) -> Report:
         if accepted:
             blobs[path] = tuple(sorted(accepted))
     bases = tuple(
-        Base(known.tag, known.commit, blobs) if known is base else known
+        replace(known, blobs=blobs) if known.tag == base.tag else known
         for known in patch_set.bases
     )
     changed = save_bases(patch_set.root / BASES_NAME, bases)
     return Report(
-        f"{'pinned' if changed else 'already pinned:'} {_files(len(blobs))} of base "
+        f"{'pinned' if changed else 'already pinned:'} {count(len(blobs))} of base "
         f"{base.tag} in {BASES_NAME}",
         details={"outcome": "pinned", "base": base.tag, "files": sorted(blobs)},
     )
-
-
-def _status(tree: Tree, state: State, patch_set: PatchSet) -> Report:
-    state.check()
-    base = find_base(tree, patch_set.bases)
-    about: dict[str, object] = {
-        "tree": str(tree.root),
-        "commit": tree.commit,
-        "base": base.tag if base is not None else None,
-        "patch_set": patch_set.digest(base) if base is not None else None,
-    }
-    who = holder(state)
-    if who is not None:
-        return _state("in progress", f"{who} is changing the tree", about)
-    if state.journal.exists():
-        return _state("interrupted", "the next apply or revert undoes it", about)
-    if state.redo.exists():
-        return _state("interrupted", "the next refresh finishes it", about)
-    receipt = load_receipt(state)
-    if receipt is None:
-        _require_no_originals(state)
-        base = require_base(tree, patch_set.bases)
-        return _state("not applied", f"base {base.tag}", about)
-    about["applied_base"] = receipt.base
-    about["applied_patch_set"] = receipt.patch_set
-    files = {path: _file_state(state, receipt, path) for path in sorted(receipt.files)}
-    about["files"] = files
-    lines = [
-        f"{kind}: {state.root / path}"
-        for path, kind in files.items()
-        if kind != "applied"
-    ]
-    edits = [kind for kind in files.values() if kind in ("edited", "deleted")]
-    applied = f"base {receipt.base}, patch set {receipt.patch_set[:12]}"
-    if base is None or base.commit != receipt.commit:
-        name = f"base {base.tag}" if base is not None else f"commit {tree.commit}"
-        return _state("outdated", f"{applied}, but torch is now {name}", about, lines)
-    if edits:
-        return _state("edited", f"{_files(len(edits))}, {applied}", about, lines)
-    current = patch_set.digest(base)
-    if receipt.patch_set != current:
-        summary = f"{applied}, the current one is {current[:12]}"
-        return _state("outdated", summary, about, lines)
-    if lines:
-        summary = f"{applied}, {_files(len(lines))} back to the base's"
-        return _state("outdated", summary, about, lines)
-    return _state("applied", f"{_files(len(files))}, {applied}", about)
-
-
-def _state(
-    name: str, summary: str, about: Mapping[str, object], lines: list[str] | None = None
-) -> Report:
-    return Report(
-        f"{name}: {summary}",
-        STATES[name],
-        tuple(lines or ()),
-        details={"state": name, **about},
-    )
-
-
-def _file_state(state: State, receipt: Receipt, path: str) -> str:
-    blob = read_blob(state.root, path)
-    record = receipt.files[path]
-    if blob == record.after:
-        return "applied"
-    if blob == record.before:
-        return "restored"
-    return "deleted" if blob is None else "edited"
 
 
 def _recover(state: State) -> tuple[str, ...]:
@@ -203,18 +145,8 @@ def _recover(state: State) -> tuple[str, ...]:
             "remove the cause and run this again"
         ) from error
     if not state.receipt.exists():
-        _require_no_originals(state)
+        require_no_originals(state)
     return notes
-
-
-def _require_no_originals(state: State) -> None:
-    """Our receipt is made and removed together with the originals: who took it?"""
-    if any(place.is_file() for place in state.originals.rglob("*")):
-        raise EnvironmentFailure(
-            f"{state.receipt} is missing although {state.originals} holds originals: "
-            "put the receipt back, or copy the originals to their places in the "
-            f"tree, delete the files of ours, then delete {state.folder}"
-        )
 
 
 def _committed_blob(tree: Tree, path: str) -> str | None:
@@ -223,9 +155,12 @@ def _committed_blob(tree: Tree, path: str) -> str | None:
     return result.stdout.decode().strip() if result.returncode == 0 else None
 
 
-def _nothing_to_do(base: Base, patch_set: PatchSet, notes: tuple[str, ...]) -> Report:
+def _nothing_to_do(
+    base: Base, patch_set: PatchSet, notes: tuple[str, ...], origin: object = APPLY
+) -> Report:
+    whence = "" if origin == APPLY else f", {origin}"
     return Report(
-        f"already applied, nothing to do ({_about(base, patch_set)})",
+        f"already applied, nothing to do ({_about(base, patch_set)}{whence})",
         notes=notes,
         details={
             "outcome": "nothing to do",
@@ -243,11 +178,11 @@ def _applied(
     notes: tuple[str, ...],
 ) -> Report:
     assert plan.receipt is not None
-    count = _files(len(plan.receipt.files))
+    files = count(len(plan.receipt.files))
     if receipt is None:
-        what = f"applied {count}"
+        what = f"applied {files}"
     elif plan.written or plan.restored:
-        what = f"updated {len(plan.written)} of {count}"
+        what = f"updated {len(plan.written)} of {files}"
         if plan.restored:
             what += f", took {len(plan.restored)} back"
     else:
@@ -267,7 +202,3 @@ def _applied(
 
 def _about(base: Base, patch_set: PatchSet) -> str:
     return f"base {base.tag}, patch set {patch_set.digest(base)[:12]}"
-
-
-def _files(count: int) -> str:
-    return "1 file" if count == 1 else f"{count} files"

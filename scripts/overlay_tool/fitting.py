@@ -17,7 +17,7 @@ from pathlib import Path
 
 from .git import git_isolated
 from .patch_set import Patch
-from .patching import ScratchFile, touched_paths, write_scratch
+from .patching import misplaced_hunks, ScratchFile, touched_paths, write_scratch
 
 APPLIES = "applies"
 UPSTREAM = "already upstream"
@@ -105,11 +105,23 @@ def _fit(patch: Patch, scratch: Path, upstream: bool) -> Fit:
     attempt = _try(patch.content, scratch)
     if attempt.offsets is None:
         return _fit_in_part(patch, scratch)
-    _git(patch.content, scratch).check_returncode()
+    before = {path: _read(scratch / path) for path in touched_paths(patch)}
+    result = _git(patch.content, scratch)
+    result.check_returncode()
     if upstream:
         return Fit(patch.name, UPSTREAM)
+    if misplaced := misplaced_hunks(patch, result.stderr, before):
+        hunks = tuple(
+            Hunk(each.path, f"{each.hunk.rstrip()}\n({each})\n", False)
+            for each in misplaced
+        )
+        return Fit(patch.name, CONFLICT, attempt.offsets, hunks)
     kind = OFFSET if attempt.offsets else APPLIES
     return Fit(patch.name, kind, offsets=attempt.offsets)
+
+
+def _read(place: Path) -> ScratchFile | None:
+    return ScratchFile(place.read_bytes(), False) if place.is_file() else None
 
 
 def _try(content: bytes, scratch: Path, *options: str) -> _Try:

@@ -51,9 +51,15 @@ class PatchSet:
     bases: tuple[Base, ...]
     overlay: Mapping[str, OverlayFile]
 
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """All releases that are known, as ``base`` takes them."""
+        return tuple(each.release for base in self.bases for each in base.releases)
+
     def base(self, tag: str) -> Base | None:
-        """The base of that tag, if it is (still) known."""
-        return next((base for base in self.bases if base.tag == tag), None)
+        """The base of that tag, or of that release with it, if it is known."""
+        releases = (each for base in self.bases for each in base.releases)
+        return next((each for each in releases if each.release == tag), None)
 
     def series(self, base: Base) -> tuple[Patch, ...]:
         """The patches for ``base``, in order; none if it has no series file.

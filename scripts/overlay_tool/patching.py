@@ -15,6 +15,7 @@ from .filesystem import naming
 from .git import git_isolated
 from .patch_set import Patch
 from .paths import check_path
+from .placing import find_misplaced, Misplaced
 
 _RENAME = re.compile(rb"(rename|copy) (from|to) ")
 _OFFSET = re.compile(r"Hunk #\d+ succeeded at \d+ \(offset -?\d+ lines?\)")
@@ -61,22 +62,28 @@ def touched_paths(patch: Patch) -> tuple[str, ...]:
 
 
 def apply_series(
-    patches: Sequence[Patch], pristine: Mapping[str, ScratchFile | None]
+    patches: Sequence[Patch],
+    pristine: Mapping[str, ScratchFile | None],
+    reverse: bool = False,
 ) -> PatchedFiles:
     """The contents of the ``pristine`` files after all ``patches``.
+
+    With ``reverse`` it is given what they made, and takes them off, the last first.
 
     ``pristine`` has an entry for each path that a patch touches, None where there
     is no file. Hunks must match exactly (git knows no fuzz). That one matched at
     another line than it says is harmless, as the files are pinned, and reported of a
     patch that no other base shares.
     """
-    steps = apply_in_steps(patches, pristine)
+    steps = apply_in_steps(patches, pristine, reverse)
     notes = [note for step in steps for note in step.notes]
     return PatchedFiles(steps[-1].files, tuple(notes))
 
 
 def apply_in_steps(
-    patches: Sequence[Patch], pristine: Mapping[str, ScratchFile | None]
+    patches: Sequence[Patch],
+    pristine: Mapping[str, ScratchFile | None],
+    reverse: bool = False,
 ) -> tuple[PatchedFiles, ...]:
     """Like ``apply_series``: the files before any patch, and after each of them."""
     steps = [PatchedFiles(dict(pristine), ())]
@@ -86,18 +93,40 @@ def apply_in_steps(
         # The real path, so that git sees where its search must end.
         scratch = Path(os.path.realpath(folder), "scratch")
         write_scratch(scratch, pristine)
-        for patch in patches:
-            arguments = ["apply", "-v", "--whitespace=nowarn", "-p1", "-"]
+        direction = ["--reverse"] if reverse else []
+        for patch in reversed(patches) if reverse else patches:
+            arguments = ["apply", "-v", "--whitespace=nowarn", "-p1", *direction, "-"]
             result = git_isolated(arguments, scratch, patch.content)
             messages = _message(result.stderr)
             if result.returncode != 0:
                 raise Refused(f"patch {patch.name} does not fit: {messages}")
+            _refuse_misplaced(patch, result.stderr, steps[-1].files)
             offsets = [] if patch.is_common else _OFFSET.findall(messages)
             notes = [f"patch {patch.name}: {offset}" for offset in offsets]
             _check_scratch(scratch, patch, pristine)
             files = {path: _read_scratch(scratch / path) for path in pristine}
             steps.append(PatchedFiles(files, tuple(notes)))
     return tuple(steps)
+
+
+def _refuse_misplaced(
+    patch: Patch, messages: bytes, before: Mapping[str, ScratchFile | None]
+) -> None:
+    for misplaced in misplaced_hunks(patch, messages, before):
+        raise Refused(f"patch {patch.name}: {misplaced}")
+
+
+def misplaced_hunks(
+    patch: Patch, messages: bytes, before: Mapping[str, ScratchFile | None]
+) -> list[Misplaced]:
+    """The hunks that git, by its messages, put into another definition."""
+    files = {
+        path: file.content.decode("utf-8", "replace")
+        for path, file in before.items()
+        if file is not None
+    }
+    text = patch.content.decode("utf-8", "replace")
+    return list(find_misplaced(text, messages.decode("utf-8", "replace"), files))
 
 
 def write_scratch(scratch: Path, files: Mapping[str, ScratchFile | None]) -> None:

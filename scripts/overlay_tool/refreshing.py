@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .bases import Base
 from .blobs import blob_id
+from .built_in import refuse_built_in, refuse_wheel
 from .errors import Refused
 from .line_edits import assign, diff, find_edits, rebuild
 from .lock import locked
@@ -61,8 +62,11 @@ def refresh(
     tree = identify(tree_path)
     state = State(tree.root)
     state.check()
+    refuse_wheel(tree, "refresh")
     root = patch_set_root.resolve()
     patch_set = load_patch_set(root)
+    if not state.receipt.exists():
+        refuse_built_in(tree, state, patch_set)
     base = require_base(tree, patch_set.bases)
     with locked(state, "refresh", on_wait):
         redo = load_redo(state, root)
@@ -164,8 +168,19 @@ def _refresh(
         if before != after:
             files[patch_set.root / patch_set.place(base, after.name)] = after.content
             if after.is_common:
-                lines.append(f"{after.name} is for other bases too: check those")
+                sharing = _others_with(patch_set, base, after.name) or "other bases"
+                lines.append(f"{after.name} is for {sharing} too: check those")
     return _Refreshed(files, tuple(lines))
+
+
+def _others_with(patch_set: PatchSet, base: Base, name: str) -> str:
+    """The other bases whose series have the patch, as text."""
+    others = (other for other in patch_set.bases if other.tag != base.tag)
+    return ", ".join(
+        other.tag
+        for other in others
+        if any(patch.name == name for patch in patch_set.series(other))
+    )
 
 
 def _edited(state: State, receipt: Receipt) -> dict[str, bytes]:

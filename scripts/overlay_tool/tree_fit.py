@@ -67,7 +67,7 @@ def _meant(tree: Tree, patch_set: PatchSet, tag: str | None) -> Sequence[Base]:
         return patch_set.bases if own is None else (own,)
     named = patch_set.base(tag)
     if named is None:
-        known = ", ".join(base.tag for base in patch_set.bases)
+        known = ", ".join(patch_set.tags)
         raise Refused(f"--base {tag}: not a known base. Known: {known}")
     return (named,)
 

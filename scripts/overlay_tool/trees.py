@@ -15,7 +15,7 @@ from .git import git_in_repository
 _GIT_VERSION = re.compile(
     r"^git_version\s*(?::[^=\n]*)?=\s*['\"]([0-9a-f]{40})['\"]", re.MULTILINE
 )
-_VERSION_FILE = Path("torch", "version.py")
+VERSION_FILE = "torch/version.py"
 
 
 @dataclass(frozen=True)
@@ -55,8 +55,8 @@ def identify(root: Path) -> Tree:
             message = head.stderr.decode("utf-8", "replace").strip()
             raise Refused(f"{root}: git cannot tell the commit: {message}")
         commit = head.stdout.decode().strip()
-        return Tree(root, True, commit, _git_version(root / _VERSION_FILE))
-    version_file = root / _VERSION_FILE
+        return Tree(root, True, commit, _git_version(root / VERSION_FILE))
+    version_file = root / VERSION_FILE
     if not version_file.exists():
         raise Refused(
             f"{root} is neither a git checkout nor an installed torch (no "
@@ -98,14 +98,16 @@ def find_base(tree: Tree, bases: Sequence[Base]) -> Base | None:
 
     In a checkout the user may have committed on top of the base: then the nearest
     base among the ancestors is it, else the one that ``torch/version.py`` names; the
-    blob checks decide.
+    blob checks decide. A base that several releases share has the commit of the one
+    that was found.
     """
-    for base in bases:
+    releases = [each for base in bases for each in base.releases]
+    for base in releases:
         if base.commit == tree.commit:
             return base
     candidates = [
         base
-        for base in bases
+        for base in releases
         if tree.is_checkout and _is_ancestor(tree.root, base.commit, tree.commit)
     ]
     nearest = [
@@ -117,23 +119,28 @@ def find_base(tree: Tree, bases: Sequence[Base]) -> Base | None:
         )
     ]
     if len(nearest) > 1:
-        tags = ", ".join(base.tag for base in nearest)
+        tags = ", ".join(base.release for base in nearest)
         raise Refused(f"{tree.root}: HEAD descends from several bases: {tags}")
     if nearest:
         return nearest[0]
-    return next((base for base in bases if base.commit == tree.built_from), None)
+    return next((base for base in releases if base.commit == tree.built_from), None)
 
 
 def require_base(tree: Tree, bases: Sequence[Base]) -> Base:
     """The base of ``tree``; refuses a tree of none, and says which are known."""
     base = find_base(tree, bases)
     if base is None:
-        known = ", ".join(f"{base.tag} ({base.commit})" for base in bases)
         raise Refused(
             f"{tree.root} is of commit {tree.commit}, which is not a known base. "
-            f"Known: {known or 'none'}"
+            f"Known: {list_known(bases)}"
         )
     return base
+
+
+def list_known(bases: Sequence[Base]) -> str:
+    """The releases that are known, with their commits, for messages."""
+    releases = [each for base in bases for each in base.releases]
+    return ", ".join(f"{each.release} ({each.commit})" for each in releases) or "none"
 
 
 def _is_ancestor(root: Path, commit: str, descendant: str) -> bool:

@@ -25,16 +25,15 @@ from packaging.version import Version
 
 from .bases import Base
 from .blobs import blob_id
+from .built_in import VERSION, digest_in_version
 from .errors import EnvironmentFailure, Refused
 from .filesystem import sync_directory
 from .patch_set import PatchSet, load_patch_set
 from .patching import ScratchFile, apply_series
 from .plan import check_overlap, touched_by_series
 from .report import Report
-from .trees import find_git_version
+from .trees import VERSION_FILE, find_git_version, list_known
 
-_VERSION_FILE = "torch/version.py"
-_VERSION = re.compile(rb"^(__version__\s*(?::[^=\n]*)?=\s*)(['\"])([^'\"\n]+)\2", re.M)
 _METADATA_VERSION = re.compile(rb"^(Version:\s*)(\S+)\s*$", re.M)
 _SIGNATURES = ("RECORD.jws", "RECORD.p7s")
 _FILE_TYPE = 0o100000
@@ -131,24 +130,22 @@ def _headers(metadata: bytes) -> bytes:
 
 
 def _base(wheel: _Source, patch_set: PatchSet) -> Base:
-    file = wheel.read(_VERSION_FILE)
+    file = wheel.read(VERSION_FILE)
     commit = None if file is None else find_git_version(file.content.decode())
-    for base in patch_set.bases:
+    for base in (each for known in patch_set.bases for each in known.releases):
         if base.commit == commit:
             return base
-    known = ", ".join(f"{base.tag} ({base.commit})" for base in patch_set.bases)
     raise Refused(
         f"--from {wheel.path} is of commit {commit}, which is not a known base. "
-        f"Known: {known or 'none'}"
+        f"Known: {list_known(patch_set.bases)}"
     )
 
 
 def _local_version(version: Version, digest: str) -> Version:
-    # Normalized: a part of digits only would lose its zeros.
     if version.local is not None and "rangedispatch" in version.local:
         raise Refused(f"the wheel is one of ours already: its version is {version}")
     local = f"{version.local}." if version.local else ""
-    return Version(f"{version.public}+{local}rangedispatch.{digest[:12]}")
+    return Version(f"{version.public}+{local}rangedispatch.{digest_in_version(digest)}")
 
 
 def _changed(
@@ -173,7 +170,7 @@ def _changed(
     changed: dict[str, ScratchFile | None] = dict(patched.files)
     for path, ours in patch_set.overlay.items():
         changed[path] = ScratchFile(ours.content, ours.executable)
-    changed[_VERSION_FILE] = _renamed(wheel, _VERSION_FILE, _VERSION, version, 3)
+    changed[VERSION_FILE] = _renamed(wheel, VERSION_FILE, VERSION, version, 3)
     metadata = f"{wheel.folder}/METADATA"
     changed[metadata] = _renamed(wheel, metadata, _METADATA_VERSION, version, 2)
     return changed

@@ -13,7 +13,7 @@ from setup_tool.package_step import link_package
 from setup_tool.pins import choose_base
 from setup_tool.plain_scripts import run_plain_scripts
 from setup_tool.prerequisites import check_tools
-from setup_tool.steps import SetupError, step
+from setup_tool.steps import SetupError, step, UsageError
 from setup_tool.testing import run_pytest
 from setup_tool.verifying import verify
 
@@ -30,6 +30,9 @@ def main(command: str, arguments: list[str]) -> int:
     }
     try:
         return actions[command](arguments)
+    except UsageError as error:
+        print(f"scripts/{command}: {error}", file=sys.stderr)
+        return 2
     except (SetupError, OSError) as error:
         print(f"scripts/{command}: {error}", file=sys.stderr)
         return 1
@@ -41,10 +44,10 @@ def main(command: str, arguments: list[str]) -> int:
 
 def set_up(base_name: str | None) -> Environment:
     """Brings a base's environment and overlay up to date and says what it did."""
+    base = choose_base(ROOT, base_name)
     with step("machine") as current:
         compiler = check_tools()
         current.outcome = f"Python, git and {compiler} are there"
-    base = choose_base(ROOT, base_name)
     folder = base.environment
     with locked(ROOT / f"{folder.name}.lock") as lock:
         with step("environment") as current:
@@ -60,8 +63,8 @@ def add_base_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--base",
         metavar="TAG",
-        help="the PyTorch release, such as v2.15.0, in an environment of its own, "
-        ".venv-v2.15.0 (default: the one that setup.cfg pins, in .venv)",
+        help="the PyTorch release, such as v2.15.0 or 2.15.0, in an environment of its "
+        "own, .venv-v2.15.0 (default: the one that setup.cfg pins, in .venv)",
     )
 
 

@@ -3,10 +3,11 @@
 import configparser
 import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from setup_tool.steps import SetupError
+from setup_tool.steps import SetupError, UsageError
 
 EXTRAS = ("run", "test", "lint")
 """The extras that belong to the environment: one serves the job, tests and linters."""
@@ -86,13 +87,23 @@ def read_bases(root: Path) -> dict[str, Base]:
 
 
 def choose_base(root: Path, name: str | None) -> Base:
-    """The base of that name, or the primary one; raises SetupError if unknown."""
+    """The base of that name, or the primary one; raises UsageError if unknown."""
     bases = read_bases(root)
     if name is None:
         return next(iter(bases.values()))
-    if name not in bases:
-        raise SetupError(f"--base {name}: setup.cfg knows {', '.join(bases)}")
-    return bases[name]
+    return bases[find_tag(name, bases, "setup.cfg knows")]
+
+
+def find_tag(name: str, tags: Iterable[str], words: str) -> str:
+    """The one of the tags that `--base NAME` means, with or without its v.
+
+    Raises UsageError, with these words before the tags, if it means none.
+    """
+    tags = list(tags)
+    for tag in (name, f"v{name}"):
+        if tag in tags:
+            return tag
+    raise UsageError(f"--base {name}: {words} {', '.join(tags)}")
 
 
 def shared_lists(parser: configparser.ConfigParser) -> tuple[list[str], list[str]]:

@@ -10,6 +10,10 @@ class SetupError(Exception):
     """What keeps the set-up from going on, in words for the person who called it."""
 
 
+class UsageError(SetupError):
+    """An argument that makes no sense here: nothing was looked at or done yet."""
+
+
 @dataclass
 class Step:
     """One line of the report; the step fills `outcome` in while it works."""

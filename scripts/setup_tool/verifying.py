@@ -5,13 +5,14 @@ its files; one that only one of the two knows is a hole.
 """
 
 import argparse
+import shutil
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from setup_tool.cells import NOT_REACHED, Cell, Environment, import_cell, tests_cell
-from setup_tool.pins import read_bases
-from setup_tool.stack_verifying import stack_rows
+from setup_tool.pins import find_tag, read_bases
+from setup_tool.stack_verifying import TESTS, stack_rows
 from setup_tool.steps import SetupError, say
 
 BASES_FILE = Path("patches") / "bases.toml"
@@ -44,6 +45,17 @@ def verify(
         "--fast", action="store_true", help="leave out the tests marked slow"
     )
     parser.add_argument(
+        "--smoke",
+        action="store_true",
+        help="only the tests marked smoke: about sixty, of all that a base can break",
+    )
+    parser.add_argument(
+        "--remove",
+        action="store_true",
+        help="remove each environment but the first base's when its row is done: a "
+        "release for CUDA takes some 8 GB",
+    )
+    parser.add_argument(
         "--stack",
         nargs="?",
         const="",
@@ -53,14 +65,14 @@ def verify(
         "NAME such as 01: only with that one)",
     )
     options, others = parser.parse_known_args(arguments)
+    if options.smoke:
+        others = [TESTS, "-m", "smoke and not slow", *others]
     patched = read_patched_files(root / BASES_FILE)
-    known = read_bases(root).keys()
+    known = read_bases(root)
     every = list(dict.fromkeys([*known, *patched]))
-    for tag in options.base or ():
-        if tag not in every:
-            raise SetupError(f"--base {tag}: there are {', '.join(every)}")
+    tags = [find_tag(name, every, "there are") for name in options.base or every]
     rows = {}
-    for tag in options.base or every:
+    for tag in tags:
         say(f"== {tag}")
         if tag not in known:
             words = "setup.cfg has no environment"
@@ -70,7 +82,10 @@ def verify(
             rows |= stack_rows(root, tag, set_up(tag), wanted, others, options.fast)
         else:
             modules = modules_of(root, patched.get(tag, ()))
-            rows[tag] = row(root, modules, lambda: set_up(tag), others, options.fast)
+            fast = options.fast or options.smoke
+            rows[tag] = row(root, modules, lambda: set_up(tag), others, fast)
+        if options.remove and tag in [*known][1:]:
+            shutil.rmtree(known[tag].environment, ignore_errors=True)
     say(table(rows))
     return 0 if all(cell.holds for cells in rows.values() for cell in cells) else 1
 

@@ -315,6 +315,8 @@ class CondBranchesTest(TestCase):
         self.assertEqual(compiled([x]), model(x))
 
     def test_nested_subgraphs_are_visited_once(self):
+        if not hasattr(inline_invoke_subgraph, "inline_single_use_recursive"):
+            self.skipTest("this torch inlines none by itself")
         depth = 12
         nested = torch.fx.GraphModule({}, torch.fx.Graph())
         for _ in range(depth):

@@ -18,7 +18,7 @@ from torch._dynamo.utils import counters
 from torch._inductor import config
 from torch._inductor.exc import InductorError
 from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
-from torch._inductor.range_dispatch.benchmark import preparing, timing
+from torch._inductor.range_dispatch.benchmark import contests, timing
 from torch._inductor.range_dispatch.call.schemas import (
     arrange_arguments,
     bind_to_schema,
@@ -262,7 +262,7 @@ class ArgumentsTest(CallShapesTestCase):
                 split_points=[8],
             ),
             mock.patch.object(
-                preparing, "make_inputs", side_effect=RuntimeError("out of memory")
+                contests, "make_inputs", side_effect=RuntimeError("out of memory")
             ),
             self.assertLogs("torch._inductor.range_dispatch", "WARNING") as logs,
         ):

@@ -37,15 +37,15 @@ from torch._inductor.range_dispatch.call import memory
 from torch._inductor.range_dispatch.plan.choosing import choose
 from torch._inductor.range_dispatch.plan.decisions import (
     decide,
-    depth,
     group_by_winner,
+    Leaf,
     plan_decisions,
 )
 from torch._inductor.range_dispatch.plan.grid_search import neighbours
 from torch._inductor.range_dispatch.plan.ranges import (
+    cell_of,
     cells_of_grid,
     overlaps,
-    range_of,
     ranges_from_split_points,
 )
 from torch._inductor.range_dispatch.record.records import record_dispatches
@@ -169,6 +169,7 @@ class RangeDispatchTestCase(FreshTestCase):
         self.addCleanup(context.__exit__, None, None, None)
 
 
+@pytest.mark.smoke
 @instantiate_parametrized_tests
 class BranchTest(RangeDispatchTestCase):
     @parametrize("ranges", (2, 3, 5, 17))
@@ -312,6 +313,7 @@ class BranchTest(RangeDispatchTestCase):
             self.run_shift([8])
 
 
+@pytest.mark.smoke
 class NamedTensorTest(RangeDispatchTestCase):
     def test_reads_the_named_tensor(self):
         @torch.library.custom_op("range_dispatch_test::named", mutates_args=())
@@ -445,6 +447,7 @@ class IdentityTest(RangeDispatchTestCase):
         self.assertEqual(record.branches, 1)
 
 
+@pytest.mark.smoke
 class ConfigPatchesTest(RangeDispatchTestCase):
     def test_patches_reach_their_branch_only(self):
         patched = CustomOpConfig(
@@ -1136,6 +1139,12 @@ split_point_lists = st.lists(
 ).map(sorted)
 
 
+def depth(tree):
+    if isinstance(tree, Leaf):
+        return 0
+    return 1 + max(depth(tree.inside), depth(tree.outside))
+
+
 class RangesPropertyTest(TestCase):
     @hypothesis.settings(deadline=None, max_examples=300)
     @hypothesis.given(data=st.data(), split_points=split_point_lists)
@@ -1145,13 +1154,14 @@ class RangesPropertyTest(TestCase):
             st.lists(st.integers(0, 6), min_size=len(ranges), max_size=len(ranges))
         )
         merge = data.draw(st.booleans())
-        branches = group_by_winner(cells_of_grid([ranges]), winners, merge)
+        cells = cells_of_grid([ranges])
+        branches = group_by_winner(cells, winners, merge)
         if merge:
             self.assertEqual([b.winner for b in branches], [*dict.fromkeys(winners)])
         tree = plan_decisions(branches)
         self.assertLessEqual(depth(tree), math.ceil(math.log2(len(branches))))
         for size in range(RANGE_LIMIT + 3):
-            expected = winners[range_of(ranges, size)]
+            expected = winners[cell_of(cells, (size,))]
             self.assertEqual(branches[decide(tree, (size,))].winner, expected)
 
     @hypothesis.settings(deadline=None)
@@ -1164,7 +1174,8 @@ class RangesPropertyTest(TestCase):
     ):
         lower, upper = min(bounds), max(bounds)
         ranges = ranges_from_split_points(split_points)
-        hit = {range_of(ranges, size) for size in range(lower, upper + 1)}
+        cells = cells_of_grid([ranges])
+        hit = {cell_of(cells, (size,)) for size in range(lower, upper + 1)}
         found = [i for i, r in enumerate(ranges) if overlaps(r, (lower, upper))]
         self.assertEqual(found, sorted(hit))
 
@@ -1199,7 +1210,7 @@ class RangesPropertyTest(TestCase):
         for size in around(split_points):
             x = torch.zeros(3, size)
             (output,) = graph(x, weight)
-            expected = winners[range_of(ranges, size)]
+            expected = winners[cell_of(cells_of_grid([ranges]), (size,))]
             self.assertEqual(which_branch(output, x, weight), expected)
 
     @staticmethod

@@ -32,7 +32,6 @@ from torch._inductor.range_dispatch.benchmark.timing import Timing
 from torch._inductor.range_dispatch.cache import table_store
 from torch._inductor.range_dispatch.plan.decisions import (
     decide,
-    depth,
     group_by_winner,
     Leaf,
     plan_decisions,
@@ -740,6 +739,12 @@ class PlanTest(TestCase):
         winners = [int(cell.ranges[1].start > 8) for cell in cells]
         tree = plan_decisions(group_by_winner(cells, winners))
         self.assertEqual(tree.boxes, (((None, None), (None, 8), (None, None)),))
+
+
+def depth(tree):
+    if isinstance(tree, Leaf):
+        return 0
+    return 1 + max(depth(tree.inside), depth(tree.outside))
 
 
 def leaves(tree):

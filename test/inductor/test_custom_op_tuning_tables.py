@@ -10,6 +10,7 @@ import signal
 import tempfile
 from unittest import mock
 
+import pytest
 from hypothesis import given, settings, strategies
 
 import torch
@@ -307,6 +308,7 @@ def planted(split):
     return mock.patch.object(timing, "time_candidates", time_candidates)
 
 
+@pytest.mark.smoke
 class CompileWithTablesTest(TableTestCase):
     def setUp(self):
         super().setUp()

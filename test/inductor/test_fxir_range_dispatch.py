@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from unittest import mock
 
+import pytest
 from _generated_code import COND_LINE, HAS_SWITCH
 from _triton_on_cpu import DEVICE, HAS_TRITON, SKIP_REASON, triton_kernels
 
@@ -338,6 +339,7 @@ def readable_graphs(name, graph_module):
             yield from readable_graphs(one.target, getattr(graph_module, one.target))
 
 
+@pytest.mark.smoke
 class ThreeKernelsTest(FxRangeDispatchTestCase):
     """The issue's experiment: a sine, a hyperbolic tangent and a maximum with zero."""
 
@@ -440,6 +442,7 @@ def bmm(x, w):
     return torch.bmm(x[None], w[None]).squeeze(0)
 
 
+@pytest.mark.smoke
 class ExternKernelsTest(FxRangeDispatchTestCase):
     def assert_only_extern(self, result):
         self.assertEqual({*itertools.chain(*result.launches.values())}, set())
@@ -1399,6 +1402,7 @@ class Dispatching(torch.nn.Module):
         return torch.mm(self.op(x), self.weight) + bias
 
 
+@pytest.mark.smoke
 class ExportTest(FxRangeDispatchTestCase):
     def test_aot_compile(self):
         op = make_op()

@@ -13,6 +13,7 @@ import pytest
 from _backend_matrix import ROWS
 from _backend_rows import Vehicle
 from _backend_rows_caches import CACHES
+from _backend_rows_wrappers import WRAPPERS
 from _dispatched_models import MODELS
 from _triton_on_cpu import HAS_TRITON, SKIP_REASON, triton_kernels
 
@@ -39,6 +40,8 @@ def _cells() -> Iterator[subtest]:
         for model_number, model in enumerate(MODELS):
             is_fast = row_number % len(MODELS) == model_number
             decorators = [] if is_fast else [pytest.mark.slow]
+            if is_fast and row.section in (WRAPPERS, CACHES):
+                decorators.append(pytest.mark.smoke)
             name = f"{row.name}_{model.name}"
             yield subtest((row, model), name=name, decorators=decorators)
 

@@ -317,13 +317,10 @@ class TablesTest(TestCase):
             path = os.path.join(folder, f"{name}.json")
             merge_into_file(path, TuningTable.of([entry]))
         load(os.path.join(folder, "a.json"))
-        look = ("busy_test.shift.default", "schema", "[[], []]", ["d1"])
+        wanted = self.entry(None, False)
         with config.patch({"range_dispatch.table_path": folder}):
-            found = find(*look, {"device": "here"})
-        self.assertEqual(found.candidates[0].milliseconds, 1.0)
-        self.assertEqual(
-            find(*look, {"device": "here"}).candidates[0].milliseconds, 9.0
-        )
+            self.assertEqual(find(wanted).candidates[0].milliseconds, 1.0)
+        self.assertEqual(find(wanted).candidates[0].milliseconds, 9.0)
 
     def test_what_one_process_measures(self):
         for entry in (self.entry(1.0, False), self.entry(9.0, True)):

@@ -19,7 +19,7 @@ from torch._dynamo.package import DynamoCache
 from torch._dynamo.precompile_context import PrecompileContext
 from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
 from torch._inductor.range_dispatch.cache.identity import digest, Indescribable
-from torch._inductor.range_dispatch.tuning import given_ranges
+from torch._inductor.range_dispatch.tuning import measuring
 from torch._inductor.test_case import run_tests, TestCase
 from torch._inductor.utils import fresh_cache
 from torch.testing._internal.common_utils import (
@@ -260,11 +260,11 @@ def run(function=apply):
 def run_tuned(model, report, timed=True):
     """``timed`` says whether anything may be timed."""
     allowed = (
-        given_ranges.measure_all
+        measuring.measure_all
         if timed
         else mock.Mock(side_effect=AssertionError("timed"))
     )
-    with caches(autograd=True), mock.patch.object(given_ranges, "measure_all", allowed):
+    with caches(autograd=True), mock.patch.object(measuring, "measure_all", allowed):
         configs = [CustomOpConfig(one) for one in model.ops[0].implementations]
         with custom_op_autotuning(
             OP,

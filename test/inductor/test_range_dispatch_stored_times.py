@@ -12,7 +12,7 @@ import torch
 from torch._dynamo.utils import counters
 from torch._inductor import config
 from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
-from torch._inductor.range_dispatch.cache.settings import deciding_settings
+from torch._inductor.range_dispatch.cache.environment import deciding_settings
 from torch._inductor.test_case import run_tests
 
 

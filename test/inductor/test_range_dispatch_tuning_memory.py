@@ -9,7 +9,7 @@ from _fresh_test_case import FreshTestCase
 import torch
 from torch._inductor import config, ir
 from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
-from torch._inductor.range_dispatch.benchmark import preparing
+from torch._inductor.range_dispatch.benchmark import contests
 from torch._inductor.range_dispatch.call import inputs, memory
 from torch._inductor.range_dispatch.record.records import record_dispatches
 from torch._inductor.test_case import run_tests
@@ -183,7 +183,7 @@ class TuningMemoryTest(FreshTestCase):
             return made(call, values, *args, **kwargs)
 
         with (
-            mock.patch.object(preparing, "make_inputs", make_inputs),
+            mock.patch.object(contests, "make_inputs", make_inputs),
             self.assertLogs(LOGGER, "WARNING") as logs,
         ):
             first, last = self.ranges(

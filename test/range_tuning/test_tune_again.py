@@ -18,12 +18,7 @@ from torch._dynamo.utils import counters
 from torch._inductor.range_dispatch import read_table
 from torch._inductor.range_dispatch.benchmark import timing
 from torch._inductor.range_dispatch.benchmark.timing import Timing
-from torch._inductor.range_dispatch.cache import (
-    call_tables,
-    table_store,
-    tables,
-    tune_table,
-)
+from torch._inductor.range_dispatch.cache import call_tables, table_store, tables
 from torch._inductor.test_case import run_tests
 
 
@@ -184,7 +179,7 @@ class ResumeTest(TuneTestCase):
         self.assertEqual(found, [(0, 0)] * 4 + [(4, 1)] * 4)
         os.remove(self.default)
         found.clear()
-        with mock.patch.object(tune_table, "SECONDS_BETWEEN_WRITES", -1.0):
+        with mock.patch.object(table_store, "SECONDS_BETWEEN_WRITES", -1.0):
             self.counts(then=then)
         self.assertEqual([entries for entries, _ in found], [*range(8)])
 
@@ -199,7 +194,7 @@ class ResumeTest(TuneTestCase):
             return merge(path, table)
 
         with (
-            mock.patch.object(tune_table, "merge_into_file", failing),
+            mock.patch.object(table_store, "merge_into_file", failing),
             self.assertLogs("torch._inductor.range_dispatch", "WARNING") as logs,
         ):
             self.assertEqual(self.counts(), (8, None))

@@ -7,7 +7,6 @@ answers as a test says.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import io
 import json
 import os
@@ -30,9 +29,9 @@ from overlay_fixtures import (
     torch_contents,
 )
 
-from gpu_check_tool import asking, commands, installed
+from gpu_check_tool import asking, commands, installed, stand_ins
 from gpu_check_tool.page import page
-from gpu_check_tool.run import IMPORTED, STAND_INS
+from gpu_check_tool.run import IMPORTED
 from gpu_check_tool.schedule import OutOfTime, Schedule
 from setup_tool.linked_copy import copy_installed
 
@@ -264,21 +263,25 @@ class TestSchedule(unittest.TestCase):
         self.assertEqual(schedule.elapsed(), 20)
 
 
-class TestStandIn(unittest.TestCase):
+class TestStandIns(unittest.TestCase):
     def test_compares(self) -> None:
-        spec = importlib.util.spec_from_file_location(
-            "stand_in", STAND_INS / "expecttest.py"
-        )
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        case = module.TestCase()
+        case = stand_ins.ExpectTestCase()
         case.assertExpectedInline("a\nb\n", "a\nb\n")
         with self.assertRaisesRegex(AssertionError, r"- a\n\+ b"):
             case.assertExpectedInline("b", "a")
         case.assertExpectedRaisesInline(ValueError, int, int_error("x"), "x")
         with self.assertRaises(AssertionError):
             case.assertExpectedRaisesInline(ValueError, int, "another", "x")
+
+    def test_only_for_what_is_missing(self) -> None:
+        with mock.patch.dict(sys.modules, {"expecttest": None}):
+            self.assertEqual(stand_ins.missing(), ["expecttest"])
+            stand_ins.provide()
+            self.assertEqual(stand_ins.missing(), [])
+            self.assertIs(sys.modules["pytest"], pytest)
+            import expecttest
+
+            self.assertIs(expecttest.TestCase, stand_ins.ExpectTestCase)
 
 
 def int_error(text: str) -> str:
@@ -310,9 +313,10 @@ class TestLinkedCopy(GpuCheckTestCase):
 
 ALL_THAT_WORKERS_IMPORT = """\
 import sys
-sys.modules.update(dict.fromkeys(sys.argv[2:]))
-import expecttest
-assert expecttest.__file__.startswith(sys.argv[1]), expecttest
+sys.modules.update(dict.fromkeys(sys.argv[1:]))
+from gpu_check_tool import stand_ins
+assert stand_ins.missing() == ["expecttest", "pytest"], stand_ins.missing()
+stand_ins.provide()
 from gpu_check_tool import child_machine, child_rows, child_timing
 from gpu_check_tool import op_attention, op_rms_norm, op_split_k
 from gpu_check_tool.child_tests import tests
@@ -332,10 +336,10 @@ for module, classes in TESTS.items():
 class TestOnThisMachine(unittest.TestCase):
     def test_workers_need_only_torch(self) -> None:
         """Neither do the tests that they run; names of rows, models, tests are real."""
-        paths = [str(STAND_INS), *(str(REPOSITORY / name) for name in IMPORTED)]
+        paths = [str(REPOSITORY / name) for name in IMPORTED]
         result = subprocess.run(
-            [sys.executable, "-c", ALL_THAT_WORKERS_IMPORT, str(STAND_INS)]
-            + ["pytest", "hypothesis", "rich", "matplotlib"],
+            [sys.executable, "-c", ALL_THAT_WORKERS_IMPORT]
+            + ["expecttest", "pytest", "hypothesis", "rich", "matplotlib"],
             env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
             capture_output=True,
             text=True,

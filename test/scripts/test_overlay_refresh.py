@@ -24,6 +24,7 @@ from overlay_fixtures import (
     snapshot,
     torch_contents,
 )
+from overlay_tool.bases import Base, load_bases, save_bases
 from overlay_tool.errors import Refused
 from overlay_tool.line_edits import assign, find_edits, make_edits, rebuild
 from overlay_tool.refreshing import refresh
@@ -132,6 +133,18 @@ class RefreshTest(OverlayTestCase):
         self.assertEqual(report.lines, (f"{PATCHED}:21: into common/1.patch", hint))
         second = self.patch_set / "patches" / "common" / "2.patch"
         self.assertEqual(second.read_bytes(), shared)
+
+    def test_the_bases_that_share_a_patch_are_named(self) -> None:
+        self.set_patches(("common/1.patch", diff_of({}, FIRST)))
+        file = self.patch_set / "patches" / "bases.toml"
+        for tag, number, series in (("v1", "3", "common/1.patch\n"), ("v2", "4", "")):
+            other = self.patch_set / "patches" / tag
+            other.mkdir()
+            (other / "series").write_text(series)
+            save_bases(file, [*load_bases(file), Base(tag, number * 40, {})])
+        self.edit(content=edited_lines(**FIRST | {"line_20": "edited"}))
+        hint = "common/1.patch is for v1 too: check those"
+        self.assertIn(hint, self.refresh().lines)
 
     def test_later_patches_keep_their_changes_and_move(self) -> None:
         self.edit(line_5="edited\nand longer\nby two")

@@ -266,7 +266,8 @@ class TestSetup(FakeRepository):
         (call,) = self.calls("pip install")
         self.assertRegex(call, r"pytest==9.2.0 mypy==2.4.1 torch==1.5 Rich==15.5.0$")
         self.assertIn("made .venv, torch==1.0", self.call("setup"))
-        self.assertIn("up to date, torch==1.5", self.call("setup", "--base", "v1.5"))
+        for name in ("v1.5", "1.5"):
+            self.assertIn("up to date, torch==1.5", self.call("setup", "--base", name))
         bases = pins.read_bases(self.root)
         self.assertEqual([*bases], ["v1.0", "v1.5"])
         constraints = ("filelock==5.0", "cuda_bindings==1.0")
@@ -274,8 +275,9 @@ class TestSetup(FakeRepository):
 
     def test_unknown_base_is_refused_by_name(self) -> None:
         for command in ("setup", "test", "run"):
-            output = self.call(command, "--base", "v9", expect=1)
+            output = self.call(command, "--base", "v9", expect=2)
             self.assertIn("--base v9: setup.cfg knows v1.0, v1.5", output)
+            self.assertNotIn("machine:", output)
         self.change_setup_cfg("[base v1.5]", "[base v1.6]")
         self.assertIn("[base v1.6] pins torch==1.5", self.call("setup", expect=1))
 
@@ -482,9 +484,18 @@ class TestVerify(FakeRepository):
         modules = " torch._b torch.ours torch.ours.one\n"
         self.assertEqual(self.log.read_text().count(modules), 2 * len(rows))
 
+    def test_smoke_and_environments_that_go_again(self) -> None:
+        self.verify("--smoke", "--remove", "-k", "name")
+        for call in self.calls("-m pytest"):
+            words = r"-m not slow test/inductor -m smoke and not slow -k name"
+            self.assertRegex(call, words)
+        self.assertTrue(self.environment.exists())
+        self.assertFalse((self.root / ".venv-v1.5").exists())
+
     def test_only_the_bases_that_are_named(self) -> None:
         self.assertEqual([*self.verify("--base", "v1.5")], ["v1.5"])
-        output = self.call("verify", "--base", "v9", expect=1)
+        self.assertEqual([*self.verify("--base", "1.5")], ["v1.5"])
+        output = self.call("verify", "--base", "v9", expect=2)
         self.assertIn("--base v9: there are v1.0, v1.5", output)
 
     def test_holes(self) -> None:

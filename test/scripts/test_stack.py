@@ -6,6 +6,7 @@ import ast
 import re
 import sys
 import unittest
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,15 +54,26 @@ class StackTest(unittest.TestCase):
             for base in self.patch_set.bases
             for patch in self.patch_set.series(base)
         }
-        found = (ROOT / "patches").glob("*/*.patch")
+        found = (ROOT / "patches").rglob("*.patch")
         self.assertEqual({x.relative_to(ROOT).as_posix() for x in found}, listed)
+
+    def test_what_is_common_serves_several_bases(self) -> None:
+        """A patch of one base stands in its folder; none stands there twice."""
+        users = Counter(
+            self.patch_set.place(base, patch.name)
+            for base in self.patch_set.bases
+            for patch in self.patch_set.series(base)
+        )
+        for place, count in users.items():
+            with self.subTest(place):
+                self.assertEqual(place.startswith("patches/common/"), count > 1)
 
     def test_the_page_of_the_pull_request_names_every_patch(self) -> None:
         page = (ROOT / "docs" / "pull_request.md").read_text()
         linked = re.findall(r"\((\.\./patches/[^)]*\.patch)\)", page)
         for link in linked:
             self.assertTrue((ROOT / "docs" / link).is_file(), link)
-        found = (ROOT / "patches").glob("*/*.patch")
+        found = (ROOT / "patches").rglob("*.patch")
         names = [Path(link).name for link in linked]
         self.assertEqual(sorted(names), sorted({place.name for place in found}))
 

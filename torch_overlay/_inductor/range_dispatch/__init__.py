@@ -50,17 +50,17 @@ from torch._inductor.range_dispatch.record.live_counting import (
     reset_counts,
     save_counts,
 )
-from torch._inductor.range_dispatch.record.record_text import record_parts
-from torch._inductor.range_dispatch.record.records import (
-    DispatchRecord,
-    record_dispatches,
-)
-from torch._inductor.range_dispatch.record.text_tables import (
+from torch._inductor.range_dispatch.record.record_text import (
     against_text,
     busy_texts,
     milliseconds_text,
     plain,
+    record_parts,
     TextTable,
+)
+from torch._inductor.range_dispatch.record.records import (
+    DispatchRecord,
+    record_dispatches,
 )
 from torch._inductor.range_dispatch.record.tuning_session import (
     tune_into,

@@ -27,12 +27,12 @@ from torch._inductor.utils import clone_preserve_strides
 from torch.utils._ordered_set import OrderedSet
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Sequence
+    from collections.abc import Callable, Hashable, Mapping, Sequence
 
+    from torch._inductor.range_dispatch.benchmark.contests import Contest
     from torch._inductor.range_dispatch.benchmark.modules import CompiledCandidate
-
     from torch._inductor.range_dispatch.call.binding import BoundCall
-    from torch._inductor.range_dispatch.call.sizes import RangeTask, SymbolValues
+    from torch._inductor.range_dispatch.call.sizes import RangeTask
     from torch._inductor.range_dispatch.plan.ranges import Cell
     from torch._inductor.range_dispatch.region.fused_call import FusedCall
     from torch._inductor.range_dispatch.registration.candidates import Candidate
@@ -56,22 +56,13 @@ _warned: weakref.WeakKeyDictionary[Registration, OrderedSet[str]] = (
 
 
 @dataclass(frozen=True)
-class Occasion:
-    """Candidates of a range that are timed at one of its sizes, on these inputs.
+class Reference:
+    """The op itself: its overload, or a graph with it, and what computes its results
+    and then the new values of what it mutates. It may be one of the candidates."""
 
-    ``has_fallback`` says whether the op itself competes; it may not be ``running``.
-    """
-
-    task: RangeTask
-    values: SymbolValues
-    running: Sequence[CompiledCandidate]
-    inputs: Sequence[Any]
-    has_fallback: bool
-
-    @property
-    def key(self) -> Hashable:
-        """The same for the same sizes of a range."""
-        return _key(self.task, self.values)
+    target: torch._ops.OpOverload | GraphModule
+    compute: Callable[[], Sequence[torch.Tensor]]
+    is_candidate: bool
 
 
 class Accuracy:
@@ -112,56 +103,66 @@ class Accuracy:
         """What ``agreed`` must be of stored times that are used, None for anything."""
         return self._within if self._mode == "drop" else None
 
-    def agreed(self, task: RangeTask, values: SymbolValues) -> str | None:
+    def agreed(self, contest: Contest) -> str | None:
         """Within which tolerance those candidates agree with the op itself that have
-        times for these sizes; None if they do not, or were not compared."""
+        times for a contest; None if they do not, or were not compared."""
         none = OrderedSet[Any]() if self._gave_up else None
-        differing = self._differing.get(_key(task, values), none)
+        differing = self._differing.get(_key(contest), none)
         if differing is None or (differing and self._mode != "drop"):
             return None
         return self._within
 
-    def has_dropped(self, task: RangeTask, values: SymbolValues) -> bool:
+    def has_dropped(self, contest: Contest) -> bool:
         """Whether a candidate was left out at these sizes."""
-        return self._mode == "drop" and bool(self._differing.get(_key(task, values)))
+        return self._mode == "drop" and bool(self._differing.get(_key(contest)))
 
     @property
     def _within(self) -> str:
         return str(self._registration.accuracy_tolerance or "default")
 
-    def comparing(self, occasion: Occasion) -> Callable[[], Comparison] | None:
+    def comparing(
+        self,
+        contest: Contest,
+        running: Sequence[CompiledCandidate],
+        inputs: Sequence[Any],
+    ) -> Callable[[], Comparison] | None:
         """What starts a comparison; None if there is to be none, such as at sizes that
-        are timed once more."""
+        are timed once more. The op itself may compete and not be ``running``."""
         if self._mode == "off" or self._gave_up:
             return None
-        was_compared = occasion.key in self._differing
-        if was_compared and not self.has_dropped(occasion.task, occasion.values):
+        if _key(contest) in self._differing and not self.has_dropped(contest):
             return None
-        self._differing[occasion.key] = OrderedSet()
-        reference = self._reference(occasion)
+        self._differing[_key(contest)] = OrderedSet()
+        reference = self._reference(contest, running, inputs)
         if reference is not None and is_random(reference.target):
             reference = None
-        return lambda: Comparison(self, occasion, reference)
+        graphs = {one.candidate: one.traced.graph_module for one in running}
+        return lambda: Comparison(self, contest, graphs, reference)
 
-    def _reference(self, occasion: Occasion) -> Reference | None:
+    def _reference(
+        self,
+        contest: Contest,
+        running: Sequence[CompiledCandidate],
+        inputs: Sequence[Any],
+    ) -> Reference | None:
         """The op itself as it is timed, or as it is called where that is cheapest: at
         the first sizes, which are the smallest."""
-        if occasion.has_fallback:
-            for one in occasion.running:
+        if any(one.candidate.is_fallback for one in contest.candidates):
+            for one in running:
                 if one.candidate.is_fallback:
                     graph_module, run = one.traced.graph_module, one.call
-                    return Reference(graph_module, lambda: run([*occasion.inputs]))
+                    return Reference(graph_module, lambda: run([*inputs]), True)
             return None
         if self._was_called:
             return None
         self._was_called = True
         if self._fused is None:
-            return Reference(self._call.op, lambda: self._call_op(occasion.inputs))
-        own = self._graph_of_op(occasion.task)
+            return Reference(self._call.op, lambda: self._call_op(inputs), False)
+        own = self._graph_of_op(contest.task)
         if own is None:
             return None
         composed = self._fused.compose([own])
-        return Reference(composed, lambda: composed(*occasion.inputs))
+        return Reference(composed, lambda: composed(*inputs), False)
 
     def _call_op(self, inputs: Sequence[Any]) -> list[torch.Tensor]:
         """The op's results, then the new values of what it mutates: copies."""
@@ -200,14 +201,14 @@ class Accuracy:
         found = (text for (one, _), text in self._found.items() if one is candidate)
         return next(found, None)
 
-    def report(self, candidate: Candidate, occasion: Occasion, text: str) -> None:
+    def report(self, candidate: Candidate, contest: Contest, text: str) -> None:
         """Warn once of a candidate that differs.
 
         Raises:
             CandidateRejected: it is to be dropped.
         """
-        text = self._found.setdefault((candidate, occasion.task.cell), text)
-        self._differing[occasion.key].add(candidate)
+        text = self._found.setdefault((candidate, contest.task.cell), text)
+        self._differing[_key(contest)].add(candidate)
         if self._mode == "drop":
             raise CandidateRejected(text, _REMEDY)
         warned = _warned.setdefault(self._registration, OrderedSet())
@@ -221,14 +222,15 @@ class Accuracy:
                 _REMEDY,
             )
 
-    def sizes_of(self, occasion: Occasion) -> str:
+    def sizes_of(self, contest: Contest) -> str:
         """The sizes for people: ``x.shape[0] = 128``."""
-        axes = occasion.task.axes
-        found = [f"{one.name} = {evaluate(one.size, occasion.values)}" for one in axes]
+        values = contest.sample.values
+        axes = contest.task.axes
+        found = [f"{one.name} = {evaluate(one.size, values)}" for one in axes]
         if not found:
             found = [
                 f"{self._call.name_of(index)} of shape "
-                f"{[*concrete_layout(node, occasion.values)[0]]}"
+                f"{[*concrete_layout(node, values)[0]]}"
                 for index, node in enumerate(self._call.nodes)
             ]
         return ", ".join(found)
@@ -239,15 +241,6 @@ class Accuracy:
         self._gave_up = True
 
 
-@dataclass(frozen=True)
-class Reference:
-    """The op itself: its overload, or a graph with it, and what computes its results
-    and then the new values of what it mutates."""
-
-    target: torch._ops.OpOverload | GraphModule
-    compute: Callable[[], Sequence[torch.Tensor]]
-
-
 class Comparison:
     """Compares candidates with the op itself on the same inputs, one by one.
 
@@ -255,16 +248,18 @@ class Comparison:
     """
 
     def __init__(
-        self, accuracy: Accuracy, occasion: Occasion, reference: Reference | None
+        self,
+        accuracy: Accuracy,
+        contest: Contest,
+        graphs: Mapping[Candidate, GraphModule],
+        reference: Reference | None,
     ) -> None:
         self._accuracy = accuracy
-        self._occasion = occasion
-        self._graphs = {
-            one.candidate: one.traced.graph_module for one in occasion.running
-        }
+        self._contest = contest
+        self._graphs = graphs
         self._expected: Sequence[torch.Tensor] | None = None
         self._reference = reference
-        if reference is not None and not occasion.has_fallback:
+        if reference is not None and not reference.is_candidate:
             try:
                 self._expected = reference.compute()
             except Exception as error:
@@ -289,7 +284,7 @@ class Comparison:
         else:
             found = self._difference(candidate, results.pop)
         if found is not None:
-            self._accuracy.report(candidate, self._occasion, found)
+            self._accuracy.report(candidate, self._contest, found)
 
     def _difference(
         self, candidate: Candidate, take: Callable[[], Sequence[torch.Tensor]]
@@ -300,7 +295,7 @@ class Comparison:
         found = self._find(take, uninitialized_outputs(graph_module))
         if found is None or not self._repeats():
             return None
-        sizes = self._accuracy.sizes_of(self._occasion)
+        sizes = self._accuracy.sizes_of(self._contest)
         return f"it does not compute what the op computes: for {sizes}, {found}"
 
     def _find(
@@ -342,5 +337,6 @@ def _mode_in_force(registration: Registration) -> str:
     return "off" if tolerance is not None and tolerance.is_infinite else mode
 
 
-def _key(task: RangeTask, values: SymbolValues) -> Hashable:
-    return task.cell, frozenset(values.items())
+def _key(contest: Contest) -> Hashable:
+    """The same for the same sizes of a range."""
+    return contest.task.cell, frozenset(contest.sample.values.items())

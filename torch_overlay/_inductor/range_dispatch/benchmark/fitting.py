@@ -16,9 +16,7 @@ from torch._inductor.range_dispatch.call.sizes import (
     evaluate,
     hint_values,
     input_bytes,
-    largest_that_fit,
     Sample,
-    values_near,
 )
 from torch._inductor.range_dispatch.trace.drops import CandidateRejected
 from torch._inductor.range_dispatch.trace.holding import sample_for
@@ -85,7 +83,7 @@ class Fitting:
         samples = task.samples
         able = [*candidates]
         if _can_vary(task) and not all(self.fits(able, s.values) for s in samples):
-            *_, smallest = self._lowered(task, samples[-1])
+            *_, smallest = _lowered(task, samples[-1])
             able = self.able(able, task, smallest)
             samples = samples_for(
                 self._registration,
@@ -99,13 +97,27 @@ class Fitting:
         ]
 
     def with_op(self, contest: Contest, seconds: float) -> Contest:
-        """The contest at sizes at which the op itself has enough memory, too."""
+        """The contest at sizes at which the op itself has enough memory, too: at the
+        first of those that ``_lowered`` gives, without what fits at none."""
         self.measure_op(contest, seconds)
-        if not _can_vary(contest.task):
+        task, sample = contest.task, contest.sample
+        if not _can_vary(task) or self.fits(contest.candidates, sample.values):
             return contest
-        if self.fits(contest.candidates, contest.sample.values):
-            return contest
-        return self._lower(contest)
+        lowered = [*_lowered(task, sample)]
+        able = self.able(contest.candidates, task, lowered[-1])
+        fitting = (values for values in lowered if self.fits(able, values))
+        values = next(fitting, lowered[-1])
+        if values is not sample.values:
+            log.info(
+                "%s: range %s is timed at %s, not %s: the op itself would take more "
+                "memory than timing may (see memory.tuning_bytes)",
+                self._call.op,
+                task.cell,
+                describe_sizes(task, values),
+                describe_sizes(task, sample.values),
+            )
+        sample = sample_for(able, Sample(values, sample.weight), task.sizes)
+        return Contest(able, task, sample)
 
     def measure_op(self, contest: Contest, seconds: float) -> None:
         """Call the op itself at smaller sizes, if it is to be timed, for what it takes.
@@ -124,7 +136,7 @@ class Fitting:
 
     def fits(self, candidates: Sequence[TracedCandidate], values: SymbolValues) -> bool:
         """Whether each of them can be timed at these sizes."""
-        return self._bytes(candidates, values) <= self._limit
+        return all(self._bytes(one, values) <= self._limit for one in candidates)
 
     def able(
         self,
@@ -137,7 +149,7 @@ class Fitting:
         for one in candidates:
             if able and one not in able:
                 reason = CandidateRejected(
-                    f"it takes {readable(self._bytes([one], values))} of memory at "
+                    f"it takes {readable(self._bytes(one, values))} of memory at "
                     f"{describe_sizes(task, values)}, where timing may take "
                     f"{readable(self._limit)}",
                     "register the op with winners=[...] to use it there",
@@ -145,63 +157,7 @@ class Fitting:
                 self._drops.add(one.candidate, task.cell, reason)
         return able or [*candidates]
 
-    def _lower(self, contest: Contest) -> Contest:
-        """The same at the largest sizes that fit, without what fits at none."""
-        task, sample = contest.task, contest.sample
-        *_, smallest = self._lowered(task, sample)
-        able = self.able(contest.candidates, task, smallest)
-        if not self.fits(able, sample.values):
-            values = self._largest(able, task, sample)
-            log.info(
-                "%s: range %s is timed at %s, not %s: the op itself would take more "
-                "memory than timing may (see memory.tuning_bytes)",
-                self._call.op,
-                task.cell,
-                describe_sizes(task, values),
-                describe_sizes(task, sample.values),
-            )
-            sample = Sample(values, sample.weight)
-        return Contest(able, task, sample_for(able, sample, task.sizes))
-
-    def _largest(
-        self, candidates: Sequence[TracedCandidate], task: RangeTask, sample: Sample
-    ) -> SymbolValues:
-        if len(task.axes) > 1:
-            for values in self._lowered(task, sample):
-                if self.fits(candidates, values):
-                    break
-            return values
-        (size,) = task.sizes
-        last = evaluate(size, sample.values)
-        return largest_that_fit(
-            self._call,
-            size,
-            _first(task, 0),
-            last,
-            lambda values: self.fits(candidates, values),
-        )
-
-    def _lowered(self, task: RangeTask, sample: Sample) -> Iterator[SymbolValues]:
-        """The sample's sizes, halved until they are the smallest of their ranges."""
-        tops = [evaluate(size, sample.values) for size in task.sizes]
-        firsts = [_first(task, axis) for axis in range(len(tops))]
-        seen = hint_values(OrderedSet(sample.values))
-        yield sample.values
-        while tops != firsts:
-            tops = [max(first, top // 2) for first, top in zip(firsts, tops)]
-            if len(tops) == 1:
-                yield values_near(self._call, task.sizes[0], firsts[0], tops[0])
-                continue
-            values = values_in(task.sizes, task.cell.ranges, tops, seen)
-            if values is not None:
-                yield values
-
-    def _bytes(
-        self, candidates: Sequence[TracedCandidate], values: SymbolValues
-    ) -> int:
-        return max((self._bytes_of(one, values) for one in candidates), default=0)
-
-    def _bytes_of(self, traced: TracedCandidate, values: SymbolValues) -> int:
+    def _bytes(self, traced: TracedCandidate, values: SymbolValues) -> int:
         needed = self._static_bytes(traced, values)
         if traced.candidate.is_fallback:
             measured = input_bytes(self._timed, values) + self._eager.at(values)
@@ -234,7 +190,17 @@ def _can_vary(task: RangeTask) -> bool:
     return not all(axis.is_static for axis in task.axes)
 
 
-def _first(task: RangeTask, axis: int) -> int:
-    """The smallest size of a range."""
-    lower, _ = bounds_of(task.sizes[axis])
-    return max(task.cell.ranges[axis].start, lower, 1)
+def _lowered(task: RangeTask, sample: Sample) -> Iterator[SymbolValues]:
+    """The sample's sizes, halved until they are the smallest of their ranges."""
+    tops = [evaluate(size, sample.values) for size in task.sizes]
+    firsts = [
+        max(size_range.start, bounds_of(size)[0], 1)
+        for size, size_range in zip(task.sizes, task.cell.ranges)
+    ]
+    seen = hint_values(OrderedSet(sample.values))
+    yield sample.values
+    while tops != firsts:
+        tops = [max(first, top // 2) for first, top in zip(firsts, tops)]
+        values = values_in(task.sizes, task.cell.ranges, tops, seen)
+        if values is not None:
+            yield values

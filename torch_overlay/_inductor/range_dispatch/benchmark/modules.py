@@ -51,9 +51,6 @@ class GeneratedCode:
 
     def load(self) -> Callable[[list[Any]], Any]:
         """Compile and load; returns the function that runs the candidate."""
-        return self.context.run(self._load)
-
-    def _load(self) -> Callable[[list[Any]], Any]:
         key, path = PyCodeCache.write(self.text)
         return PyCodeCache.load_by_key_path(key, path, attrs={**self.attributes}).call
 
@@ -83,7 +80,7 @@ def compile_candidates(
                 on_failure(traced.candidate, error)
             else:
                 # A thread only waits: the base's compile workers do the work.
-                started.append((traced, pool.submit(code.load)))
+                started.append((traced, pool.submit(code.context.run, code.load)))
         for traced, loading in started:
             try:
                 compiled.append(CompiledCandidate(traced, loading.result()))

@@ -11,13 +11,10 @@ import os
 import shutil
 import sys
 import time
-from typing import TYPE_CHECKING
+from typing import Any
 from typing_extensions import Self
 
 from torch.utils._ordered_set import OrderedSet
-
-if TYPE_CHECKING:
-    from types import TracebackType
 
 
 # Tuning that is over before this is not worth a line.
@@ -49,12 +46,7 @@ class TuningProgress:
         _running.append(self)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
         _running[:] = [one for one in _running if one is not self]
         if self._drawn > 0:
             _replace_line("")
@@ -68,7 +60,7 @@ class TuningProgress:
         self._draw(is_due=True)
 
     def showing(self, range_text: str = "", candidate: str = "") -> None:
-        """What is timed now: a range, or a candidate in the range told before."""
+        """See ``show``."""
         self._range = range_text or self._range
         self._candidate = candidate
         self._draw(is_due=bool(range_text))
@@ -106,13 +98,8 @@ def _replace_line(text: str) -> None:
     sys.stderr.flush()
 
 
-def show_range(text: str) -> None:
-    """Tell the line, if any, which range is timed from now on."""
+def show(range_text: str = "", candidate: str = "") -> None:
+    """Tell the line, if any, what is timed from now on: a range, or a candidate in the
+    range told before."""
     for one in _running[-1:]:
-        one.showing(text)
-
-
-def show_candidate(name: str) -> None:
-    """Tell the line, if any, which candidate is timed from now on."""
-    for one in _running[-1:]:
-        one.showing(candidate=name)
+        one.showing(range_text, candidate)

@@ -15,7 +15,7 @@ import torch
 from torch._dispatch.python import no_python_dispatcher
 from torch._dynamo.utils import counters
 from torch._inductor.range_dispatch.benchmark.contention import waited_here, WaitedShare
-from torch._inductor.range_dispatch.benchmark.progress import show_candidate
+from torch._inductor.range_dispatch.benchmark.progress import show
 from torch._inductor.range_dispatch.distributed.in_step import (
     Rendezvous,
     seconds_of_call,
@@ -104,13 +104,13 @@ def time_candidates(
             return _time_at(rendezvous, runs, device, seconds, on_failure)
         waited = WaitedShare()
         call = functools.partial(_seconds_of_call, device=device)
-        runs, first = _first_calls(runs, call, comparing, on_failure, deadline)
-        counters["inductor"]["custom_op_candidates_timed"] += len(runs)
+        first = _first_calls(runs, call, comparing, on_failure, deadline)
+        counters["inductor"]["custom_op_candidates_timed"] += len(first)
         is_busy = waited.so_far() > BUSY
         may_doubt = device.type != "cpu" or is_busy
         beyond_doubt = math.inf if may_doubt else SECONDS_BEYOND_DOUBT
         slow = _far_behind(runs, first, call, beyond_doubt, on_failure, deadline)
-        runs = {one: run for one, run in runs.items() if one not in slow}
+        runs = {one: runs[one] for one in first if one not in slow}
         if device.type == "cpu":
             timings = _time_interleaved(runs, first, seconds, on_failure, deadline)
             if is_disturbed(timings):
@@ -126,7 +126,7 @@ def time_candidates(
                 return benchmarker.benchmark_gpu_with_cuda_graph(run)
             return benchmarker.benchmark(run, device=device)
 
-        _, taken = _without_failures(runs, benchmark, on_failure)
+        taken = _without_failures(runs, benchmark, on_failure)
         return slow | {c: Timing(ms or first[c] * 1e3) for c, ms in taken.items()}
 
 
@@ -162,8 +162,8 @@ def _first_calls(
     comparing: Callable[[], OnResults] | None,
     on_failure: OnFailure,
     deadline: float,
-) -> tuple[Runs, dict[Candidate, float]]:
-    """Those whose first call succeeds, and the seconds that it takes."""
+) -> dict[Candidate, float]:
+    """The seconds that the first call takes of each candidate that it succeeds for."""
     if comparing is None:
         return _without_failures(runs, seconds_of, on_failure, deadline)
     look_at = comparing()
@@ -176,9 +176,8 @@ def _first_calls(
 
     ordered = sorted(runs, key=lambda one: not one.is_fallback)
     calls: Runs = {one: functools.partial(looked_at, one) for one in ordered}
-    _, taken = _without_failures(calls, lambda call: call(), on_failure, deadline)
-    succeeding = {one: run for one, run in runs.items() if one in taken}
-    return succeeding, {one: taken[one] for one in succeeding}
+    taken = _without_failures(calls, lambda call: call(), on_failure, deadline)
+    return {one: taken[one] for one in runs if one in taken}
 
 
 def _far_behind(
@@ -194,7 +193,7 @@ def _far_behind(
     suspects = {one: seconds for one, seconds in first.items() if seconds > limit}
     doubtful = {one: runs[one] for one in suspects if suspects[one] < beyond_doubt}
     with contextlib.suppress(OutOfTime):
-        suspects |= _without_failures(doubtful, call, on_failure, deadline)[1]
+        suspects |= _without_failures(doubtful, call, on_failure, deadline)
     return {one: Timing(s * 1e3) for one, s in suspects.items() if s > limit}
 
 
@@ -207,8 +206,8 @@ def _without_failures(
     action: Callable[[Callable[[], Any]], Any],
     on_failure: OnFailure,
     deadline: float = math.inf,
-) -> tuple[Runs, dict[Candidate, Any]]:
-    """Those for which ``action`` did not raise, and what it returned for each.
+) -> dict[Candidate, Any]:
+    """What ``action`` returned for each for which it did not raise.
 
     Raises:
         OutOfTime: the deadline came before all had their turn.
@@ -217,12 +216,12 @@ def _without_failures(
     for candidate, run in runs.items():
         if time.perf_counter() > deadline:
             raise OutOfTime
-        show_candidate(candidate.name)
+        show(candidate=candidate.name)
         try:
             results[candidate] = action(run)
         except Exception as error:
             on_failure(candidate, error)
-    return {candidate: runs[candidate] for candidate in results}, results
+    return results
 
 
 def _time_at(
@@ -232,10 +231,10 @@ def _time_at(
     seconds: float,
     on_failure: OnFailure,
 ) -> Timings:
-    seconds_each = seconds / max(len(runs), 1)
-    results = time_in_step(rendezvous, [*runs.values()], device, seconds_each)
     timings = {}
-    for candidate, result in zip(runs, results):
+    for number, (candidate, run) in enumerate(runs.items()):
+        name, seconds_each = f"candidate {number}", seconds / len(runs)
+        result = time_in_step(rendezvous, name, run, device, seconds_each)
         if isinstance(result, Exception):
             on_failure(candidate, result)
         else:
@@ -257,9 +256,8 @@ def _time_interleaved(
     rounds = _rounds(runs, _best_call, seconds, on_failure, deadline, waited)
     is_busy = waited.so_far() > BUSY
     if is_busy and torch.get_num_threads() == 1:
-        rounds = _rounds(
-            runs, _best_call_without_waiting, seconds, on_failure, deadline
-        )
+        one_round = functools.partial(_best_call, waited_so_far=waited_here)
+        rounds = _rounds(runs, one_round, seconds, on_failure, deadline)
     timings = {}
     for candidate, taken in rounds.items():
         timing = _median_round(taken or [first[candidate] * 1e3])
@@ -294,15 +292,15 @@ def _rounds(
 
     for done in range(1, MAX_ROUNDS + 1):
         try:
-            running, taken = _without_failures(active, measure, on_failure, deadline)
+            taken = _without_failures(active, measure, on_failure, deadline)
         except OutOfTime:
             break
         for candidate in active:
-            if candidate in running:
+            if candidate in taken:
                 rounds[candidate].append(taken[candidate])
             else:
                 del rounds[candidate]
-        active = running
+        active = {candidate: runs[candidate] for candidate in taken}
         if done >= MIN_ROUNDS:
             if time.perf_counter() > enough:
                 break
@@ -315,34 +313,25 @@ def _rounds(
     return rounds
 
 
-def _best_call(run: Callable[[], Any], deadline: float) -> float:
-    """One round: milliseconds of the best of the calls that fit into it."""
-    best = math.inf
-    end_of_round = min(time.perf_counter() + SECONDS_PER_ROUND, deadline)
-    for _ in range(MAX_CALLS_PER_ROUND):
-        start = time.perf_counter()
-        run()
-        now = time.perf_counter()
-        best = min(best, now - start)
-        if now > end_of_round:
-            break
-    return best * 1e3
+def _best_call(
+    run: Callable[[], Any],
+    deadline: float,
+    waited_so_far: Callable[[], float] = lambda: 0.0,
+) -> float:
+    """One round: milliseconds of the best of the calls that fit into it.
 
-
-def _best_call_without_waiting(run: Callable[[], Any], deadline: float) -> float:
-    """As ``_best_call`` where this thread is held up, and does all the work.
-
-    Of calls that were held up what was waited is taken off; they count only if all
-    were, as it may have been just before or after the call.
+    If this thread does all the work and is held up, ``waited_so_far`` tells for how
+    many seconds. What was waited in a call is taken off; such calls count only if all
+    were held up, as it may have been just before or after the call.
     """
     whole = held_up = math.inf
     end_of_round = time.perf_counter() + SECONDS_PER_ROUND
     for _ in range(MAX_CALLS_PER_ROUND):
-        before = waited_here()
+        before = waited_so_far()
         start = time.perf_counter()
         run()
         now = time.perf_counter()
-        waited = waited_here() - before
+        waited = waited_so_far() - before
         own = max(now - start - waited, 0.0)
         if waited:
             held_up = min(held_up, own)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 import torch
 from torch._dynamo.utils import counters
@@ -21,15 +21,11 @@ from torch._inductor.range_dispatch.call.sizes import evaluate
 from torch._inductor.range_dispatch.plan.times import SHORTEST, Timing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
-
+    from torch._inductor.range_dispatch.benchmark.contests import Contest
     from torch._inductor.range_dispatch.benchmark.timing import Timings
-
-    from torch._inductor.range_dispatch.call.axes import Axis
     from torch._inductor.range_dispatch.call.binding import BoundCall
     from torch._inductor.range_dispatch.call.sizes import SymbolValues
     from torch._inductor.range_dispatch.registration.candidates import Candidate
-    from torch._inductor.range_dispatch.trace.tracing import TracedCandidate
 
 
 log = logging.getLogger(__name__)
@@ -47,109 +43,87 @@ class CallTables:
         self._known: dict[Candidate, str | None] = {}
         self._environment = describe_environment(call.nodes[0].get_device_or_error())
 
-    def find(
-        self,
-        candidates: Sequence[TracedCandidate],
-        values: SymbolValues,
-        agreed: str | None = None,
-    ) -> Timings | None:
-        """The times in a table for these sizes, None if no table has them.
+    def find(self, contest: Contest, agreed: str | None = None) -> Timings | None:
+        """The times in a table for a contest, None if no table has them.
 
         With ``agreed`` they must have been noted with the same.
         """
-        entry = self._entry(table_store.find, candidates, values)
+        wanted = self._entry(contest)
+        entry = wanted and table_store.find(wanted)
         if entry is None or agreed not in (None, entry.agreed):
             return None
         counters["inductor"]["custom_op_tuning_table_hit"] += 1
-        return _timings(entry, candidates)
+        return _timings(entry, contest)
 
-    def take(
-        self,
-        candidates: Sequence[TracedCandidate],
-        values: SymbolValues,
-        axes: Sequence[Axis],
-        agreed: str | None = None,
-    ) -> Timings | None:
-        """The times for these sizes in the table that the ``tune`` command goes on
-        with; they stay in it, as times of this call. None if it has none."""
-        entry = self._entry(table_store.find_tuned, candidates, values)
+    def take(self, contest: Contest, agreed: str | None = None) -> Timings | None:
+        """The times for a contest in the table that the ``tune`` command goes on with;
+        they stay in it, as times of this call. None if it has none."""
+        table, wanted = table_store.tuned_table(), self._entry(contest)
+        if table is None or wanted is None:
+            return None
+        entry = table.find(wanted)
         if entry is None or agreed not in (None, entry.agreed):
             return None
-        own = dataclasses.replace(entry, **self._for_people(values, axes))
+        own = dataclasses.replace(
+            wanted, candidates=entry.candidates, agreed=entry.agreed
+        )
         table_store.note(own, is_taken=True)
-        return _timings(entry, candidates)
-
-    def _entry(
-        self,
-        find: Callable[[str, str, str, Sequence[str], Mapping[str, str]], Entry | None],
-        candidates: Sequence[TracedCandidate],
-        values: SymbolValues,
-    ) -> Entry | None:
-        digests = self._digests(candidates)
-        if digests is None:
-            return None
-        op = self._call.op
-        operands = self._operands(values)
-        return find(str(op), str(op._schema), operands, digests, self._environment)
+        return _timings(entry, contest)
 
     def note(
-        self,
-        candidates: Sequence[TracedCandidate],
-        values: SymbolValues,
-        axes: Sequence[Axis],
-        timings: Timings,
-        agreed: str | None = None,
+        self, contest: Contest, timings: Timings, agreed: str | None = None
     ) -> None:
         """Keep times for a table that this process may save.
 
-        ``axes`` are what the call is dispatched on, and ``agreed`` is the tolerance
-        within which candidates were found to agree with the op itself, if they were.
+        ``agreed`` is the tolerance within which candidates were found to agree with the
+        op itself, if they were.
         """
-        digests = self._digests(candidates)
-        if digests is None:
-            return
+        entry = self._entry(contest, timings, agreed)
+        if entry is not None:
+            table_store.note(entry)
+
+    def _entry(
+        self,
+        contest: Contest,
+        timings: Timings | None = None,
+        agreed: str | None = None,
+    ) -> Entry | None:
+        """A table's entry for a contest; None if a candidate has no digest."""
         times = []
-        for one, digest in zip(candidates, digests):
-            taken = timings.get(one.candidate)
-            milliseconds = None if taken is None else max(taken.milliseconds, SHORTEST)
-            noise = 0.0 if taken is None else taken.noise
-            disturbed = taken is not None and taken.disturbed
-            times.append(
-                CandidateTime(
-                    one.candidate.name, digest, milliseconds, noise, disturbed
+        for candidate in (one.candidate for one in contest.candidates):
+            digest = self._digest(candidate)
+            if digest is None:
+                return None
+            taken = (timings or {}).get(candidate)
+            if taken is None:
+                time = CandidateTime(candidate.name, digest, None, 0.0)
+            else:
+                milliseconds = max(taken.milliseconds, SHORTEST)
+                time = CandidateTime(
+                    candidate.name, digest, milliseconds, taken.noise, taken.disturbed
                 )
-            )
-        entry = Entry(
+            times.append(time)
+        values, axes = contest.sample.values, contest.task.axes
+        return Entry(
             op=str(self._call.op),
             schema=str(self._call.op._schema),
             environment=self._environment,
+            call=self._call.describe(),
+            axes=tuple(axis.name for axis in axes),
             operands=self._operands(values),
+            sizes=tuple(evaluate(axis.size, values) for axis in axes),
             candidates=tuple(times),
             agreed=agreed,
-            **self._for_people(values, axes),
         )
-        table_store.note(entry)
 
-    def _for_people(self, values: SymbolValues, axes: Sequence[Axis]) -> dict[str, Any]:
-        """What entries tell of this call besides what they are found by."""
-        return {
-            "call": self._call.describe(),
-            "axes": tuple(axis.name for axis in axes),
-            "sizes": tuple(evaluate(axis.size, values) for axis in axes),
-        }
-
-    def _digests(self, candidates: Sequence[TracedCandidate]) -> list[str] | None:
-        """None if one of them has none."""
-        for one in candidates:
-            candidate = one.candidate
-            if candidate not in self._known:
-                try:
-                    self._known[candidate] = digest_of_implementation(*candidate.source)
-                except Indescribable as reason:
-                    log.info("%s is in no tuning table: %s", candidate, reason)
-                    self._known[candidate] = None
-        found = [self._known[one.candidate] for one in candidates]
-        return None if None in found else [digest for digest in found if digest]
+    def _digest(self, candidate: Candidate) -> str | None:
+        if candidate not in self._known:
+            try:
+                self._known[candidate] = digest_of_implementation(*candidate.source)
+            except Indescribable as reason:
+                log.info("%s is in no tuning table: %s", candidate, reason)
+                self._known[candidate] = None
+        return self._known[candidate]
 
     def _operands(self, values: SymbolValues) -> str:
         *tensors, symbols = operand_layouts(self._call, values)
@@ -159,9 +133,9 @@ class CallTables:
         return json.dumps([described, symbols])
 
 
-def _timings(entry: Entry, candidates: Sequence[TracedCandidate]) -> Timings:
+def _timings(entry: Entry, contest: Contest) -> Timings:
     return {
         one.candidate: Timing(time.milliseconds, time.noise, time.disturbed)
-        for one, time in zip(candidates, entry.candidates)
+        for one, time in zip(contest.candidates, entry.candidates)
         if time.milliseconds is not None
     }

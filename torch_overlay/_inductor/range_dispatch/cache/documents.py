@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
+import typing
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TYPE_CHECKING, TypeVar
+from typing import Any, TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-
-_Part = TypeVar("_Part")
+    from collections.abc import Callable
 
 
 @dataclass(frozen=True)
@@ -29,11 +29,13 @@ class DocumentKind:
     negative: str
     error: type[ValueError]
 
-    def read(self, path: str) -> dict[str, Any]:
-        """What a file has.
+    def read(
+        self, path: str, parsers: Mapping[str, Callable[[Any], Any]]
+    ) -> dict[str, list[Any]]:
+        """What ``parsers`` make of the items of the lists that a file has by the keys.
 
         Raises:
-            ``error``: it is damaged, of another format or of another version.
+            ``error``: it is damaged, of another format or version, or refused in part.
             OSError: it cannot be read.
         """
         try:
@@ -50,31 +52,17 @@ class DocumentKind:
             raise self.error(
                 f"{path} {self.positive} of version {version!r}, this is {self.version}"
             )
-        return content
-
-    def parts(
-        self,
-        path: str,
-        content: Mapping[str, Any],
-        key: str,
-        parse: Callable[[Any], _Part],
-    ) -> list[_Part]:
-        """What ``parse`` makes of each entry of a list in a file that was read.
-
-        Raises:
-            ``error``: there is no list, or ``parse`` refuses an entry.
-        """
-        found = content.get(key)
-        if not isinstance(found, list):
-            raise self.error(f"{path} is damaged: {key!r} must be a list")
-        parsed = []
-        for index, part in enumerate(found):
-            try:
-                parsed.append(parse(part))
-            except (TypeError, ValueError, KeyError) as error:
-                place = f"{key}[{index}]"
-                raise self.error(f"{path} is damaged: {place}: {error!r}") from error
-        return parsed
+        found: dict[str, list[Any]] = {key: [] for key in parsers}
+        for key, parse in parsers.items():
+            if not isinstance(content.get(key), list):
+                raise self.error(f"{path} is damaged: {key!r} must be a list")
+            for index, item in enumerate(content[key]):
+                try:
+                    found[key].append(parse(item))
+                except (TypeError, ValueError, KeyError) as error:
+                    place = f"{path} is damaged: {key}[{index}]"
+                    raise self.error(f"{place}: {error!r}") from error
+        return found
 
     def replace(self, path: str, content: Mapping[str, Any]) -> None:
         """Write a file in the place of what is there; all of it, or nothing.
@@ -94,3 +82,45 @@ class DocumentKind:
             with contextlib.suppress(FileNotFoundError):
                 os.remove(partial)
             raise
+
+
+def parsed(kind: Any, raw: Any, name: str) -> Any:
+    """A value of an annotated type, made of what JSON has for it.
+
+    ``kind`` is a dataclass, whose fields with a default may be missing, or what its
+    fields are annotated with: a tuple, a mapping, something optional or a plain type.
+    ``name`` is what errors call it.
+
+    Raises:
+        KeyError: a field is missing.
+        TypeError, ValueError: something is of another type, or of another length.
+    """
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        types = typing.get_type_hints(kind)
+        given = [
+            field.name
+            for field in dataclasses.fields(kind)
+            if field.default is dataclasses.MISSING or field.name in raw
+        ]
+        return kind(**{key: parsed(types[key], raw[key], key) for key in given})
+    origin, args = typing.get_origin(kind), typing.get_args(kind)
+    if type(None) in args:
+        return None if raw is None else parsed(args[0], raw, name)
+    if origin is tuple:
+        values = _checked(raw, list, name)
+        kinds = args[:1] * len(values) if args[-1] is ... else args
+        if len(kinds) != len(values):
+            raise ValueError(f"{name} does not unpack into {len(kinds)}: {raw!r}")
+        return tuple(parsed(*one, name) for one in zip(kinds, values))
+    if origin in (dict, Mapping):
+        items = _checked(raw, dict, name).items()
+        return {key: parsed(args[1], value, name) for key, value in items}
+    if kind is float:
+        return float(_checked(raw, (float, int), name))
+    return _checked(raw, kind, name)
+
+
+def _checked(raw: Any, kind: Any, name: str) -> Any:
+    if not isinstance(raw, kind) or (isinstance(raw, bool) and kind is not bool):
+        raise TypeError(f"{name} is {raw!r}")
+    return raw

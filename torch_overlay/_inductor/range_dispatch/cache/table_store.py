@@ -14,6 +14,7 @@ import glob
 import hashlib
 import logging
 import os
+import time
 from typing import Any, TYPE_CHECKING
 
 from torch._inductor import config
@@ -25,11 +26,10 @@ from torch._inductor.range_dispatch.cache.tables import (
     TableError,
     TuningTable,
 )
+from torch.utils._ordered_set import OrderedSet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-
-    from torch._inductor.range_dispatch.cache.tune_table import TuneTable
+    from collections.abc import Iterator
 
 
 log = logging.getLogger(__name__)
@@ -37,9 +37,91 @@ log = logging.getLogger(__name__)
 BUNDLED = os.path.join(os.path.dirname(__file__), "tables")
 NEAR_TABLES = ("warn", "use", "ignore")
 
+# Within a call ``TuneTable`` writes no oftener: each time it reads and writes it all.
+SECONDS_BETWEEN_WRITES = 5.0
+
 _loaded: dict[str, Entry] = {}
 _measured: dict[str, Entry] = {}
 _chosen: dict[str, Choice] = {}
+
+
+class TuneTable:
+    """A table's file to take from what was measured before, and to add to."""
+
+    def __init__(self, path: str, is_fresh: bool) -> None:
+        """If ``is_fresh``, nothing is taken. The file is made if need be.
+
+        Raises:
+            TableError: there is something else in the file. It is left alone.
+            OSError: it cannot be written.
+        """
+        self._path = path
+        found = merge_into_file(path, TuningTable.of([]))
+        self._known = {} if is_fresh else dict(found.entries)
+        self._entries: dict[str, Entry] = {}
+        self._choices: dict[str, Choice] = {}
+        self._written = time.monotonic()
+        # The keys of entries.
+        self._measured: OrderedSet[str] = OrderedSet()
+        self._taken: OrderedSet[str] = OrderedSet()
+
+    @property
+    def has_something_to_take(self) -> bool:
+        """Whether the file had times, and they may be taken."""
+        return bool(self._known)
+
+    @property
+    def measured(self) -> int:
+        """How many sizes were measured."""
+        return len(self._measured)
+
+    @property
+    def taken(self) -> int:
+        """How many were not measured, but taken from the file."""
+        return len(self._taken - self._measured)
+
+    def find(self, wanted: Entry) -> Entry | None:
+        """What was measured in this very environment for these candidates.
+
+        What other programs disturbed is measured again.
+        """
+        found = self._known.get(wanted.key)
+        return None if found is None or found.is_disturbed else found
+
+    def note(self, entry: Entry, is_taken: bool) -> None:
+        """Keep an entry, and write the file if that was not done for a while."""
+        (self._taken if is_taken else self._measured).add(entry.key)
+        self._entries[entry.key] = entry
+        if time.monotonic() - self._written > SECONDS_BETWEEN_WRITES:
+            self._try_to_write()
+
+    def note_choice(self, choice: Choice) -> None:
+        """Keep what was chosen for a call, and write the file."""
+        self._choices[choice.key] = choice
+        self._try_to_write()
+
+    def write(self) -> None:
+        """Write what was noted since the last time.
+
+        Raises:
+            TableError: there is something else in the file by now.
+            OSError: it cannot be written.
+        """
+        self._written = time.monotonic()
+        if self._entries or self._choices:
+            table = TuningTable.of(self._entries.values(), self._choices.values())
+            merge_into_file(self._path, table)
+            self._entries.clear()
+            self._choices.clear()
+
+    def _try_to_write(self) -> None:
+        """The script must not fail: it is tried again, at last when it has ended."""
+        try:
+            self.write()
+        except (TableError, OSError) as error:
+            log.warning("%s: not written yet, trying again: %s", self._path, error)
+
+
 # What the ``tune`` command measures into, while it does.
 _tuned: list[TuneTable] = []
 
@@ -55,7 +137,7 @@ def save(path: str, op: Any = None) -> int:
         TableError: there is something else in the file. It is left alone.
         OSError: it cannot be written.
     """
-    name = None if op is None else str(getattr(op, "_opoverload", op))
+    name = op_name(op)
     entries = [e for e in _measured.values() if name is None or e.op == name]
     choices = [c for c in _chosen.values() if name is None or c.op == name]
     merge_into_file(path, TuningTable.of(entries, choices))
@@ -74,6 +156,12 @@ def load(path: str) -> int:
     return len(table.entries)
 
 
+def op_name(op: Any) -> str | None:
+    """The name that entries and records have of a custom op or an overload; None stays
+    None."""
+    return None if op is None else str(getattr(op, "_opoverload", op))
+
+
 def forget() -> None:
     """Drop what this process has loaded and measured."""
     _loaded.clear()
@@ -84,7 +172,7 @@ def forget() -> None:
 def note(entry: Entry, is_taken: bool = False) -> None:
     """Keep what this process has measured, for ``save``.
 
-    ``is_taken`` tells that it was measured before, as ``find_tuned`` has found.
+    ``is_taken`` tells that it was measured before: ``tuned_table`` has it.
     """
     if entry.stands_against(_measured.get(entry.key)):
         _measured[entry.key] = entry
@@ -109,14 +197,9 @@ def tuning_into(table: TuneTable) -> Iterator[None]:
         _tuned.pop()
 
 
-def find_tuned(
-    op: str, schema: str, operands: str, digests: Sequence[str], here: Mapping[str, str]
-) -> Entry | None:
-    """The entry of the table that is tuned into, for these candidates and operands, of
-    this environment only."""
-    for table in _tuned[-1:]:
-        return table.find(op, schema, operands, digests, here)
-    return None
+def tuned_table() -> TuneTable | None:
+    """The table that takes what is measured, if there is one."""
+    return _tuned[-1] if _tuned else None
 
 
 def state() -> str:
@@ -131,46 +214,31 @@ def state() -> str:
     return hashlib.sha256(repr((files, loaded)).encode()).hexdigest()
 
 
-def find(
-    op: str, schema: str, operands: str, digests: Sequence[str], here: Mapping[str, str]
-) -> Entry | None:
-    """The first entry for these candidates and operands.
+def find(wanted: Entry) -> Entry | None:
+    """The first entry that has times for the candidates and operands of this one.
 
     One that was measured in the same environment comes before one that is near, of the
     same device, which is taken as ``config.range_dispatch.near_tables`` says, and of
     each kind those that were measured undisturbed come first.
     """
-    same: Entry | None = None
-    near: Entry | None = None
-    for entry in _all_entries():
-        if (entry.op, entry.schema, entry.operands) != (op, schema, operands):
-            continue
-        if [one.digest for one in entry.candidates] != [*digests]:
-            continue
-        if dict(entry.environment) == dict(here):
-            same = _preferred(same, entry)
-        elif entry.environment.get("device") == here["device"]:
-            near = _preferred(near, entry)
-    if same is not None:
-        return same
+    here = dict(wanted.environment)
+    found = [one for one in _all_entries() if one.measured == wanted.measured]
+    same = [one for one in found if dict(one.environment) == here]
+    if same:
+        return min(same, key=lambda one: one.is_disturbed)
     how = config.range_dispatch.near_tables
     if how not in NEAR_TABLES:
         raise ValueError(
             "config.range_dispatch.near_tables must be one of "
             f"{NEAR_TABLES}, got {how!r}"
         )
-    if near is None or how == "ignore":
+    near = [one for one in found if one.environment.get("device") == here["device"]]
+    if not near or how == "ignore":
         return None
+    nearest = min(near, key=lambda one: one.is_disturbed)
     if how == "warn":
-        _warn_near(op, str(dict(near.environment)), str(dict(here)))
-    return near
-
-
-def _preferred(before: Entry | None, entry: Entry) -> Entry:
-    """The earlier one, unless only the other was measured undisturbed."""
-    if before is None or (before.is_disturbed and not entry.is_disturbed):
-        return entry
-    return before
+        _warn_near(wanted.op, str(dict(nearest.environment)), str(here))
+    return nearest
 
 
 def _all_entries() -> Iterator[Entry]:

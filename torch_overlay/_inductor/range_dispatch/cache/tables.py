@@ -11,11 +11,16 @@ import dataclasses
 import json
 import math
 import os
+from collections.abc import Mapping  # noqa: TC003 (``parsed`` reads annotations)
 from dataclasses import dataclass
 from typing import Any, TYPE_CHECKING
 
-from torch._inductor.range_dispatch.cache.documents import DocumentKind
-from torch._inductor.range_dispatch.plan.guesses import guess_texts, untimed_texts
+from torch._inductor.range_dispatch.cache.documents import DocumentKind, parsed
+from torch._inductor.range_dispatch.plan.guesses import (
+    Guess,
+    guess_texts,
+    untimed_texts,
+)
 from torch._inductor.range_dispatch.plan.ranges import (
     cells_of_grid,
     ranges_from_split_points,
@@ -24,9 +29,8 @@ from torch.utils._filelock import FileLock
 from torch.utils._ordered_set import OrderedSet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable
 
-    from torch._inductor.range_dispatch.plan.guesses import Guess
     from torch._inductor.range_dispatch.plan.ranges import Cell
 
 
@@ -92,21 +96,13 @@ class Entry:
     @property
     def key(self) -> str:
         """The same for entries that measured the same."""
+        return json.dumps([*self.measured, dict(self.environment)], sort_keys=True)
+
+    @property
+    def measured(self) -> tuple[Any, ...]:
+        """What was measured, in whatever environment."""
         digests = [one.digest for one in self.candidates]
-        return entry_key(self.op, self.schema, self.operands, digests, self.environment)
-
-
-def entry_key(
-    op: str,
-    schema: str,
-    operands: str,
-    digests: Sequence[str],
-    environment: Mapping[str, str],
-) -> str:
-    """The key of the entry for an op's candidates, which digests tell apart."""
-    return json.dumps(
-        [op, schema, operands, [*digests], dict(environment)], sort_keys=True
-    )
+        return self.op, self.schema, self.operands, digests
 
 
 @dataclass(frozen=True)
@@ -207,11 +203,7 @@ def read_table(path: str) -> TuningTable:
         TableError: the file is damaged, of another format or newer than this code.
         OSError: it cannot be read.
     """
-    content = _KIND.read(path)
-    return TuningTable.of(
-        _KIND.parts(path, content, "entries", _entry),
-        _KIND.parts(path, content, "choices", _choice),
-    )
+    return TuningTable.of(**_KIND.read(path, {"entries": _entry, "choices": _choice}))
 
 
 def merge_into_file(path: str, table: TuningTable) -> TuningTable:
@@ -226,129 +218,49 @@ def merge_into_file(path: str, table: TuningTable) -> TuningTable:
         both = table
         if os.path.exists(path):
             both = table.merged_into(read_table(path))
-        _KIND.replace(path, _content(both))
+        content = {
+            name: [dataclasses.asdict(parts[key]) for key in sorted(parts)]
+            for name, parts in (("entries", both.entries), ("choices", both.choices))
+        }
+        _KIND.replace(path, content)
     return both
 
 
-def _content(table: TuningTable) -> dict[str, Any]:
-    return {
-        name: [dataclasses.asdict(parts[key]) for key in sorted(parts)]
-        for name, parts in (("entries", table.entries), ("choices", table.choices))
-    }
-
-
 def _entry(raw: Any) -> Entry:
-    candidates = tuple(
-        _candidate(one) for one in _checked(raw["candidates"], list, "candidates")
-    )
-    if not candidates:
+    entry: Entry = parsed(Entry, raw, "entry")
+    _tensors, _symbols = json.loads(entry.operands)
+    if not entry.candidates:
         raise ValueError("candidates is empty")
-    operands = _checked(raw["operands"], str, "operands")
-    _tensors, _symbols = json.loads(operands)
-    of_call, sizes = _of_call(raw), _list_of(raw["sizes"], int, "sizes")
-    if len(sizes) != len(of_call["axes"]):
-        raise ValueError(f"sizes are {sizes!r} for axes {of_call['axes']!r}")
-    return Entry(
-        **of_call,
-        operands=operands,
-        sizes=sizes,
-        candidates=candidates,
-        agreed=_checked(raw.get("agreed"), (str, type(None)), "agreed"),
-    )
+    if len(entry.sizes) != len(entry.axes):
+        raise ValueError(f"sizes are {entry.sizes!r} for axes {entry.axes!r}")
+    for one in entry.candidates:
+        _check_time(one.milliseconds, one.noise)
+    return entry
 
 
 def _choice(raw: Any) -> Choice:
-    split_points = _checked(raw["split_points"], list, "split_points")
-    found = Choice(
-        **_of_call(raw),
-        split_points=tuple(_list_of(p, int, "split_points") for p in split_points),
-        winners=_list_of(raw["winners"], (int, type(None)), "winners"),
-        names=_list_of(raw["names"], (str, type(None)), "names"),
-        dropped=_list_of(raw.get("dropped", []), str, "dropped"),
-        decided=tuple(map(_decided, _checked(raw.get("decided", []), list, "decided"))),
-    )
-    if len(found.split_points) != len(found.axes):
-        raise ValueError(f"split_points has {len(found.split_points)} for {found.axes}")
-    for points in found.split_points:
+    choice: Choice = parsed(Choice, raw, "choice")
+    axes, split_points = choice.axes, choice.split_points
+    if len(split_points) != len(axes):
+        raise ValueError(f"split_points has {len(split_points)} for {axes}")
+    for points in split_points:
         if [*points] != sorted(OrderedSet(points)):
             raise ValueError(f"split_points {points!r} do not ascend")
-    cells = math.prod(len(points) + 1 for points in found.split_points)
-    if not cells == len(found.winners) == len(found.names):
-        raise ValueError(f"winners are {found.winners!r} for {cells} cells")
-    if found.decided and len(found.decided) != cells:
-        raise ValueError(f"decided has {len(found.decided)} for {cells} cells")
-    return found
+    cells = math.prod(len(points) + 1 for points in split_points)
+    if not cells == len(choice.winners) == len(choice.names):
+        raise ValueError(f"winners are {choice.winners!r} for {cells} cells")
+    if choice.decided and len(choice.decided) != cells:
+        raise ValueError(f"decided has {len(choice.decided)} for {cells} cells")
+    for one in filter(None, choice.decided):
+        if one.milliseconds.keys() != one.noise.keys():
+            raise ValueError(f"noise is {one.noise!r} for {one.milliseconds!r}")
+        for name in one.noise:
+            _check_time(one.milliseconds[name], one.noise[name])
+    return choice
 
 
-def _decided(raw: Any) -> Decided | None:
-    if raw is None:
-        return None
-    milliseconds, noise = (
-        _checked(raw[name], dict, name) for name in ("milliseconds", "noise")
-    )
-    if milliseconds.keys() != noise.keys():
-        raise ValueError(f"noise is {noise!r} for {milliseconds!r}")
-    return Decided(
-        {name: _positive(ms, "milliseconds") for name, ms in milliseconds.items()},
-        {name: _noise(off) for name, off in noise.items()},
-        _checked(raw.get("untimed", ""), str, "untimed"),
-        _guess(raw.get("guess")),
-    )
-
-
-def _guess(raw: Any) -> Guess | None:
-    if raw is None:
-        return None
-    low, high = _list_of(raw, (int, type(None)), "guess")
-    return _checked(low, int, "guess"), high
-
-
-def _of_call(raw: Any) -> dict[str, Any]:
-    """What entries and choices have in common."""
-    environment = _checked(raw["environment"], dict, "environment")
-    for value in environment.values():
-        _checked(value, str, "environment")
-    texts = {name: _checked(raw[name], str, name) for name in ("op", "schema", "call")}
-    axes = _list_of(raw["axes"], str, "axes")
-    return {"environment": environment, "axes": axes, **texts}
-
-
-def _list_of(values: Any, kind: Any, name: str) -> tuple[Any, ...]:
-    return tuple(_checked(one, kind, name) for one in _checked(values, list, name))
-
-
-def _candidate(raw: Any) -> CandidateTime:
-    milliseconds = raw["milliseconds"]
-    if milliseconds is not None:
-        milliseconds = _positive(milliseconds, "milliseconds")
-    return CandidateTime(
-        _checked(raw["name"], str, "name"),
-        _checked(raw["digest"], str, "digest"),
-        milliseconds,
-        _noise(raw["noise"]),
-        _flag(raw.get("disturbed", False), "disturbed"),
-    )
-
-
-def _noise(value: Any) -> float:
-    return 0.0 if value == 0 else _positive(value, "noise")
-
-
-def _checked(value: Any, kind: Any, name: str) -> Any:
-    if not isinstance(value, kind) or isinstance(value, bool):
-        raise TypeError(f"{name} is {value!r}")
-    return value
-
-
-def _flag(value: Any, name: str) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError(f"{name} is {value!r}")
-    return value
-
-
-def _positive(value: Any, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} is {value!r}")
-    if not (value > 0 and math.isfinite(value)):
-        raise ValueError(f"{name} is {value!r}")
-    return float(value)
+def _check_time(milliseconds: float | None, noise: float) -> None:
+    if milliseconds is not None and not 0 < milliseconds < math.inf:
+        raise ValueError(f"milliseconds is {milliseconds!r}")
+    if not 0 <= noise < math.inf:
+        raise ValueError(f"noise is {noise!r}")

@@ -44,32 +44,17 @@ class _Extent:
         """How far behind the first element the last one is."""
         return sympy.Add(*((size - 1) * stride for size, stride in self.dims))
 
-    def without(self, stride: sympy.Expr) -> _Extent:
-        """Of the dimensions with this stride just the first element."""
-        rest = (dim for dim in self.dims if not _is_equal(dim[1], stride))
-        return _Extent(self.offset, tuple(rest))
-
-    def has_one_at_most(self, stride: sympy.Expr) -> bool:
-        """Whether no two dimensions have this stride."""
-        return sum(_is_equal(own, stride) for _, own in self.dims) <= 1
-
 
 def is_same_memory(one: ir.IRNode, other: ir.IRNode) -> bool:
     """Whether two realized nodes are the same elements of one buffer."""
-    if one is other:
-        return True
-    first, second = one.get_layout(), other.get_layout()
-    return (
+    first, second = (
+        (layout.dtype, [*layout.size, *layout.stride, layout.offset])
+        for layout in (one.get_layout(), other.get_layout())
+    )
+    return one is other or (
         one.get_name() == other.get_name()
-        and first.dtype == second.dtype
-        and len(first.size) == len(second.size)
-        and all(
-            _is_equal(a, b)
-            for a, b in zip(
-                (*first.size, *first.stride, first.offset),
-                (*second.size, *second.stride, second.offset),
-            )
-        )
+        and first[0] == second[0]
+        and V.graph.sizevars.statically_known_list_equals(first[1], second[1])
     )
 
 
@@ -140,25 +125,31 @@ def _are_disjoint(one: _Extent, other: _Extent) -> bool:
     )
     for stride in [None, *strides]:
         if stride is not None:
-            if not (one.has_one_at_most(stride) and other.has_one_at_most(stride)):
+            rest = _without(one, other, stride)
+            if rest is None:
                 return False
-            shifted = _aligned(one.without(stride), other.without(stride), stride)
-            if shifted is None:
-                return False
-            one, other = shifted
+            one, other = rest
         distance = other.offset - one.offset
         if _is_positive(distance - one.reach) or _is_positive(-distance - other.reach):
             return True
     return False
 
 
-def _aligned(
+def _without(
     one: _Extent, other: _Extent, stride: sympy.Expr
 ) -> tuple[_Extent, _Extent] | None:
-    """The two, the second moved by a multiple of the stride to within it of the first.
+    """Of both just the first element of the dimension with this stride, the second
+    moved by a multiple of it to within it of the first.
 
-    None if there is no way to be sure of that.
+    None if there is no way to be sure that this is all the same.
     """
+    rests = []
+    for extent in (one, other):
+        rest = tuple(dim for dim in extent.dims if not _is_equal(dim[1], stride))
+        if len(extent.dims) - len(rest) > 1:
+            return None
+        rests.append(_Extent(extent.offset, rest))
+    one, other = rests
     distance = other.offset - one.offset
     near = _hint(distance) // max(_hint(stride), 1)
     for times in (near, near + 1):

@@ -10,18 +10,15 @@ from typing import Any, TYPE_CHECKING
 import sympy
 
 import torch
-from torch._inductor.range_dispatch.call.scratch import is_guard_error
 from torch._inductor.range_dispatch.registration.configs import callable_name
 from torch._inductor.virtualized import V
+from torch.fx.experimental.symbolic_shapes import _ShapeEnvGuardError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch._inductor.range_dispatch.call.binding import BoundCall
-    from torch._inductor.range_dispatch.registration.dispatch_on import (
-        DispatchAxis,
-        DispatchOn,
-    )
+    from torch._inductor.range_dispatch.registration.dispatch_on import DispatchOn
 
 
 log = logging.getLogger(__name__)
@@ -57,68 +54,64 @@ def axes_of(dispatch: DispatchOn, call: BoundCall) -> tuple[Axis, ...] | None:
     Raises:
         ValueError: a tensor has not so many dimensions, or a function cannot be used.
     """
+    axes = []
     for axis in dispatch.axes:
-        for name in axis.names:
-            if call.position(name) is None:
-                log.info("%s: no %s to dispatch on", call.op, name)
-                return None
-    return tuple(
-        _dimension(axis, call) if axis.function is None else _expression(axis, call)
-        for axis in dispatch.axes
-    )
+        operands = {name: call.position(name) for name in axis.names}
+        found = {name: n for name, n in operands.items() if n is not None}
+        if len(found) < len(operands):
+            missing = [name for name in operands if name not in found]
+            log.info("%s: no %s to dispatch on", call.op, missing[0])
+            return None
+        if axis.function is None:
+            ((name, operand),) = found.items()
+            axes.append(_dimension(name, axis.dim, operand, call))
+        else:
+            axes.append(_expression(axis.function, found, call))
+    return tuple(axes)
 
 
-def _dimension(axis: DispatchAxis, call: BoundCall) -> Axis:
-    (name,) = axis.names
-    operand = call.position(name)
-    if operand is None:
-        raise AssertionError(f"{call.op} has no {name}")
+def _dimension(name: str, dim: int, operand: int, call: BoundCall) -> Axis:
     sizes = call.nodes[operand].get_size()
-    if not -len(sizes) <= axis.dim < len(sizes):
+    if not -len(sizes) <= dim < len(sizes):
         raise ValueError(
-            f"dispatch_on['dim'] of {call.op} is {axis.dim}, out of range for "
+            f"dispatch_on['dim'] of {call.op} is {dim}, out of range for "
             f"{name!r} of {len(sizes)} dimensions"
         )
-    dim = axis.dim % len(sizes)
     size = V.graph.sizevars.simplify(sizes[dim])
-    return Axis(f"{name}.shape[{axis.dim}]", size, operand, dim)
+    return Axis(f"{name}.shape[{dim}]", size, operand, dim % len(sizes))
 
 
-def _expression(axis: DispatchAxis, call: BoundCall) -> Axis:
+def _expression(
+    function: Callable[..., Any], tensors: dict[str, int], call: BoundCall
+) -> Axis:
     """What the function of an axis makes of shapes, without a guard."""
-    function = axis.function
-    if function is None:
-        raise AssertionError(f"{axis} is no expression")
-    with V.fake_mode:
-        operands = call.fake_operands()
-    shapes = {name: operands[call.position(name) or 0].shape for name in axis.names}
+    operands = call.fake_operands()
+    shapes = {name: operands[index].shape for name, index in tensors.items()}
     place = f"dispatch_on['size'] of {call.op}, {callable_name(function)},"
-    shape_env = V.graph.sizevars.shape_env
     try:
-        with shape_env.error_on_new_guards():
+        with V.graph.sizevars.shape_env.error_on_new_guards():
             size = function(**shapes)
+    except _ShapeEnvGuardError as error:
+        raise ValueError(
+            f"{place} decides by a size, which is known at run time only; compute "
+            "with sizes (torch.sym_max and torch.sym_min choose between them): "
+            f"{error}"
+        ) from error
     except Exception as error:
-        if is_guard_error(error):
-            raise ValueError(
-                f"{place} decides by a size, which is known at run time only; compute "
-                "with sizes (torch.sym_max and torch.sym_min choose between them): "
-                f"{error}"
-            ) from error
         raise ValueError(f"{place} fails for {shapes}: {error!r}") from error
     if isinstance(size, bool) or not isinstance(size, (int, torch.SymInt)):
         raise ValueError(f"{place} must return an integer, got {size!r} for {shapes}")
     expr = size.node.expr if isinstance(size, torch.SymInt) else sympy.Integer(size)
-    ranks = {name: len(shape) for name, shape in shapes.items()}
-    return Axis(_expression_name(function, ranks), V.graph.sizevars.simplify(expr))
+    return Axis(_expression_name(function, shapes), V.graph.sizevars.simplify(expr))
 
 
-def _expression_name(function: Callable[..., Any], ranks: dict[str, int]) -> str:
+def _expression_name(function: Callable[..., Any], shapes: dict[str, Any]) -> str:
     """``x.shape[0]*x.shape[1]``, or the function's name if it takes no symbols."""
-    shapes = {
-        name: tuple(sympy.Symbol(f"{name}.shape[{dim}]") for dim in range(rank))
-        for name, rank in ranks.items()
+    named = {
+        name: tuple(sympy.Symbol(f"{name}.shape[{dim}]") for dim in range(len(shape)))
+        for name, shape in shapes.items()
     }
     try:
-        return str(function(**shapes))
+        return str(function(**named))
     except Exception:
         return callable_name(function)

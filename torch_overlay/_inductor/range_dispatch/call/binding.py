@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Any, Protocol, TYPE_CHECKING
+from typing import Any, TYPE_CHECKING
 
 import sympy
 
@@ -25,8 +25,10 @@ from torch._inductor.range_dispatch.call.schemas import (
     arrange_arguments,
     bind_to_schema,
 )
+from torch._inductor.range_dispatch.call.sizes import symbols_of
 from torch._inductor.range_dispatch.registration.configs import structure_of
 from torch._inductor.utils import convert_to_symint
+from torch._inductor.virtualized import V
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 from torch.utils._ordered_set import OrderedSet
 from torch.utils._sympy.interp import sympy_interp
@@ -57,18 +59,28 @@ class _SymbolicSlot:
     expr: sympy.Expr
 
 
-class Operands(Protocol):
+class Operands:
     """What branches are over: tensors as IR nodes, then symbols."""
 
-    @property
-    def nodes(self) -> tuple[ir.IRNode, ...]: ...
+    nodes: tuple[ir.IRNode, ...]
+    symbols: tuple[sympy.Symbol, ...]
 
     @property
-    def symbols(self) -> tuple[sympy.Symbol, ...]: ...
+    def operands(self) -> list[Any]:
+        """The operands as a lowering passes them on: IR nodes, then symbols."""
+        return [*(ir.TensorBox(node) for node in self.nodes), *self.symbols]
+
+    def fake_operands(self) -> list[Any]:
+        """Fake tensors and SymInts in the operands' place."""
+        with V.fake_mode:
+            return [
+                *(ir.ir_node_to_tensor(node) for node in self.nodes),
+                *(convert_to_symint(symbol) for symbol in self.symbols),
+            ]
 
 
 @dataclass(frozen=True)
-class BoundCall:
+class BoundCall(Operands):
     """One call of ``op``: operands, and how its arguments are made of them.
 
     ``nodes`` are realized IR nodes with fixed layouts, each once; ``symbols`` are the
@@ -81,31 +93,14 @@ class BoundCall:
     _slots: tuple[Any, ...]
     _spec: pytree.TreeSpec
 
-    @property
-    def operands(self) -> list[Any]:
-        """The operands as a lowering passes them on: IR nodes, then symbols."""
-        return [*(ir.TensorBox(node) for node in self.nodes), *self.symbols]
-
-    def fake_operands(self) -> list[Any]:
-        """Fake tensors and SymInts in the operands' place; needs ``V.fake_mode``."""
-        return [
-            *(ir.ir_node_to_tensor(node) for node in self.nodes),
-            *(convert_to_symint(symbol) for symbol in self.symbols),
-        ]
-
     def size_symbols(self) -> OrderedSet[sympy.Symbol]:
         """Every symbol that a size, a stride or a scalar of the call depends on."""
-        found = OrderedSet(self.symbols)
-        for node in self.nodes:
-            found |= _free_symbols([*node.get_size(), *node.get_stride()])
-        return found
+        dims = [d for n in self.nodes for d in [*n.get_size(), *n.get_stride()]]
+        return symbols_of([*self.symbols, *dims])
 
     def operand_of_leaves(self) -> list[int | None]:
         """For each leaf of the arguments, which operand it is."""
-        return [
-            slot.index if isinstance(slot, _TensorSlot) else None
-            for slot in self._slots
-        ]
+        return [s.index if isinstance(s, _TensorSlot) else None for s in self._slots]
 
     def arguments(self, operands: Sequence[Any]) -> dict[str, Any]:
         """The arguments by schema name, with ``operands`` filled in."""
@@ -144,14 +139,8 @@ class BoundCall:
     def signature(self) -> Hashable:
         """Equal for calls of the op that trace and tune alike."""
         layouts = tuple(
-            (
-                *node.get_size(),
-                "|",
-                *node.get_stride(),
-                node.get_dtype(),
-                node.get_device(),
-            )
-            for node in self.nodes
+            (*n.get_size(), "|", *n.get_stride(), n.get_dtype(), n.get_device())
+            for n in self.nodes
         )
         return self.op, layouts, self.symbols, tuple(map(structure_of, self._slots))
 
@@ -176,33 +165,29 @@ class BoundCall:
 
     def name_of(self, index: int) -> str:
         """The argument that operand ``index`` was passed for."""
-        return next(name for name, i in self._tensor_slots() if i == index)
+        name = next(name for name, i in self.named_operands() if i == index)
+        return name.partition("[")[0]
 
     @property
     def mutated(self) -> tuple[int, ...]:
         """The operands that the schema lets the op write to, in order."""
-        written = [
-            a.name
-            for a in self.op._schema.arguments
-            if a.alias_info is not None and a.alias_info.is_write
-        ]
-        return tuple(
-            sorted(OrderedSet(i for name, i in self._tensor_slots() if name in written))
-        )
+        arguments = self.op._schema.arguments
+        written = [a.name for a in arguments if a.alias_info and a.alias_info.is_write]
+        named = self.named_operands()
+        found = OrderedSet(i for name, i in named if name.partition("[")[0] in written)
+        return tuple(sorted(found))
 
     def named_operands(self) -> list[tuple[str, int]]:
         """What each tensor was passed for, and which operand it is.
 
         One of a list is named ``tensors[1]``.
         """
-        found = []
-        for name, slots in self._by_name().items():
-            leaves = pytree.tree_leaves(slots)
-            for place, slot in enumerate(leaves):
-                if isinstance(slot, _TensorSlot):
-                    within = f"[{place}]" if slot is not slots else ""
-                    found.append((f"{name}{within}", slot.index))
-        return found
+        return [
+            (f"{name}[{place}]" if slot is not slots else name, slot.index)
+            for name, slots in self._by_name().items()
+            for place, slot in enumerate(pytree.tree_leaves(slots))
+            if isinstance(slot, _TensorSlot)
+        ]
 
     def named_scalars(self) -> list[tuple[str, sympy.Expr]]:
         """The symbolic numbers that were passed, by argument name."""
@@ -210,14 +195,6 @@ class BoundCall:
             (name, slot.expr)
             for name, slot in self._by_name().items()
             if isinstance(slot, _SymbolicSlot)
-        ]
-
-    def _tensor_slots(self) -> list[tuple[str, int]]:
-        return [
-            (name, slot.index)
-            for name, slots in self._by_name().items()
-            for slot in pytree.tree_leaves(slots)
-            if isinstance(slot, _TensorSlot)
         ]
 
     def _by_name(self) -> dict[str, Any]:
@@ -317,14 +294,6 @@ def realize_operand(node: ir.IRNode) -> ir.IRNode:
     return realized
 
 
-def _free_symbols(exprs: Iterable[Any]) -> OrderedSet[sympy.Symbol]:
-    """In the order of their first occurrence."""
-    found: OrderedSet[sympy.Symbol] = OrderedSet()
-    for expr in exprs:
-        found |= sorted(getattr(expr, "free_symbols", ()), key=lambda s: s.name)
-    return found
-
-
 def symbol_operands(
     nodes: Sequence[ir.IRNode], scalars: Sequence[sympy.Expr]
 ) -> tuple[sympy.Symbol, ...]:
@@ -336,4 +305,4 @@ def symbol_operands(
     """
     dims = [d for node in nodes for d in [*node.get_size(), *node.get_stride()]]
     read = OrderedSet(d for d in dims if d in free_unbacked_symbols(d))
-    return tuple((_free_symbols(dims) - read) | _free_symbols(scalars))
+    return tuple((symbols_of(dims) - read) | symbols_of(scalars))

@@ -37,8 +37,7 @@ class ExpectedOutputs:
     @classmethod
     def of(cls, call: BoundCall) -> ExpectedOutputs | None:
         """None, and a warning, if the op returns something that is not a tensor."""
-        with V.fake_mode:
-            operands = call.fake_operands()
+        operands = call.fake_operands()
         node = V.graph.current_node
         if not call.op._schema.returns:
             results = None

@@ -15,9 +15,9 @@ import torch.utils._pytree as pytree
 from torch._inductor.range_dispatch.call.sizes import (
     concrete,
     concrete_layout,
-    storage_length,
     SymbolValues,
 )
+from torch._prims_common import compute_required_storage_length, is_integer_dtype
 from torch.utils._python_dispatch import _disable_current_modes
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def warn_of_integers(call: BoundCall, generators: InputGenerators) -> None:
         name
         for name, index in call.named_operands()
         if name.partition("[")[0] not in generators
-        and _is_integer(call.nodes[index].get_dtype())
+        and is_integer_dtype(call.nodes[index].get_dtype())
     ]
     if names:
         _warn_of_integers(str(call.op), tuple(names))
@@ -100,11 +100,6 @@ def _warn_of_integers(op: str, names: tuple[str, ...]) -> None:
         ", ".join(names),
         names[0].partition("[")[0],
     )
-
-
-def _is_integer(dtype: torch.dtype) -> bool:
-    is_number = dtype.is_floating_point or dtype.is_complex
-    return not is_number and dtype is not torch.bool
 
 
 def _generated(
@@ -131,7 +126,7 @@ def random_tensor(node: Any, values: SymbolValues, seed: int = 0) -> torch.Tenso
     Operands with the same layout need seeds of their own to be told apart.
     """
     size, stride = concrete_layout(node, values)
-    length = storage_length(size, stride)
+    length = compute_required_storage_length(size, stride, 0)
     dtype, device = node.get_dtype(), node.get_device()
     # A generator of its own leaves the global random state alone.
     generator = torch.Generator(device=device).manual_seed(seed)
@@ -151,12 +146,8 @@ def _fill(flat: torch.Tensor, generator: torch.Generator) -> None:
         flat.normal_(generator=generator)
         return
     # Not every narrow type has a random kernel of its own.
+    draw: Any = torch.randn
+    if not is_number:
+        draw = functools.partial(torch.randint, _INTEGER_LIMIT)
     for part in flat.split(_CHUNK) if len(flat) else ():
-        shape = part.shape
-        if is_number:
-            drawn = torch.randn(shape, device=flat.device, generator=generator)
-        else:
-            drawn = torch.randint(
-                _INTEGER_LIMIT, shape, device=flat.device, generator=generator
-            )
-        part.copy_(drawn)
+        part.copy_(draw(part.shape, device=flat.device, generator=generator))

@@ -6,6 +6,7 @@ that operands which share a symbol agree.
 
 from __future__ import annotations
 
+import bisect
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,12 +15,9 @@ from typing import Any, TYPE_CHECKING, TypeAlias
 import sympy
 
 from torch._inductor.range_dispatch.call.memory import tuning_bytes
-from torch._inductor.range_dispatch.plan.sampling import (
-    log_shares,
-    sizes_of_histogram,
-    spread_sizes,
-)
+from torch._inductor.range_dispatch.plan.ranges import Cell, SizeRange
 from torch._inductor.virtualized import V
+from torch._prims_common import compute_required_storage_length
 from torch.utils._ordered_set import OrderedSet
 from torch.utils._sympy.functions import CleanDiv, FloorDiv, Max, Min
 
@@ -28,7 +26,6 @@ if TYPE_CHECKING:
 
     from torch._inductor.range_dispatch.call.axes import Axis
     from torch._inductor.range_dispatch.call.binding import BoundCall, Operands
-    from torch._inductor.range_dispatch.plan.ranges import Cell, SizeRange
     from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
 
@@ -97,55 +94,6 @@ def bounds_of(
     return max(lower, 0), None if upper is None else max(upper, 0)
 
 
-def samples_for_range(
-    call: BoundCall,
-    size: sympy.Expr,
-    size_range: SizeRange,
-    open_size: int,
-    count: int,
-    histogram: Mapping[int, float] | None = None,
-    fits: Fits | None = None,
-) -> tuple[Sample, ...]:
-    """Values for all symbols of the call, for at most ``count`` sizes of a range.
-
-    They lie equally far on a log scale from the first to the last that can occur, and
-    count for the part of the scale around them, or are those that a ``histogram`` has
-    most of, if it has any. Else the open range is represented by ``open_size`` alone.
-    The largest size that ``fits`` in memory, by default with its inputs alone, stands
-    for all above. Symbols that ``size`` does not depend on keep the sizes seen
-    at compile time.
-    """
-    lower, upper = bounds_of(size)
-    first = max(size_range.start, lower)
-    last = max(first, open_size) if size_range.end is None else size_range.end
-    if upper is not None:
-        last = min(last, upper)
-    limit = min((n for n in (size_range.end, upper) if n is not None), default=None)
-    seen = sizes_of_histogram(histogram or {}, first, limit, count)
-    if seen:
-        last = max(seen)
-    largest = values_up_to(call, size, first, last, fits)
-    top = evaluate(size, largest)
-    weights: dict[int, float] = {}
-    if seen:
-        for wanted, weight in seen.items():
-            weights[min(wanted, top)] = weights.get(min(wanted, top), 0.0) + weight
-    elif size_range.end is None or top <= max(first, 1):
-        weights = {top: 1.0}
-    else:
-        sizes = spread_sizes(max(first, 1), top, count)
-        weights = dict(zip(sizes, log_shares(sizes)))
-    found = {top: Sample(largest, weights.pop(top, 0.0))}
-    for wanted, weight in weights.items():
-        values = values_near(call, size, first, wanted)
-        actual = evaluate(size, values)
-        if actual in found:
-            weight += found[actual].weight
-        if first <= actual <= top:
-            found[actual] = Sample(values, weight)
-    return tuple(found[n] for n in sorted(found) if found[n].weight)
-
-
 def values_up_to(
     call: BoundCall,
     size: sympy.Expr,
@@ -181,13 +129,18 @@ def largest_that_fit(
     call: BoundCall, size: sympy.Expr, first: int, last: int, fits: Fits
 ) -> SymbolValues:
     """Bisect for the largest size in ``[first, last]`` that fits; else the smallest."""
-    while first < last:
-        middle = (first + last + 1) // 2
-        if fits(values_near(call, size, first, middle)):
-            first = middle
-        else:
-            last = middle - 1
-    return values_near(call, size, first, first)
+    largest = _last_true(
+        lambda wanted: fits(values_near(call, size, first, wanted)), first, last
+    )
+    return values_near(call, size, first, largest)
+
+
+def _last_true(holds: Callable[[int], bool], low: int, high: int) -> int:
+    """Bisect for the last number from ``low`` to ``high`` of which something holds that
+    holds of no number after one of which it does not; ``low`` if of none."""
+    return low + bisect.bisect_left(
+        range(low + 1, high + 1), True, key=lambda number: not holds(number)
+    )
 
 
 def values_near(
@@ -195,41 +148,46 @@ def values_near(
 ) -> SymbolValues:
     """Symbol values with ``size`` in ``[first, last]``, as close to ``last`` as can be.
 
-    One symbol is varied while the others keep what was seen at compile time, or take
-    their smallest value. What was seen stands for a range that cannot be hit so.
+    What was seen at compile time stands for a range that cannot be hit.
     """
-    hints = hint_values(OrderedSet([*call.size_symbols(), *size.free_symbols]))
-    least = {s: max(bounds_of(s)[0], 1) for s in size.free_symbols}
-    for start in (hints, {**hints, **least}):
-        found: list[tuple[int, SymbolValues]] = []
-        for symbol in sorted(size.free_symbols, key=lambda s: s.name):
-            for value in _trial_values(size, symbol, start, last):
-                values = {**start, symbol: value}
-                found.append((evaluate(size, values), values))
-        inside = [one for one in found if first <= one[0] <= last]
-        if inside:
-            return max(inside, key=lambda one: one[0])[1]
-    return hints
+    seen = hint_values(call.size_symbols() | symbols_of([size]))
+    return values_in([size], [SizeRange(first, last)], [last], seen) or seen
 
 
-def vary_one_symbol(
-    size: sympy.Expr,
-    symbol: sympy.Symbol,
-    values: SymbolValues,
-    size_range: SizeRange,
-    target: int,
+def values_in(
+    sizes: Sequence[sympy.Expr],
+    ranges: Sequence[SizeRange],
+    targets: Sequence[int],
+    seen: SymbolValues,
 ) -> SymbolValues | None:
-    """The values with ``symbol`` such that ``size`` is in its range.
+    """Symbol values with each size in its range, as close below its target as can be;
+    None if none are.
 
-    It is as close to ``target`` from below as can be; None if it cannot be there.
+    For each size, those of fewest symbols first, one symbol is varied that no size
+    before has. Its others keep what was ``seen`` at compile time, or take their
+    smallest value.
     """
-    found = []
-    for value in _trial_values(size, symbol, values, target):
-        varied = {**values, symbol: value}
-        actual = evaluate(size, varied)
-        if actual in size_range and actual <= target:
-            found.append((actual, varied))
-    return max(found, key=lambda one: one[0])[1] if found else None
+    values = seen
+    fixed: OrderedSet[sympy.Symbol] = OrderedSet()
+    for size, size_range, target in sorted(
+        zip(sizes, ranges, targets), key=lambda one: len(one[0].free_symbols)
+    ):
+        movable = symbols_of([size]) - fixed
+        least = {symbol: max(bounds_of(symbol)[0], 1) for symbol in movable}
+        for start in (values, {**values, **least}):
+            varied = [
+                {**start, symbol: value}
+                for symbol in movable
+                for value in _trial_values(size, symbol, start, target)
+            ]
+            found = [(evaluate(size, one), one) for one in varied]
+            inside = [one for one in found if one[0] in size_range and one[0] <= target]
+            if inside:
+                values = max(inside, key=lambda one: one[0])[1]
+                break
+        fixed |= size.free_symbols
+    is_inside = all(evaluate(n, values) in one for n, one in zip(sizes, ranges))
+    return values if is_inside else None
 
 
 def _trial_values(
@@ -267,32 +225,27 @@ def largest_within(
     symbol: sympy.Symbol,
     others: Mapping[sympy.Symbol, int | None],
     target: int,
-    shape_env: ShapeEnv | None = None,
 ) -> int:
     """The largest value of ``symbol`` with ``size``, which grows with it, at most
     ``target``; the symbol's smallest value if there is none.
 
     ``others`` are the values of the other symbols.
     """
-
-    def fits(value: int) -> bool:
-        return evaluate(size, {**others, symbol: value}) <= target
-
-    low, upper = bounds_of(symbol, shape_env)
+    low, upper = bounds_of(symbol)
     limit = _HUGE if upper is None else min(upper, _HUGE)
     if size == symbol:
         return max(low, min(target, limit))
-    high = max(low, 1)
-    while high < limit and fits(high):
-        high *= 2
-    high = min(high, limit)
-    while low < high:
-        middle = (low + high + 1) // 2
-        if fits(middle):
-            low = middle
-        else:
-            high = middle - 1
-    return low
+    return _last_true(
+        lambda value: evaluate(size, {**others, symbol: value}) <= target, low, limit
+    )
+
+
+def symbols_of(exprs: Iterable[Any]) -> OrderedSet[sympy.Symbol]:
+    """All that are in sizes or other expressions, in order of their occurrence."""
+    found: OrderedSet[sympy.Symbol] = OrderedSet()
+    for expr in exprs:
+        found |= sorted(getattr(expr, "free_symbols", ()), key=lambda s: s.name)
+    return found
 
 
 def hint_values(symbols: OrderedSet[sympy.Symbol]) -> SymbolValues:
@@ -314,41 +267,39 @@ def concrete(expr: Any, values: SymbolValues) -> int:
     return evaluate(expr, {**hint_values(unknown), **values})
 
 
-def with_equal_sizes(sample: Sample, sizes: Sequence[sympy.Expr]) -> Sample:
-    """The sample, with what tracing has found to be equal since.
+def agreeing(values: SymbolValues, sizes: Sequence[sympy.Expr]) -> SymbolValues:
+    """The values, with sizes equal that are known to be by now.
 
-    A symbol of the dispatched ``sizes`` may now stand for an expression of another one,
+    A symbol of the dispatched ``sizes`` may stand for an expression of another one,
     which takes over its value.
     """
-    values = dict(sample.values)
-    for symbol in OrderedSet(s for size in sizes for s in size.free_symbols):
-        now = V.graph.sizevars.shape_env.replace(symbol)
+    replace = V.graph.sizevars.shape_env.replace
+    agreed = dict(values)
+    for symbol in symbols_of(sizes):
+        now = replace(symbol)
         for other in now.free_symbols - OrderedSet([symbol]):
             if grows_with(now, other):
                 others = hint_values(now.free_symbols - OrderedSet([other]))
-                target = sample.values[symbol]
-                values[other] = largest_within(now, other, others, target)
-    return Sample(values, sample.weight)
+                agreed[other] = largest_within(now, other, others, values[symbol])
+    for symbol in agreed:
+        now = replace(symbol)
+        if now != symbol and now.free_symbols <= agreed.keys():
+            agreed[symbol] = evaluate(now, agreed)
+    return agreed
 
 
-def concrete_layout(
-    node: Any, values: SymbolValues
-) -> tuple[Sequence[int], Sequence[int]]:
+def concrete_layout(node: Any, values: SymbolValues) -> tuple[list[int], list[int]]:
     return (
         [concrete(s, values) for s in node.get_size()],
         [concrete(s, values) for s in node.get_stride()],
     )
 
 
-def storage_length(size: Sequence[int], stride: Sequence[int]) -> int:
-    if 0 in size:
-        return 0
-    return 1 + sum((n - 1) * step for n, step in zip(size, stride))
-
-
 def input_bytes(call: Operands, values: SymbolValues) -> int:
     """Bytes of memory that all tensor operands take at these sizes."""
-    return sum(
-        storage_length(*concrete_layout(node, values)) * node.get_dtype().itemsize
+    lengths = [
+        compute_required_storage_length(*concrete_layout(node, values), 0)
         for node in call.nodes
-    )
+    ]
+    sizes = [node.get_dtype().itemsize for node in call.nodes]
+    return sum(length * size for length, size in zip(lengths, sizes))

@@ -21,7 +21,6 @@ import sympy
 import torch
 from torch._inductor import config
 from torch._inductor.range_dispatch.call.sizes import evaluate, hint_values
-from torch._inductor.range_dispatch.call.state import compile_state, state_of
 from torch._inductor.range_dispatch.distributed.ranks import (
     AgreementError,
     find_peers,
@@ -178,16 +177,6 @@ def may_serve(entry: Any) -> bool:
     )
 
 
-def remember(agreed: AgreedWinners) -> None:
-    """Note what the graph that is being lowered depends on."""
-    compile_state().agreed.append(agreed)
-
-
-def decisions_of(graph: Any) -> list[AgreedWinners]:
-    """What was decided on in a lowering, a ``GraphLowering``."""
-    return state_of(graph).agreed
-
-
 def _agreeing_peers() -> Peers | None:
     return find_peers() if config.range_dispatch.agree_on_winners else None
 
@@ -204,15 +193,11 @@ def _parse(call_key: CallKey, text: str) -> AgreedWinners:
 
 def _counted(peers: Peers, agreed: AgreedWinners) -> AgreedWinners:
     """Note what is decided; rank 0 tells the others how far it is."""
-    met = _met(peers, agreed.call_key)
+    met = peers.met[agreed.call_key.registration]
     met.update(agreed.keys)
     if peers.rank == 0:
         peers.store.set(agreed.call_key.count_key, str(len(met)))
     return agreed
-
-
-def _met(peers: Peers, call_key: CallKey) -> OrderedSet[str]:
-    return peers.met.setdefault(call_key.registration, OrderedSet())
 
 
 def _wait_for_rank_0(peers: Peers, found: AgreedWinners) -> None:
@@ -222,7 +207,7 @@ def _wait_for_rank_0(peers: Peers, found: AgreedWinners) -> None:
     """
     call_key = found.call_key
     keys = found.keys
-    place = len(_met(peers, call_key) | OrderedSet(keys))
+    place = len(peers.met[call_key.registration] | OrderedSet(keys))
     timeout = config.range_dispatch.agreement_timeout_seconds
 
     def rank_0_count() -> int:

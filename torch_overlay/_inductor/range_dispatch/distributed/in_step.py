@@ -23,7 +23,7 @@ from torch._inductor.range_dispatch.distributed.ranks import (
 from torch._inductor.utils import is_collective_op
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
 
 log = logging.getLogger(__name__)
@@ -99,24 +99,15 @@ class Rendezvous:
 
 def time_in_step(
     rendezvous: Rendezvous,
-    runs: Sequence[Callable[[], Any]],
-    device: torch.device,
-    seconds_each: float,
-) -> list[float | Exception]:
-    """The milliseconds of each run on the slowest rank, or why it cannot be run."""
-    return [
-        _time_one(rendezvous, f"candidate {number}", run, device, seconds_each)
-        for number, run in enumerate(runs)
-    ]
-
-
-def _time_one(
-    rendezvous: Rendezvous,
     name: str,
     run: Callable[[], Any],
     device: torch.device,
     seconds: float,
 ) -> float | Exception:
+    """The milliseconds of a run on the slowest rank, or why it cannot be run.
+
+    ``name`` tells runs apart. It takes about so many ``seconds``.
+    """
     try:
         run()  # what is set up by the first call counts for nothing
         wanted = int(seconds / seconds_of_call(run, device))
@@ -128,8 +119,7 @@ def _time_one(
         return failure or RuntimeError(f"it fails on rank {counts.index(None)}")
     count = min(max(min(counts), MIN_RUNS), config.collective_benchmark_nruns)
     median = statistics.median(seconds_of_call(run, device) for _ in range(count))
-    median *= 1e3
-    return max(rendezvous.exchange(f"{name} milliseconds", median))
+    return max(rendezvous.exchange(f"{name} milliseconds", median * 1e3))
 
 
 def seconds_of_call(run: Callable[[], Any], device: torch.device) -> float:

@@ -10,16 +10,15 @@ from __future__ import annotations
 import itertools
 import time
 import weakref
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Any, TYPE_CHECKING
 
 import torch.distributed as dist
+from torch.utils._ordered_set import OrderedSet
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-
-    from torch.utils._ordered_set import OrderedSet
 
 
 # Seconds between two looks into the store: few at first, for those who come together,
@@ -43,7 +42,9 @@ class Peers:
     rank: int
     world_size: int
     store: Any
-    met: dict[str, OrderedSet[str]] = field(default_factory=dict)
+    met: defaultdict[str, OrderedSet[str]] = field(
+        default_factory=lambda: defaultdict(OrderedSet)
+    )
     entered: Counter[str] = field(default_factory=Counter)
 
     def decide(self, key: str, value: str) -> str:

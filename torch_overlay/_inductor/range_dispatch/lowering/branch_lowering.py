@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch._inductor.range_dispatch.call.binding import BoundCall
     from torch._inductor.range_dispatch.call.sizes import RangeTask
     from torch._inductor.range_dispatch.plan.ranges import Cell
-    from torch._inductor.range_dispatch.trace.listening import Asked
+    from torch._inductor.range_dispatch.trace.guards import Asked
     from torch._inductor.range_dispatch.trace.tracing import TracedCandidate
     from torch._inductor.range_dispatch.tuning.choices import RangeChoice
 

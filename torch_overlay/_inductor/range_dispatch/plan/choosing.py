@@ -4,30 +4,24 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, Protocol, TYPE_CHECKING, TypeVar
+from typing import Any, TYPE_CHECKING, TypeVar
 
 from torch._inductor.range_dispatch.plan.times import SHORTEST, Timing
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from torch._inductor.range_dispatch.plan.ranges import Cell
 
 
-class Candidate(Hashable, Protocol):
-    """What competes; ``is_fallback`` tells the op itself from what is to replace it."""
-
-    @property
-    def is_fallback(self) -> bool: ...
-
-
-_CandidateT = TypeVar("_CandidateT", bound=Candidate)
-# A candidate, or what stands for it.
-_Key = TypeVar("_Key")
+# What competes; its ``is_fallback`` tells the op itself from what is to replace it.
+_CandidateT = TypeVar("_CandidateT", bound=Any)
 
 
 def combined(
-    measured: Sequence[tuple[Mapping[_Key, Timing], float]], is_total: bool = False
-) -> dict[_Key, Timing]:
+    measured: Sequence[tuple[Mapping[_CandidateT, Timing], float]],
+    is_total: bool = False,
+) -> dict[_CandidateT, Timing]:
     """What stands for the times of candidates at several sizes, each with its weight.
 
     It is the geometric mean, by which large sizes decide no more than small ones; if
@@ -81,7 +75,8 @@ def choose(
     winner of more of the neighbours, which ``beside`` numbers, is as fast within the
     noise, it wins here too: noise must not add branches.
     """
-    winners = [fastest(one, min_speedup_threshold) for one in timings]
+    able = [_able(one, min_speedup_threshold) for one in timings]
+    winners = [_fastest(one) for one in able]
     for order in (range(len(winners)), range(len(winners) - 1, -1, -1)):
         for i in order:
             around = [winners[j] for j in beside[i]]
@@ -89,7 +84,7 @@ def choose(
             for neighbour in dict.fromkeys(done):
                 if around.count(neighbour) <= around.count(winners[i]):
                     continue  # already one with as many
-                if _ties(timings[i], winners[i], neighbour, min_speedup_threshold):
+                if neighbour is not None and _ties(able[i], winners[i], neighbour):
                     winners[i] = neighbour
     return winners
 
@@ -98,41 +93,31 @@ def fastest(
     timings: Mapping[_CandidateT, Timing], min_speedup_threshold: float
 ) -> _CandidateT | None:
     """The winner by itself, None if nothing was timed."""
-    if not timings:
-        return None
-    best = min(timings, key=lambda candidate: timings[candidate].milliseconds)
-    for candidate in timings:
-        if candidate.is_fallback and not _beats(
-            timings, best, candidate, min_speedup_threshold
-        ):
-            return candidate
-    return best
+    return _fastest(_able(timings, min_speedup_threshold))
 
 
-def _beats(
-    timings: Mapping[_CandidateT, Timing],
-    candidate: _CandidateT,
-    fallback: _CandidateT,
-    threshold: float,
-) -> bool:
-    needed = timings[candidate].milliseconds * threshold
-    return timings[fallback].milliseconds >= needed
+def _able(
+    timings: Mapping[_CandidateT, Timing], threshold: float
+) -> dict[_CandidateT, Timing]:
+    """Those that may win: the op itself, and what beats it by the threshold."""
+    limits = [one.milliseconds for c, one in timings.items() if c.is_fallback]
+    return {
+        candidate: timing
+        for candidate, timing in timings.items()
+        if candidate.is_fallback
+        or all(timing.milliseconds * threshold <= limit for limit in limits)
+    }
+
+
+def _fastest(able: Mapping[_CandidateT, Timing]) -> _CandidateT | None:
+    return min(able, key=lambda one: able[one].milliseconds, default=None)
 
 
 def _ties(
-    timings: Mapping[_CandidateT, Timing],
-    winner: _CandidateT | None,
-    other: _CandidateT | None,
-    min_speedup_threshold: float,
+    able: Mapping[_CandidateT, Timing], winner: _CandidateT | None, other: _CandidateT
 ) -> bool:
-    """Whether ``other`` may take a range from its winner."""
-    if winner is other or winner not in timings or other not in timings:
+    """Whether ``other`` may win in place of ``winner``, as noise hides what is lost."""
+    if winner is None or other not in able:
         return False
-    if winner is None or other is None:
-        raise AssertionError("None is no candidate, and yet was timed")
-    for candidate in timings:
-        if candidate.is_fallback and candidate is not other:
-            if not _beats(timings, other, candidate, min_speedup_threshold):
-                return False
-    best, near = timings[winner], timings[other]
+    best, near = able[winner], able[other]
     return near.milliseconds - best.milliseconds <= best.noise + near.noise

@@ -34,9 +34,6 @@ class Branch:
     winner: int
     cells: tuple[Cell, ...]
 
-    def __str__(self) -> str:
-        return ", ".join(map(str, self.cells))
-
 
 @dataclass(frozen=True)
 class Leaf:
@@ -72,9 +69,9 @@ DecisionTree: TypeAlias = "Leaf | Decision"
 # What a branch runs: a graph, or those of several ops.
 _BranchT = TypeVar("_BranchT")
 
-# The number of a cell's range on each axis, and the first and last of a block of cells.
+# The number of a cell's range on each axis, and those of a block of cells.
 _Place: TypeAlias = tuple[int, ...]
-_Block: TypeAlias = tuple[tuple[int, int], ...]
+_Block: TypeAlias = tuple[range, ...]
 
 
 @dataclass(frozen=True)
@@ -96,17 +93,14 @@ def plan_dispatch(
     ``bounds`` has for each axis the smallest and largest size that can occur. Without
     ``merge`` cells with the same winner do not share a branch.
     """
-    kept = [
-        (cell, winner)
+    kept = {
+        cell: winner
         for cell, winner in zip(cells, winners, strict=True)
         if all(map(overlaps, cell.ranges, bounds))
-    ]
-    distinct = list(dict.fromkeys(winner for _, winner in kept))
-    branches = group_by_winner(
-        [cell for cell, _ in kept],
-        [distinct.index(winner) for _, winner in kept],
-        merge,
-    )
+    }
+    distinct = list(dict.fromkeys(kept.values()))
+    numbers = [distinct.index(winner) for winner in kept.values()]
+    branches = group_by_winner([*kept], numbers, merge)
     return DispatchPlan(
         [distinct[branch.winner] for branch in branches], plan_decisions(branches)
     )
@@ -143,13 +137,6 @@ def decide(tree: DecisionTree, sizes: Sequence[int]) -> int:
     return tree.branch
 
 
-def depth(tree: DecisionTree) -> int:
-    """Number of decisions on the longest way through the tree."""
-    if isinstance(tree, Leaf):
-        return 0
-    return 1 + max(depth(tree.inside), depth(tree.outside))
-
-
 def _plan(branches: list[int], owners: list[tuple[Cell, int]]) -> DecisionTree:
     if len(branches) == 1:
         return Leaf(branches[0])
@@ -158,11 +145,11 @@ def _plan(branches: list[int], owners: list[tuple[Cell, int]]) -> DecisionTree:
     capacity = 1 << ((len(branches) - 1).bit_length() - 1)
     middle = len(branches) / 2
     grid = _Grid(owners)
-    cuts = {
-        tuple(sorted(order[:cut])): None
+    cuts = OrderedSet(
+        tuple(sorted(order[:cut]))
         for order in _orders(owners)
         for cut in range(len(branches) - capacity, capacity + 1)
-    }
+    )
     covers = {inside: grid.cover(inside) for inside in cuts}
 
     def cost(inside: tuple[int, ...]) -> tuple[float, ...]:
@@ -182,13 +169,9 @@ def _plan(branches: list[int], owners: list[tuple[Cell, int]]) -> DecisionTree:
 
 def _orders(owners: list[tuple[Cell, int]]) -> Iterator[list[int]]:
     """The branches in order of their first cells along each axis."""
-    axes = range(len(owners[0][0].ranges))
-    for axis in axes:
-        others = [other for other in axes if other != axis]
-        ordered = sorted(
-            owners,
-            key=lambda owner: [owner[0].ranges[i].start for i in (axis, *others)],
-        )
+    starts = [([one.start for one in cell.ranges], branch) for cell, branch in owners]
+    for axis in range(len(starts[0][0])):
+        ordered = sorted(starts, key=lambda own: (own[0][axis], own[0]))
         yield [*dict.fromkeys(branch for _, branch in ordered)]
 
 
@@ -221,9 +204,9 @@ class _Grid:
                 self._grow(left[0], others, order)
                 for order in itertools.permutations(range(len(self._axes)))
             )
-            best = max(grown, key=lambda block: sum(_holds(block, p) for p in left))
-            boxes.append(self._box(best, [p for p in own if _holds(best, p)]))
-            left = [place for place in left if not _holds(best, place)]
+            best = max(grown, key=lambda block: len(_held(block, left)))
+            boxes.append(self._box(best, _held(best, own)))
+            left = [place for place in left if not _held(best, [place])]
         return tuple(boxes)
 
     def _grow(
@@ -243,17 +226,20 @@ class _Grid:
             while high + 1 < len(self._axes[axis]) and is_free(axis, high + 1):
                 high += 1
             block[axis] = range(low, high + 1)
-        return tuple((numbers[0], numbers[-1]) for numbers in block)
+        return tuple(block)
 
     def _box(self, block: _Block, held: Sequence[_Place]) -> Box:
         """The sizes of the cells held; open where the block could grow to the end."""
         box: list[Interval] = []
-        for ranges, (low, high), taken in zip(self._axes, block, zip(*held)):
-            start = ranges[min(taken)].start if low > 0 else None
-            end = ranges[max(taken)].end if high < len(ranges) - 1 else None
+        for ranges, numbers, taken in zip(self._axes, block, zip(*held)):
+            start = ranges[min(taken)].start if numbers[0] > 0 else None
+            end = ranges[max(taken)].end if numbers[-1] < len(ranges) - 1 else None
             box.append((start, end))
         return tuple(box)
 
 
-def _holds(block: _Block, place: _Place) -> bool:
-    return all(low <= n <= high for (low, high), n in zip(block, place))
+def _held(block: _Block, places: Sequence[_Place]) -> list[_Place]:
+    """Those in a block."""
+    return [
+        one for one in places if all(n in numbers for numbers, n in zip(block, one))
+    ]

@@ -13,14 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from torch.utils._ordered_set import OrderedSet
 
 if TYPE_CHECKING:
-    from collections.abc import (
-        Callable,
-        Hashable,
-        Iterable,
-        Iterator,
-        Mapping,
-        Sequence,
-    )
+    from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
 
 # The numbers of a cell's ranges on the axes.
@@ -45,49 +38,56 @@ def search_grid(
             waiting.add(place)
         else:
             found[place] = winner
-            waiting.discard(place)
 
-    stride = _coarsest(places)
-    lattice = _Lattice(places, stride)
-    for place in lattice.places:
-        take(place)
+    lasts = [max(numbers) for numbers in zip(*places)]
+    # About four cells on the longest axis.
+    stride = 1 << max((max(lasts, default=0) // 3).bit_length() - 1, 0)
+    for place in places:
+        if _corners(place, lasts, stride) == [place]:
+            take(place)
     while stride > 1:
-        stride //= 2
-        coarser, lattice = lattice, _Lattice(places, stride)
-        for place in lattice.places:
+        for place in places:
             if place in found or place in waiting:
                 continue
-            around = (
-                found.get(one, expected.get(one)) for one in coarser.around(place)
-            )
-            corners = OrderedSet(winner for winner in around if winner is not None)
-            if len(corners) == 1:
-                (expected[place],) = corners
+            if _corners(place, lasts, stride // 2) != [place]:
+                continue
+            around = _corners(place, lasts, stride)
+            winners = OrderedSet(found.get(one, expected.get(one)) for one in around)
+            winners.discard(None)
+            if len(winners) == 1:
+                (expected[place],) = winners
                 waiting.add(place)
             else:
                 take(place)
+        stride //= 2
     for place in [*waiting]:
         take(place)
     return found
 
 
+def _corners(place: Place, lasts: Sequence[int], stride: int) -> list[Place]:
+    """The corners of the smallest block that holds a place, of those whose corners lie
+    a stride apart or at an end of an axis; the place alone if it is such a corner."""
+    sides = []
+    for number, last in zip(place, lasts):
+        below = number - number % stride
+        is_corner = number in (below, last)
+        sides.append((number,) if is_corner else (below, min(below + stride, last)))
+    return [*itertools.product(*sides)]
+
+
 def neighbours(places: Sequence[Place]) -> list[list[int]]:
     """For each place the indices of those beside it, earlier ones first."""
     index = {place: i for i, place in enumerate(places)}
-    steps = [
-        tuple(sign if i == axis else 0 for i in range(len(place)))
-        for place in places[:1]
-        for sign in (-1, 1)
-        for axis in range(len(place))
-    ]
-    return [
-        sorted(
-            index[near]
-            for step in steps
-            if (near := tuple(map(sum, zip(place, step)))) in index
+    beside = []
+    for place in places:
+        near = (
+            (*place[:axis], place[axis] + step, *place[axis + 1 :])
+            for axis in range(len(place))
+            for step in (-1, 1)
         )
-        for place in places
-    ]
+        beside.append(sorted(index[one] for one in near if one in index))
+    return beside
 
 
 def steps_between(one: Place, other: Place) -> int:
@@ -108,31 +108,3 @@ def without_clear_neighbours(
             if len(around) != 1:
                 unclear.append(place)
     return unclear
-
-
-def _coarsest(places: Sequence[Place]) -> int:
-    """About four cells on the longest axis."""
-    longest = max((max(place, default=0) for place in places), default=0)
-    return 1 << max((longest // 3).bit_length() - 1, 0)
-
-
-class _Lattice:
-    """Places that lie a stride apart, or at an end of an axis."""
-
-    def __init__(self, places: Sequence[Place], stride: int) -> None:
-        self._lasts = [max(numbers) for numbers in zip(*places)]
-        self._stride = stride
-        self.places = [place for place in places if all(self._has(*place))]
-
-    def _has(self, *place: int) -> Iterator[bool]:
-        for number, last in zip(place, self._lasts):
-            yield number % self._stride == 0 or number == last
-
-    def around(self, place: Place) -> list[Place]:
-        """The corners of the smallest block with a place, whether there are such."""
-        sides = []
-        for number, last, has in zip(place, self._lasts, self._has(*place)):
-            below = number - number % self._stride
-            above = min(below + self._stride, last)
-            sides.append((number,) if has else (below, above))
-        return [*itertools.product(*sides)]

@@ -12,31 +12,26 @@ if TYPE_CHECKING:
 
 # The neighbouring sizes that were measured between which a split lies that was not
 # found any closer; no second one if none above was measured.
-Guess: TypeAlias = "tuple[int, int | None]"
+Guess: TypeAlias = tuple[int, int | None]
 
 # In the place of a time.
 NOT_TIMED = "not timed"
 
 
-def guess_text(split: int | None, guess: Guess) -> str:
-    """``split 182: not measured, somewhere between 4 and 2048``.
-
-    ``split`` is the last size of a range, None for the last range.
-    """
-    low, high = guess
-    if split is None:
-        return f"sizes above {low}: not timed"
-    where = f"above {low}" if high is None else f"between {low} and {high}"
-    return f"split {split}: not measured, somewhere {where}"
-
-
 def guess_texts(cells: Iterable[Cell], guesses: Iterable[Guess | None]) -> list[str]:
-    """The same for each cell whose last size is a guess, in order."""
+    """``split 182: not measured, somewhere between 4 and 2048`` for each cell, of one
+    axis, whose last size is a guess."""
     texts = []
     for cell, guess in zip(cells, guesses):
-        if guess is not None:
-            (only,) = cell.ranges
-            texts.append(guess_text(only.end, guess))
+        if guess is None:
+            continue
+        (only,) = cell.ranges
+        low, high = guess
+        if only.end is None:
+            texts.append(f"sizes above {low}: not timed")
+        else:
+            where = f"above {low}" if high is None else f"between {low} and {high}"
+            texts.append(f"split {only.end}: not measured, somewhere {where}")
     return texts
 
 

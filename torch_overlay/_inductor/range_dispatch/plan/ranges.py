@@ -6,7 +6,6 @@ into ranges.
 
 from __future__ import annotations
 
-import bisect
 import itertools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -85,8 +84,3 @@ def cell_of(cells: Sequence[Cell], sizes: Sequence[int]) -> int:
         if sizes in cell:
             return index
     raise ValueError(f"no cell holds {sizes}")
-
-
-def range_of(ranges: Sequence[SizeRange], size: int) -> int:
-    """Index of the range that holds ``size``; ranges cover all sizes in order."""
-    return bisect.bisect_right([r.start for r in ranges], size) - 1

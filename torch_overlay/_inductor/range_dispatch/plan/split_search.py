@@ -9,17 +9,13 @@ from __future__ import annotations
 
 import itertools
 import math
+import statistics
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any, TYPE_CHECKING, TypeAlias
 
-from torch._inductor.range_dispatch.plan.segments import (
-    differ,
-    fewest_segments,
-    Option,
-    Segment,
-    Times,
-    typical_noise,
-)
+from torch._inductor.range_dispatch.plan.sampling import log_shares
+from torch._inductor.range_dispatch.plan.times import Timing
 from torch.utils._ordered_set import OrderedSet
 
 if TYPE_CHECKING:
@@ -35,6 +31,15 @@ CHECK_FACTOR = 1.5
 
 # A grid of fewer steps shows no trend.
 MIN_GRID_STEPS = 2
+
+# Among some thirty comparisons one is off by twice its noise now and then.
+NOISE_MARGIN = 2.0
+
+# What serves a size: any object.
+Option: TypeAlias = Hashable
+Times: TypeAlias = Mapping[Any, Timing]
+# Segments, each by the number of its first size and its option, and what they lose.
+_Reached: TypeAlias = tuple[tuple[tuple[int, Option], ...], float]
 
 
 @dataclass(frozen=True)
@@ -60,8 +65,17 @@ class FoundRange:
     """
 
     last: int | None
-    option: Option
+    option: Any
     guess: Guess | None = None
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One option for the measured sizes from ``first`` to ``last``."""
+
+    first: int
+    last: int
+    option: Option
 
 
 class SplitSearch:
@@ -95,7 +109,9 @@ class SplitSearch:
 
     def run(self) -> list[FoundRange]:
         """The fewest ranges that keep to the rules; none if nothing was measured."""
-        self._measure_grid()
+        # Small sizes first: what is far behind there is not called at large ones.
+        for size in self._grid:
+            self._try(size)
         while self._refine_split() or self._measure_doubtful() or self._fill_gap():
             pass
         segments = self._segments()
@@ -114,11 +130,6 @@ class SplitSearch:
         times = [self.measured[size] for size in sizes]
         return fewest_segments(sizes, times, self._rules.max_loss)
 
-    def _measure_grid(self) -> None:
-        """Small sizes first: what is far behind there is not called at large ones."""
-        for size in self._grid:
-            self._try(size)
-
     def _refine_split(self) -> bool:
         """Measure inside the widest interval that a split lies in; False if none is."""
         gaps = [
@@ -128,11 +139,50 @@ class SplitSearch:
         ]
         return self._measure_in_widest(gaps, 1 + self._rules.precision)
 
+    def _measure_doubtful(self) -> bool:
+        """Measure again what alone makes a range: it may have been disturbed."""
+        for one in self._segments():
+            if one.first == one.last and one.first not in self._measured_twice:
+                self._measured_twice.add(one.first)
+                if self._try(one.first):
+                    return True
+        return False
+
+    def _fill_gap(self) -> bool:
+        gaps = itertools.pairwise(sorted(self.measured))
+        return self._measure_in_widest(gaps, CHECK_FACTOR)
+
+    def _measure_in_widest(
+        self, gaps: Iterable[tuple[int, int]], factor: float
+    ) -> bool:
+        """Measure inside a gap wider than ``factor``; False if there is none."""
+        wide = [(low, high) for low, high in gaps if high > low * factor]
+        for low, high in sorted(wide, key=lambda gap: gap[0] / gap[1]):
+            middle = self._between(low, high)
+            if middle is not None and middle not in self.refused:
+                if self._try(middle):
+                    return True
+        return False
+
+    def _between(self, low: int, high: int) -> int | None:
+        """A size in the middle of two that can be measured, None if there is none."""
+        middle = self._snap(round(math.sqrt(low * high)))
+        return middle if low < middle < high else None
+
+    def _try(self, size: int) -> bool:
+        """Whether the size could be measured."""
+        times = self._measure(size)
+        if not times:
+            self.refused.add(size)
+            return False
+        self.refused.discard(size)
+        self.measured[size] = times
+        return True
+
     def _is_worth_refining(self, one: Segment, after: Segment) -> bool:
         """Whether the options differ by more than noise on either side of the split."""
         typical = typical_noise([*self.measured.values()])
-        for size in (one.last, after.first):
-            times = self.measured[size]
+        for times in (self.measured[one.last], self.measured[after.first]):
             if one.option not in times or after.option not in times:
                 return True
             if differ(times[one.option], times[after.option], typical):
@@ -150,53 +200,11 @@ class SplitSearch:
             return None  # it serves no smaller size
         return low, high
 
-    def _between(self, low: int, high: int) -> int | None:
-        """A size in the middle of two that can be measured, None if there is none."""
-        middle = self._snap(round(math.sqrt(low * high)))
-        return middle if low < middle < high else None
-
-    def _measure_doubtful(self) -> bool:
-        """Measure again what alone makes a range: it may have been disturbed."""
-        for one in self._segments():
-            if one.first == one.last and one.first not in self._measured_twice:
-                self._measured_twice.add(one.first)
-                if self._try(one.first):
-                    return True
-        return False
-
-    def _fill_gap(self) -> bool:
-        return self._measure_in_widest(
-            itertools.pairwise(sorted(self.measured)), CHECK_FACTOR
-        )
-
-    def _measure_in_widest(
-        self, gaps: Iterable[tuple[int, int]], factor: float
-    ) -> bool:
-        """Measure inside a gap wider than ``factor``; False if there is none."""
-        wide = [(low, high) for low, high in gaps if high > low * factor]
-        for low, high in sorted(wide, key=lambda gap: gap[0] / gap[1]):
-            middle = self._between(low, high)
-            if middle is not None and middle not in self.refused:
-                if self._try(middle):
-                    return True
-        return False
-
-    def _try(self, size: int) -> bool:
-        """Whether the size could be measured."""
-        times = self._measure(size)
-        if not times:
-            self.refused.add(size)
-            return False
-        self.refused.discard(size)
-        self.measured[size] = times
-        return True
-
     def _crossing(self, one: Segment, after: Segment) -> int:
         """The last size of the first of two ranges, by interpolation of logarithms."""
         low, high = one.last, after.first
         leads = []
-        for size in (low, high):
-            times = self.measured[size]
+        for times in (self.measured[low], self.measured[high]):
             if one.option not in times or after.option not in times:
                 return high - 1  # what serves a size serves all up to the next one
             ratio = times[after.option].milliseconds / times[one.option].milliseconds
@@ -213,3 +221,60 @@ def geometric_grid(lowest: int, highest: int) -> list[int]:
     ratio = highest / lowest
     steps = max(MIN_GRID_STEPS, math.ceil(math.log(ratio, GRID_FACTOR)))
     return [round(lowest * ratio ** (i / steps)) for i in range(steps + 1)]
+
+
+def fewest_segments(
+    sizes: Sequence[int], times: Sequence[Times], max_loss: float
+) -> list[Segment]:
+    """Cover ascending ``sizes`` with segments, as few as can be.
+
+    Everywhere the option of a segment takes at most ``max_loss`` more than the best
+    one there, as a part of its time, or no more than noise explains. Among equally
+    many segments those win that lose the least, each size counting for its share of
+    the sizes on a log scale.
+    """
+    typical = typical_noise(times)
+    # By option of the last size.
+    reached: dict[Option, _Reached] = {}
+    for index, (one, weight) in enumerate(zip(times, log_shares(sizes))):
+        segments, lost = min(reached.values(), key=_cost, default=((), 0.0))
+        before, reached = reached, {}
+        for option, loss in _losses(one, typical, max_loss).items():
+            best: _Reached = (*segments, (index, option)), lost
+            if option in before and _cost(before[option]) < _cost(best):
+                best = before[option]
+            reached[option] = best[0], best[1] + weight * loss
+    segments, _ = min(reached.values(), key=_cost, default=((), 0.0))
+    ends = [*(index for index, _ in segments[1:]), len(sizes)]
+    return [
+        Segment(sizes[index], sizes[end - 1], option)
+        for (index, option), end in zip(segments, ends)
+    ]
+
+
+def _cost(reached: _Reached) -> tuple[int, float]:
+    segments, lost = reached
+    return len(segments), lost
+
+
+def differ(one: Timing, other: Timing, typical: float) -> bool:
+    """Whether two times differ by more than noise, ``typical`` as a part of a time."""
+    noise = sum(max(t.noise, t.milliseconds * typical) for t in (one, other))
+    return abs(one.milliseconds - other.milliseconds) > NOISE_MARGIN * noise
+
+
+def typical_noise(times: Sequence[Times]) -> float:
+    """The median noise as a part of the time; one size's own is from few rounds."""
+    found = [t.noise / t.milliseconds for one in times for t in one.values()]
+    return statistics.median(found) if found else 0.0
+
+
+def _losses(times: Times, typical: float, max_loss: float) -> dict[Option, float]:
+    """What each option that may be taken loses to the best, as a logarithm."""
+    best = min(times.values(), key=lambda time: time.milliseconds)
+    return {
+        option: math.log(time.milliseconds / best.milliseconds)
+        for option, time in times.items()
+        if time.milliseconds <= best.milliseconds * (1 + max_loss)
+        or not differ(time, best, typical)
+    }

@@ -14,7 +14,6 @@ from typing import Any, TYPE_CHECKING
 import torch
 from torch._inductor.range_dispatch.plan.decisions import decide, Decision
 from torch._inductor.range_dispatch.plan.guesses import guess_texts
-from torch._inductor.range_dispatch.record.kept_calls import sizes_read
 from torch._inductor.range_dispatch.record.live_counting import (
     count_of,
     describe,
@@ -173,7 +172,7 @@ def _graphs_run() -> Iterator[list[tuple[KeptCall, tuple[int | None, ...], bool]
         if is_backward or threading.get_ident() == thread:
             # Graphs empty the list of their inputs, so it is read before.
             found.extend(
-                (call, sizes_read(call, inputs), is_backward)
+                (call, call.sizes_in(inputs), is_backward)
                 for call in getattr(graph, "range_dispatch_calls", ())
             )
 
@@ -205,7 +204,7 @@ def _explained(
         around = record.ranges[max(row - 1, 0) : row + 1]
         unmeasured = guess_texts([r.cell for r in around], [r.guess for r in around])
         own = record.ranges[row].cell
-        cell = own if known in own or not record.axes else None
+        cell = own if known in own else None
     return ExplainedCall(
         op=record.op,
         name=record.name,
@@ -221,7 +220,7 @@ def _explained(
         unmeasured=tuple(unmeasured),
         is_backward=is_backward,
         is_conditional=call.is_conditional,
-        fusion=tuple(map(str.strip, fusion_texts(record))),
+        fusion=tuple(fusion_texts(record)),
         dropped=record.dropped,
         counts=counts,
     )
@@ -229,15 +228,12 @@ def _explained(
 
 def _row_of(record: DispatchRecord, sizes: tuple[int, ...], branch: int) -> int | None:
     """The range that holds the sizes, or else one that takes the same branch."""
-    if not record.axes:
-        return 0
-    for index, one in enumerate(record.ranges):
-        if len(sizes) == len(record.axes) and sizes in one.cell:
-            return index
-    for index, one in enumerate(record.ranges):
-        if decide(record.tree, [r.start for r in one.cell.ranges]) == branch:
-            return index
-    return None
+    cells = [row.cell for row in record.ranges]
+    is_known = len(sizes) == len(record.axes)
+    own = [i for i, cell in enumerate(cells) if is_known and sizes in cell]
+    starts = [[one.start for one in cell.ranges] for cell in cells]
+    same = [i for i, one in enumerate(starts) if decide(record.tree, one) == branch]
+    return next(iter(own or same), None)
 
 
 def _predicates(

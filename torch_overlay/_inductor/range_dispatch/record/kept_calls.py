@@ -7,23 +7,17 @@ there can be explained as well.
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TYPE_CHECKING, TypeAlias
 
 import sympy
 
 from torch._inductor import ir
-from torch._inductor.range_dispatch.call.state import (
-    compile_state,
-    root_graph,
-    state_of,
-)
-from torch._inductor.virtualized import V
+from torch._inductor.range_dispatch.call.state import state_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from torch._inductor.range_dispatch.call.axes import Axis
     from torch._inductor.range_dispatch.record.records import DispatchRecord
 
 
@@ -44,15 +38,20 @@ class KeptCall:
     record: DispatchRecord
     sizes: tuple[sympy.Expr, ...]
     is_conditional: bool
-    sources: dict[sympy.Symbol, SymbolSource]
+    sources: dict[sympy.Symbol, SymbolSource] = field(default_factory=dict)
 
-
-def note_call(record: DispatchRecord, axes: Sequence[Axis]) -> None:
-    """Note a call that is lowered in the graph being compiled."""
-    sizes = tuple(axis.size for axis in axes)
-    is_conditional = root_graph() is not V.graph
-    call = KeptCall(record, sizes, is_conditional, {})
-    compile_state().calls.append(call)
+    def sizes_in(self, inputs: Sequence[Any]) -> tuple[int | None, ...]:
+        """The dispatched sizes for a graph's inputs, None for what they do not tell."""
+        values = {}
+        for symbol, (index, kind, dim) in self.sources.items():
+            value = inputs[index]
+            if kind == "value":
+                number = int(value)
+            else:
+                number = value.shape[dim] if kind == "size" else value.stride(dim)
+            values[symbol] = sympy.Integer(number)
+        known = [size.xreplace(values) for size in self.sizes]
+        return tuple(int(size) if size.is_Integer else None for size in known)
 
 
 def calls_of(graph: Any) -> list[KeptCall]:
@@ -94,20 +93,3 @@ def _symbol_sources(graph: Any) -> dict[sympy.Symbol, SymbolSource]:
                     source = index, kind, dim
                     found.setdefault(shape_env.replace(expr), source)
     return {s: source for s, source in found.items() if isinstance(s, sympy.Symbol)}
-
-
-def sizes_read(call: KeptCall, inputs: Sequence[Any]) -> tuple[int | None, ...]:
-    """The dispatched sizes for a graph's inputs, None for what they do not tell."""
-    values = {}
-    for symbol, (index, kind, dim) in call.sources.items():
-        value = inputs[index]
-        if kind == "value":
-            number = int(value)
-        else:
-            number = value.shape[dim] if kind == "size" else value.stride(dim)
-        values[symbol] = sympy.Integer(number)
-    found: list[int | None] = []
-    for size in call.sizes:
-        known = size.xreplace(values)
-        found.append(int(known) if known.is_Integer else None)
-    return tuple(found)

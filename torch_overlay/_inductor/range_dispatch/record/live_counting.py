@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import dataclasses
 import itertools
 import json
 import threading
 from dataclasses import dataclass
 from typing import Any, TYPE_CHECKING
 
-from torch._inductor.range_dispatch.cache.documents import DocumentKind
-
+from torch._inductor.range_dispatch.cache.documents import DocumentKind, parsed
+from torch._inductor.range_dispatch.cache.table_store import op_name
 from torch._inductor.range_dispatch.plan.decisions import (
     decide,
     Decision,
@@ -26,7 +27,7 @@ from torch._inductor.range_dispatch.plan.decisions import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from torch._inductor.range_dispatch.record.records import DispatchRecord
 
@@ -84,12 +85,11 @@ class _Counter:
     """Records the sizes of one dispatch; generated code calls it."""
 
     def __init__(self, description: str, every: int) -> None:
-        described = json.loads(description)
-        self.op = described["op"]
-        self._described = described
-        self._tree = _tree_from_json(described["tree"])
-        self._every = every
         self.description = description
+        self._described = json.loads(description)
+        self._tree = _tree_from_json(self._described["tree"])
+        self.op = self._described["op"]
+        self._every = every
         self.reset()
 
     def reset(self) -> None:
@@ -172,18 +172,20 @@ def live_counts(op: Any = None) -> list[LiveCount]:
     without counting, or have not been called, are not in it. What a CUDA graph replays
     is not counted, and the C++ wrapper, AOTInductor and the FX wrapper count nothing.
     """
-    with _counters_lock:
-        counters = [*_counters.values()]
     name = op_name(op)
-    counts = [one.count() for one in counters if name in (None, one.op)]
-    return [one for one in counts if one.recorded]
+    return _recorded(lambda one: name in (None, one.op))
 
 
 def count_of(description: str) -> list[LiveCount]:
     """What was recorded for the dispatch that ``describe`` describes."""
+    return _recorded(lambda one: one.description == description)
+
+
+def _recorded(wanted: Callable[[_Counter], bool]) -> list[LiveCount]:
     with _counters_lock:
-        counters = [one for one in _counters.values() if one.description == description]
-    return [one for one in (c.count() for c in counters) if one.recorded]
+        counters = [*filter(wanted, _counters.values())]
+    counts = [one.count() for one in counters]
+    return [one for one in counts if one.recorded]
 
 
 def reset_counts() -> None:
@@ -191,13 +193,6 @@ def reset_counts() -> None:
     with _counters_lock:
         for one in _counters.values():
             one.reset()
-
-
-def op_name(op: Any) -> str | None:
-    """The name that records have of a custom op or an overload; None stays None."""
-    if op is None or isinstance(op, str):
-        return op
-    return str(getattr(op, "_opoverload", op))
 
 
 @contextlib.contextmanager
@@ -224,17 +219,7 @@ def save_counts(path: str) -> int:
     """
     counts = live_counts()
     rows = [
-        {
-            "op": one.op,
-            "name": one.name,
-            "call": one.call,
-            "axes": one.axes,
-            "every": one.every,
-            "branches": one.branches,
-            "sizes": [[sizes, times] for sizes, times in one.sizes.items()],
-            "other_sizes": one.other_sizes,
-        }
-        for one in counts
+        {**dataclasses.asdict(one), "sizes": [*one.sizes.items()]} for one in counts
     ]
     _KIND.replace(path, {"counts": rows})
     return len(counts)
@@ -247,47 +232,30 @@ def read_counts(path: str) -> list[LiveCount]:
         CountsError: the file is damaged, of another format or newer than this code.
         OSError: it cannot be read.
     """
-    return _KIND.parts(path, _KIND.read(path), "counts", _count_from_json)
+    return _KIND.read(path, {"counts": _count_from_json})["counts"]
 
 
 def _count_from_json(row: Any) -> LiveCount:
-    axes = tuple(_checked_list(row["axes"], str, "axes"))
-    sizes = {}
+    count: LiveCount = parsed(LiveCount, {**row, "sizes": {}}, "counts")
     for one, times in row["sizes"]:
-        one = tuple(_number(size, "sizes") for size in one)
-        if len(one) != len(axes):
-            raise ValueError(f"sizes has {one!r} for {len(axes)} axes")
-        sizes[one] = _number(times, "sizes")
-    if not isinstance(row["branches"], dict):
-        raise TypeError(f"branches is {row['branches']!r}")
-    every = _number(row["every"], "every")
-    if not every:
+        if len(one) != len(count.axes):
+            raise ValueError(f"sizes has {one!r} for {len(count.axes)} axes")
+        count.sizes[tuple(one)] = times
+    if not count.every:
         raise ValueError("every is 0")
-    op, name, call = _checked_list([row["op"], row["name"], row["call"]], str, "op")
-    return LiveCount(
-        op,
-        name,
-        call,
-        axes,
-        every,
-        {key: _number(n, "branches") for key, n in row["branches"].items()},
-        sizes,
-        _number(row["other_sizes"], "other_sizes"),
-    )
+    _check_numbers("every", count.every)
+    _check_numbers("branches", *count.branches.values())
+    _check_numbers("sizes", *itertools.chain(*count.sizes), *count.sizes.values())
+    _check_numbers("other_sizes", count.other_sizes)
+    return count
 
 
-def _checked_list(values: Any, kind: type, name: str) -> list[Any]:
-    if not isinstance(values, list) or not all(isinstance(v, kind) for v in values):
-        raise TypeError(f"{name} is {values!r}")
-    return values
-
-
-def _number(value: Any, name: str) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"{name} has {value!r}")
-    if value < 0:
-        raise ValueError(f"{name} has {value!r}")
-    return value
+def _check_numbers(name: str, *values: Any) -> None:
+    for value in values:
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise TypeError(f"{name} has {value!r}")
+        if value < 0:
+            raise ValueError(f"{name} has {value!r}")
 
 
 def _tree_to_json(tree: DecisionTree) -> Any:

@@ -17,13 +17,15 @@ from torch._inductor.range_dispatch.cache import table_store
 from torch._inductor.range_dispatch.cache.environment import describe_environment
 from torch._inductor.range_dispatch.cache.tables import Choice, Decided
 from torch._inductor.range_dispatch.call.sizes import evaluate
+from torch._inductor.range_dispatch.call.state import compile_state, root_graph
 from torch._inductor.range_dispatch.plan.times import SHORTEST
-from torch._inductor.range_dispatch.record.kept_calls import note_call
+from torch._inductor.range_dispatch.record.kept_calls import KeptCall
 from torch._inductor.range_dispatch.record.record_text import (
     describe_record,
+    plain,
     record_parts,
 )
-from torch._inductor.range_dispatch.record.text_tables import plain
+from torch._inductor.virtualized import V
 from torch._logging import getArtifactLogger, LazyString
 from torch._logging._internal import trace_structured_artifact
 
@@ -130,7 +132,6 @@ class DispatchRecord:
 
 
 _listeners: list[list[DispatchRecord]] = []
-_silencers: list[None] = []
 
 
 @contextlib.contextmanager
@@ -143,16 +144,6 @@ def record_dispatches() -> Iterator[list[DispatchRecord]]:
     finally:
         # By identity: equal lists of nested contexts are different listeners.
         _listeners[:] = [one for one in _listeners if one is not records]
-
-
-@contextlib.contextmanager
-def without_summaries() -> Iterator[None]:
-    """For a command that sums up all tuning itself."""
-    _silencers.append(None)
-    try:
-        yield
-    finally:
-        _silencers.pop()
 
 
 def publish(
@@ -191,7 +182,9 @@ def publish(
     trace_structured_artifact(
         "range_dispatch", "json", lambda: json.dumps(dataclasses.asdict(record))
     )
-    note_call(record, axes)
+    exprs = tuple(axis.size for axis in axes)
+    is_conditional = root_graph() is not V.graph
+    compile_state().calls.append(KeptCall(record, exprs, is_conditional))
     table_store.note_choice(_choice(registration, call, record))
     return record
 
@@ -255,8 +248,9 @@ def _decided(row: RangeRecord) -> Decided:
 
 
 def _summarize(record: DispatchRecord) -> None:
-    """Below a line that has been shown, say what came out."""
+    """Below a line that has been shown, say what came out; the ``tune`` command sums up
+    all tuning itself."""
     if record.name in progress.shown:
         progress.shown.remove(record.name)
-        if not _silencers:
+        if table_store.tuned_table() is None:
             sys.stderr.write(plain(record_parts(record)))

@@ -3,57 +3,39 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any, TYPE_CHECKING
 
 from torch._inductor import config
-from torch._inductor.range_dispatch.cache.table_store import tuning_into
-from torch._inductor.range_dispatch.cache.tune_table import TuneTable
-from torch._inductor.range_dispatch.record.records import (
-    record_dispatches,
-    without_summaries,
-)
+from torch._inductor.range_dispatch.cache.table_store import TuneTable, tuning_into
+from torch._inductor.range_dispatch.record.records import record_dispatches
 from torch._inductor.range_dispatch.registration.spec import Registration
 from torch.utils._ordered_set import OrderedSet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from typing import Any
+    from collections.abc import Iterator
 
     from torch._inductor.range_dispatch.record.records import DispatchRecord
 
 
-@dataclass(frozen=True)
-class TuningSession:
+class TuningSession(TuneTable):
     """What came out of :func:`tune_into` so far: a record for each call lowered."""
 
-    records: list[DispatchRecord]
-    _table: TuneTable
-    _before: Mapping[Any, Any]
-
-    @property
-    def has_something_to_take(self) -> bool:
-        """Whether the file had times, and they may be taken."""
-        return self._table.has_something_to_take
-
-    @property
-    def measured(self) -> int:
-        """How many sizes were measured."""
-        return len(self._table.measured)
-
-    @property
-    def taken(self) -> int:
-        """How many were not measured, but taken from the file."""
-        return len(self._table.taken - self._table.measured)
+    def __init__(
+        self, path: str, is_fresh: bool, records: list[DispatchRecord]
+    ) -> None:
+        super().__init__(path, is_fresh)
+        self.records = records
+        self._registered_before = _registered()
 
     @property
     def never_tuned(self) -> list[str]:
         """The ops that were registered since the session began and never lowered."""
+        before = self._registered_before
         tuned = OrderedSet(record.op for record in self.records)
         return [
             str(op)
             for op, lowering in _registered().items()
-            if self._before.get(op) is not lowering and str(op) not in tuned
+            if before.get(op) is not lowering and str(op) not in tuned
         ]
 
 
@@ -69,17 +51,13 @@ def tune_into(path: str, is_fresh: bool = False) -> Iterator[TuningSession]:
         TableError: there is something else in the file. It is left alone.
         OSError: it cannot be written. Like the other, before the context begins.
     """
-    table = TuneTable(path, is_fresh)
-    with (
-        record_dispatches() as records,
-        without_summaries(),
-        tuning_into(table),
-        config.patch(force_disable_caches=True),
-    ):
-        try:
-            yield TuningSession(records, table, _registered())
-        finally:
-            table.write()
+    with record_dispatches() as records:
+        session = TuningSession(path, is_fresh, records)
+        with tuning_into(session), config.patch(force_disable_caches=True):
+            try:
+                yield session
+            finally:
+                session.write()
 
 
 def _registered() -> dict[Any, Any]:

@@ -15,14 +15,16 @@ from typing import Any, TYPE_CHECKING
 
 import torch
 import torch.utils._pytree as pytree
-from torch._inductor import ir
-from torch._inductor.range_dispatch.call.binding import BoundCall, symbol_operands
+from torch._inductor.range_dispatch.call.binding import (
+    BoundCall,
+    Operands,
+    symbol_operands,
+)
 from torch._inductor.range_dispatch.call.inputs import make_inputs, random_tensor
 from torch._inductor.range_dispatch.call.size_nodes import add_size
 from torch._inductor.range_dispatch.call.sizes import concrete, SymbolValues
 from torch._inductor.range_dispatch.region.inputs import argument_leaves, RegionInputs
 from torch._inductor.range_dispatch.region.node_kinds import kind_of, NodeKind
-from torch._inductor.utils import convert_to_symint
 from torch._inductor.virtualized import V
 from torch.fx import Graph, GraphModule, map_arg, Node
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
@@ -35,13 +37,15 @@ if TYPE_CHECKING:
 
     import sympy
 
+    from torch._inductor import ir
+
     from torch._inductor.range_dispatch.call.axes import Axis
     from torch._inductor.range_dispatch.region.regions import Region
     from torch._inductor.range_dispatch.registration.spec import InputGenerators
 
 
 @dataclass(frozen=True)
-class FusedCall:
+class FusedCall(Operands):
     """``calls`` of the region's ops, and the ``region`` around them.
 
     ``nodes`` are IR nodes, each once, and ``positions`` which of them the region's
@@ -146,19 +150,6 @@ class FusedCall:
             for one, value in self.constants.items():
                 names[one] = f"{value.tolist()} {value.dtype} {value.device}"
         return names
-
-    @property
-    def operands(self) -> list[Any]:
-        """As a lowering passes them on: IR nodes, then symbols."""
-        return [*(ir.TensorBox(node) for node in self.nodes), *self.symbols]
-
-    def fake_operands(self) -> list[Any]:
-        """Fake tensors and SymInts in the operands' place."""
-        with V.fake_mode:
-            return [
-                *(ir.ir_node_to_tensor(node) for node in self.nodes),
-                *(convert_to_symint(symbol) for symbol in self.symbols),
-            ]
 
     def fake_outputs(self) -> list[torch.Tensor]:
         """What the graph expects of the region's outputs: sizes, strides, dtypes."""

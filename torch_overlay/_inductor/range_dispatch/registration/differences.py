@@ -75,8 +75,9 @@ def difference(
     allowed = tolerance or Tolerance.of(expected.dtype)
     if all(_are_close(*parts, allowed) for parts in _in_parts(actual, expected)):
         return None
-    parts = [_greatest(*parts) for parts in _in_parts(actual, expected)]
-    absolute, relative = (_max(column) for column in zip(*parts))
+    greatest = [_greatest(*parts) for parts in _in_parts(actual, expected)]
+    # NaN is the largest of all.
+    absolute, relative = torch.tensor(greatest, dtype=torch.float64).amax(0).tolist()
     return (
         f"differs by up to {absolute:.3g}, and by up to {relative:.3g} of the op's "
         f"value (allowed: {allowed.atol:.3g} + {allowed.rtol:.3g} of it)"
@@ -125,7 +126,3 @@ def _as_wide(tensor: torch.Tensor) -> torch.Tensor:
     """In a type in which differences are exact enough, which not every device has."""
     wide = torch.complex128 if tensor.dtype.is_complex else torch.float64
     return tensor.cpu().to(wide)
-
-
-def _max(values: Any) -> float:
-    return math.nan if any(map(math.isnan, values)) else max(values)

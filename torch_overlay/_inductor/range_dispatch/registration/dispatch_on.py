@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any, NotRequired, TYPE_CHECKING, TypedDict
 
 from torch._inductor.range_dispatch.plan.split_search import SearchRules
-
 from torch._inductor.range_dispatch.registration.argument_checks import (
     argument_names,
     did_you_mean,
@@ -119,19 +118,16 @@ def check_dispatch(
             f"autotuning, got dispatch_on={dispatch_on!r} and "
             f"split_points={split_points!r}"
         )
-    is_auto = isinstance(split_points, str) and split_points == AUTO
     if isinstance(dispatch_on, (list, tuple)) and all(
         isinstance(one, Mapping) for one in dispatch_on
     ):
         return _check_axes(op, dispatch_on, split_points)
-    place = "dispatch_on"
-    _check_keys(dispatch_on, place)
-    if is_auto:
+    _check_keys(dispatch_on, "dispatch_on")
+    if isinstance(split_points, str) and split_points == AUTO:
         searched = _check_searched_sizes(dispatch_on)
-        axis = _check_axis(op, dispatch_on, place, (), searched.highest)
+        axis = _check_axis(op, dispatch_on, "dispatch_on", (), searched.highest)
         return DispatchOn((axis,), searched)
-    axis = _check_split_axis(op, dispatch_on, place, split_points, "split_points")
-    return DispatchOn((axis,))
+    return DispatchOn((_check_split_axis(op, dispatch_on, split_points, ""),))
 
 
 def _check_axes(
@@ -142,11 +138,8 @@ def _check_axes(
             f"dispatch_on must be a dict or a list of 1 to {MAX_AXES} dicts, one for "
             f"each dimension, got {len(dispatch_on)}: {dispatch_on!r}"
         )
-    if (
-        isinstance(split_points, str)
-        or not isinstance(split_points, (list, tuple))
-        or len(split_points) != len(dispatch_on)
-    ):
+    is_list = isinstance(split_points, (list, tuple))
+    if not is_list or len(split_points) != len(dispatch_on):
         raise ValueError(
             "split_points must have a list for each of the dimensions that dispatch_on "
             f"lists ({AUTO!r} is for one dimension, given as a dict), "
@@ -154,9 +147,8 @@ def _check_axes(
         )
     axes = []
     for index, (one, points) in enumerate(zip(dispatch_on, split_points)):
-        place = f"dispatch_on[{index}]"
-        _check_keys(one, place)
-        axes.append(_check_split_axis(op, one, place, points, f"split_points[{index}]"))
+        _check_keys(one, f"dispatch_on[{index}]")
+        axes.append(_check_split_axis(op, one, points, f"[{index}]"))
     cells = math.prod(len(axis.split_points) + 1 for axis in axes)
     if cells > MAX_CELLS:
         raise ValueError(
@@ -191,12 +183,9 @@ def _check_keys(one: Any, place: str) -> None:
 
 
 def _check_split_axis(
-    op: torch._ops.OpOverload,
-    one: Mapping[str, Any],
-    place: str,
-    split_points: Any,
-    splits_place: str,
+    op: torch._ops.OpOverload, one: Mapping[str, Any], split_points: Any, index: str
 ) -> DispatchAxis:
+    place, splits_place = f"dispatch_on{index}", f"split_points{index}"
     for key in _SEARCH_KEYS:
         if key in one:
             raise ValueError(
@@ -215,18 +204,32 @@ def _check_axis(
     points: tuple[int, ...],
     bound: int,
 ) -> DispatchAxis:
+    tensors = argument_names(op, ("Tensor", "Optional[Tensor]"))
     if "size" in one:
-        function = _check_function(op, one["size"], place)
-        return DispatchAxis(points, bound, function=function)
-    tensor_name = _check_tensor_name(op, one["tensor_name"], place)
-    dim = _check_dim(one["dim"], place)
-    return DispatchAxis(points, bound, tensor_name, dim)
+        _check_function(op, one["size"], place, tensors)
+        return DispatchAxis(points, bound, function=one["size"])
+    name, dim = one["tensor_name"], one["dim"]
+    if not isinstance(name, str):
+        raise ValueError(
+            f"{place}['tensor_name'] must be a string (tensor parameter name), "
+            f"got {type(name)}"
+        )
+    if name not in tensors:
+        raise ValueError(
+            f"{place}['tensor_name'] is {name!r}, not a tensor argument of {op}"
+            f"{did_you_mean(name, tensors)}; allowed: {tensors}"
+        )
+    if not is_int(dim):
+        raise ValueError(
+            f"{place}['dim'] must be an integer (dimension index), "
+            f"got {dim!r} of {type(dim)}"
+        )
+    return DispatchAxis(points, bound, name, int(dim))
 
 
 def _check_function(
-    op: torch._ops.OpOverload, function: Any, place: str
-) -> Callable[..., Any]:
-    tensors = argument_names(op, ("Tensor", "Optional[Tensor]"))
+    op: torch._ops.OpOverload, function: Any, place: str, tensors: Sequence[str]
+) -> None:
     parameters = parameters_of(function) if callable(function) else None
     if not parameters:
         raise ValueError(
@@ -241,31 +244,6 @@ def _check_function(
                 f"argument of {op}{did_you_mean(parameter.name, tensors)}; "
                 f"allowed: {tensors}"
             )
-    return function
-
-
-def _check_tensor_name(op: torch._ops.OpOverload, name: Any, place: str) -> str:
-    if not isinstance(name, str):
-        raise ValueError(
-            f"{place}['tensor_name'] must be a string (tensor parameter name), "
-            f"got {type(name)}"
-        )
-    tensors = argument_names(op, ("Tensor", "Optional[Tensor]"))
-    if name not in tensors:
-        raise ValueError(
-            f"{place}['tensor_name'] is {name!r}, not a tensor argument of {op}"
-            f"{did_you_mean(name, tensors)}; allowed: {tensors}"
-        )
-    return name
-
-
-def _check_dim(dim: Any, place: str) -> int:
-    if not is_int(dim):
-        raise ValueError(
-            f"{place}['dim'] must be an integer (dimension index), "
-            f"got {dim!r} of {type(dim)}"
-        )
-    return int(dim)
 
 
 def _check_split_points(split_points: Any, place: str) -> tuple[int, ...]:
@@ -293,24 +271,28 @@ def _check_split_points(split_points: Any, place: str) -> tuple[int, ...]:
 
 
 def _check_searched_sizes(dispatch_on: Mapping[str, Any]) -> SearchedSizes:
-    bounds = {"min": 1, "max": DEFAULT_RANGE_UPPER_BOUND}
     given = [key for key in ("max", *_BOUND_KEYS) if key in dispatch_on]
     if len(given) > 1:
         raise ValueError(
             f"dispatch_on takes one of {given}, which say the same with "
             f"split_points={AUTO!r}, got {dict(dispatch_on)!r}"
         )
-    for bound, key in (("min", "min"), ("max", given[0] if given else "max")):
-        size = dispatch_on.get(key, bounds[bound])
+    sizes = []
+    for key, default in (
+        ("min", 1),
+        (given[0] if given else "max", DEFAULT_RANGE_UPPER_BOUND),
+    ):
+        size = dispatch_on.get(key, default)
         if not is_int(size) or size < 1:
             raise ValueError(
                 f"dispatch_on[{key!r}] must be a positive integer, got {size!r}"
             )
-        bounds[bound] = int(size)
-    if bounds["min"] > bounds["max"]:
+        sizes.append(int(size))
+    lowest, highest = sizes
+    if lowest > highest:
         raise ValueError(
             "dispatch_on['min'] must not be above the largest size looked at, got "
-            f"{bounds['min']} and {bounds['max']}"
+            f"{lowest} and {highest}"
         )
     parts = {}
     for key in ("precision", "max_loss"):
@@ -322,7 +304,7 @@ def _check_searched_sizes(dispatch_on: Mapping[str, Any]) -> SearchedSizes:
                     f"got {part!r}"
                 )
             parts[key] = float(part)
-    return SearchedSizes(bounds["min"], bounds["max"], SearchRules(**parts))
+    return SearchedSizes(lowest, highest, SearchRules(**parts))
 
 
 def _check_upper_bound(

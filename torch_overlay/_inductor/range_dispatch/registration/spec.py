@@ -98,9 +98,7 @@ class Registration:
     @property
     def grid(self) -> tuple[tuple[SizeRange, ...], ...]:
         """The ranges of each axis."""
-        if self.dispatch is None:
-            return ()
-        axes = self.dispatch.axes
+        axes = self.dispatch.axes if self.dispatch else ()
         return tuple(ranges_from_split_points(axis.split_points) for axis in axes)
 
     @property
@@ -158,6 +156,10 @@ def build_registration(
         raise TypeError(f"name must be a string, got {name!r}")
     if not isinstance(include_fallback, bool):
         raise TypeError(f"include_fallback must be a bool, got {include_fallback!r}")
+    if not is_int(sizes_per_range) or sizes_per_range < 1:
+        raise ValueError(
+            f"sizes_per_range must be a positive integer, got {sizes_per_range!r}"
+        )
     if uuid is not None and not (isinstance(uuid, str) and uuid):
         raise TypeError(f"uuid must be a string that is not empty, got {uuid!r}")
     return Registration(
@@ -171,7 +173,7 @@ def build_registration(
         min_speedup_threshold=_check_threshold(min_speedup_threshold),
         benchmark_with_cudagraphs=bool(benchmark_with_cudagraphs),
         include_fallback=include_fallback,
-        sizes_per_range=_check_sizes_per_range(sizes_per_range),
+        sizes_per_range=int(sizes_per_range),
         size_weights=_check_size_weights(size_weights, dispatch),
         tuning_seconds=_check_tuning_seconds(tuning_seconds),
         uuid=uuid,
@@ -342,12 +344,6 @@ def _check_threshold(threshold: Any) -> float:
             f"min_speedup_threshold must be a positive number, got {threshold!r}"
         )
     return float(threshold)
-
-
-def _check_sizes_per_range(count: Any) -> int:
-    if not is_int(count) or count < 1:
-        raise ValueError(f"sizes_per_range must be a positive integer, got {count!r}")
-    return int(count)
 
 
 def _check_size_weights(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import warnings
-from dataclasses import dataclass
 from typing import Any, TYPE_CHECKING
 
 import sympy
@@ -18,8 +17,10 @@ import sympy
 import torch
 import torch.utils._pytree as pytree
 from torch._dynamo import config as dynamo_config
-from torch._dynamo.convert_frame import CaptureOutput, fullgraph_capture
+from torch._dynamo.convert_frame import fullgraph_capture
 from torch._dynamo.utils import counters, get_metrics_context
+from torch._inductor.range_dispatch.call.sizes import bounds_of
+from torch._inductor.range_dispatch.trace.drops import CandidateRejected
 from torch.fx.experimental import _config as symbolic_config
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 from torch.utils._python_dispatch import _disable_current_modes
@@ -40,46 +41,43 @@ _LOGGERS = (
 _LEAST_SYMBOLIC = 2
 
 
-@dataclass(frozen=True)
-class Captured:
-    """``function`` computes what the implementation does, if ``conditions`` hold."""
-
-    function: Callable[..., Any]
-    conditions: Sequence[sympy.Basic]
-
-
 def capture(
-    function: Callable[..., Any],
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any],
-    shape_env: ShapeEnv,
-) -> Captured | None:
-    """Trace a call whose tensors are fake, with symbols of ``shape_env``.
+    function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> tuple[Callable[..., Any], Sequence[sympy.Basic]]:
+    """Trace a call whose tensors are fake, with symbols of the graph being compiled.
 
-    None if there is nothing that Dynamo would compile.
+    Gives what computes the same where the conditions hold.
 
     Raises:
+        CandidateRejected: there is nothing that Dynamo would compile.
         Exception: whatever Dynamo cannot trace, or the implementation raises.
     """
 
     def implementation(*args: Any, **kwargs: Any) -> Any:
         return function(*args, **kwargs)
 
-    with _as_compiled_alone(), _disable_current_modes(), get_metrics_context():
-        # Sizes that may be 0 or 1 must not be taken for larger ones.
-        oblivious = symbolic_config.backed_size_oblivious or _may_be_small(
-            [*args, *kwargs.values()], shape_env
-        )
-        patch: Any = symbolic_config.patch  # type: ignore[attr-defined]
-        with patch(backed_size_oblivious=oblivious):
-            output = fullgraph_capture(implementation, tuple(args), dict(kwargs))
+    # Sizes that may be 0 or 1 must not be taken for larger ones.
+    leaves = pytree.tree_leaves([*args, *kwargs.values()])
+    sizes = [size for leaf in leaves for size in getattr(leaf, "shape", ())]
+    are_small = [
+        bounds_of(size.node.expr)[0] < _LEAST_SYMBOLIC
+        for size in sizes
+        if isinstance(size, torch.SymInt)
+    ]
+    oblivious = symbolic_config.backed_size_oblivious or any(are_small)
+    patch: Any = symbolic_config.patch  # type: ignore[attr-defined]
+    with (
+        _as_compiled_alone(),
+        _disable_current_modes(),
+        get_metrics_context(),
+        patch(backed_size_oblivious=oblivious),
+    ):
+        output = fullgraph_capture(implementation, tuple(args), dict(kwargs))
     if output.backend_input is None:
-        return None
+        raise CandidateRejected("Dynamo has nothing to trace", "")
     scope = {"L": {"args": tuple(args), "kwargs": dict(kwargs)}}
-    return Captured(
-        output.forward_callable(extra_globals=implementation.__globals__),
-        _conditions(output, scope),
-    )
+    traced = output.forward_callable(extra_globals=implementation.__globals__)
+    return traced, _conditions(output.backend_input.fake_mode.shape_env, scope)
 
 
 @contextlib.contextmanager
@@ -123,23 +121,8 @@ def quiet() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _may_be_small(leaves: Sequence[Any], shape_env: ShapeEnv) -> bool:
-    sizes = [
-        size
-        for leaf in pytree.tree_leaves(leaves)
-        for size in getattr(leaf, "shape", ())
-        if isinstance(size, torch.SymInt)
-    ]
-    lowest = [shape_env.bound_sympy(size.node.expr).lower for size in sizes]
-    return any(bound < _LEAST_SYMBOLIC for bound in lowest)
-
-
-def _conditions(output: CaptureOutput, scope: dict[str, Any]) -> Sequence[sympy.Basic]:
+def _conditions(inner: ShapeEnv | None, scope: dict[str, Any]) -> Sequence[sympy.Basic]:
     """What Dynamo assumed of sizes, in terms of the operands' symbols."""
-    backend_input = output.backend_input
-    if backend_input is None:
-        raise AssertionError("no graph was captured")
-    inner = backend_input.fake_mode.shape_env
     if inner is None:
         raise AssertionError("Dynamo traces with a shape environment")
     sizes: dict[sympy.Basic, sympy.Basic] = {}

@@ -84,16 +84,18 @@ class Drops:
             if one is candidate
         ]
 
+    def _by_candidate(self) -> dict[Candidate, list[Dropped]]:
+        return {candidate: self.of(candidate) for candidate, _ in self._ranges}
+
     def listed(self) -> tuple[Dropped, ...]:
         """All of them, candidate by candidate."""
-        candidates = dict.fromkeys(candidate for candidate, _ in self._ranges)
-        return tuple(one for candidate in candidates for one in self.of(candidate))
+        return tuple(one for own in self._by_candidate().values() for one in own)
 
     def warn(self) -> None:
         """One warning a candidate, once for each distinct case."""
-        for candidate in dict.fromkeys(candidate for candidate, _ in self._ranges):
-            cases = [f"{one.where}: {one.reason}" for one in self.of(candidate)]
-            _warn_once(str(self._call.op), candidate.name, ". For ".join(cases))
+        for candidate, own in self._by_candidate().items():
+            cases = ". For ".join(f"{one.where}: {one.reason}" for one in own)
+            _warn_once(str(self._call.op), candidate.name, cases)
 
 
 @functools.cache

@@ -8,9 +8,11 @@ from typing import Any
 
 import torch
 from torch._inductor import config
-from torch._inductor.range_dispatch.call.scratch import is_guard_error
 from torch._inductor.virtualized import V
-from torch.fx.experimental.symbolic_shapes import statically_known_true
+from torch.fx.experimental.symbolic_shapes import (
+    _ShapeEnvGuardError,
+    statically_known_true,
+)
 
 
 log = logging.getLogger(__name__)
@@ -80,9 +82,7 @@ def _after_joint_passes(graph_module: torch.fx.GraphModule) -> torch.fx.GraphMod
     try:
         with V.graph.sizevars.shape_env.error_on_new_guards():
             return _recursive_joint_graph_passes(copied)
-    except Exception as error:
-        if not is_guard_error(error):
-            raise
+    except _ShapeEnvGuardError as error:
         log.info("joint graph passes are left out for a candidate: %s", error)
     replace_random_passes(graph_module)
     return graph_module

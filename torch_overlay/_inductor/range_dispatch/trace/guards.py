@@ -13,17 +13,17 @@ from typing import TYPE_CHECKING
 
 import sympy
 
+from torch._inductor.range_dispatch.call.sizes import bounds_of, symbols_of
 from torch._inductor.range_dispatch.trace.proving import holds_for_all
+from torch._inductor.virtualized import V
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
 from torch.utils._ordered_set import OrderedSet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Sequence
 
+    from torch._inductor.range_dispatch.call.binding import BoundCall
     from torch._inductor.range_dispatch.plan.ranges import Cell
-
-    # The smallest and the largest value, None if there is none.
-    Bounds = Mapping[sympy.Symbol, tuple[int, int | None]]
 
 
 @dataclass(frozen=True)
@@ -37,29 +37,82 @@ class Needs:
     always: tuple[sympy.Basic, ...] = ()
     of_range: tuple[sympy.Basic, ...] = ()
 
+    @property
+    def all(self) -> tuple[sympy.Basic, ...]:
+        return self.always + self.of_range
+
     def __bool__(self) -> bool:
-        return bool(self.always or self.of_range)
+        return bool(self.all)
 
 
-def sort_needs(
-    conditions: Iterable[sympy.Basic],
-    dispatched: OrderedSet[sympy.Symbol],
-    bounds: Bounds,
-) -> Needs:
-    """What is left of conditions, of which some are true for all sizes in bounds.
+@dataclass(frozen=True)
+class Asked:
+    """Conditions that were asked for, and what of them there is ``needs`` to guard on.
 
-    That different sizes are equal is part of what a call means, whichever they are.
+    ``constants`` are symbols that became numbers, ``dispatched`` those of the
+    dispatched sizes, with those that are equal to them. If ``fixes_size``, a dispatched
+    size as a whole became a number.
     """
-    always: OrderedSet[sympy.Basic] = OrderedSet()
-    of_range: OrderedSet[sympy.Basic] = OrderedSet()
-    for condition in conditions:
-        if free_unbacked_symbols(condition) or _is_known(condition, bounds):
-            continue
-        if condition.free_symbols <= dispatched and not equates_sizes(condition):
-            of_range.add(condition)
-        else:
-            always.add(condition)
-    return Needs(tuple(always), tuple(of_range))
+
+    conditions: Sequence[sympy.Basic]
+    needs: Needs
+    constants: dict[sympy.Symbol, sympy.Integer]
+    dispatched: OrderedSet[sympy.Symbol]
+    fixes_size: bool
+
+    @property
+    def equalities(self) -> list[sympy.Basic]:
+        """Which different sizes have to be equal."""
+        return [one for one in self.conditions if equates_sizes(one)]
+
+
+class Listener:
+    """Collects the guards that are added to the shape environment from now on."""
+
+    def __init__(self, call: BoundCall, sizes: Sequence[sympy.Expr]) -> None:
+        """``sizes`` are the dispatched ones, with the bounds that they have now."""
+        self._shape_env = V.graph.sizevars.shape_env
+        self._sizes = [self._shape_env.replace(size) for size in sizes]
+        self._own, self._given = symbols_of(self._sizes), symbols_of(sizes)
+        symbols = call.size_symbols() | self._own
+        self._bounds = {symbol: bounds_of(symbol) for symbol in symbols}
+        self._open = [s for s in symbols if not self._shape_env.replace(s).is_Integer]
+        self._before = len(self._shape_env.guards)
+
+    def asked(self, equalities: Sequence[sympy.Basic] = ()) -> Asked:
+        """What was asked since; ``equalities`` were before, for the same graph."""
+        replace = self._shape_env.replace
+        added = self._shape_env.guards[self._before :]
+        conditions = [*equalities, *(simplified(guard.expr) for guard in added)]
+        # A bound may leave a range one size, and is still a bound.
+        equated = [one for one in conditions if isinstance(one, sympy.Eq)]
+        fixed = symbols_of(equated)
+        constants = {
+            symbol: replace(symbol)
+            for symbol in self._open
+            if symbol in fixed and replace(symbol).is_Integer
+        }
+        dispatched, bounds = self._given | self._own, dict(self._bounds)
+        for symbol in [*dispatched]:
+            now = replace(symbol)
+            dispatched |= now.free_symbols
+            if symbol in self._own and now.is_Symbol:
+                bounds[now] = bounds[symbol]
+        always: OrderedSet[sympy.Basic] = OrderedSet()
+        of_range: OrderedSet[sympy.Basic] = OrderedSet()
+        for condition in conditions:
+            if free_unbacked_symbols(condition) or _is_known(condition, bounds):
+                continue
+            # That sizes are equal is part of what a call means, whichever they are.
+            is_of_range = condition.free_symbols <= dispatched
+            is_of_range = is_of_range and not equates_sizes(condition)
+            (of_range if is_of_range else always).add(condition)
+        fixes_size = any(
+            replace(size).is_Integer and size.free_symbols & constants.keys()
+            for size in self._sizes
+        )
+        needs = Needs(tuple(always), tuple(of_range))
+        return Asked(conditions, needs, constants, dispatched, fixes_size)
 
 
 def equates_sizes(condition: sympy.Basic) -> bool:
@@ -86,7 +139,10 @@ def simplified(condition: sympy.Basic) -> sympy.Basic:
     return min(condition, equation, key=sympy.count_ops)
 
 
-def _is_known(condition: sympy.Basic, bounds: Bounds) -> bool:
+def _is_known(
+    condition: sympy.Basic, bounds: dict[sympy.Symbol, tuple[int, int | None]]
+) -> bool:
+    """Whether it is true for all sizes in bounds."""
     symbols = [*condition.free_symbols]
     if not symbols:
         return condition == sympy.true

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import functools
 import logging
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from torch._inductor.range_dispatch.call.size_names import SizeNames
+import sympy
+
 from torch._inductor.range_dispatch.trace.drops import AddsGuards
 from torch._inductor.range_dispatch.trace.guards import equates_sizes
 from torch._inductor.virtualized import V
-from torch.fx.experimental.symbolic_shapes import ShapeEnv, StrictMinMaxConstraint
+from torch.fx.experimental.symbolic_shapes import StrictMinMaxConstraint
 from torch.utils._ordered_set import OrderedSet
+from torch.utils._sympy.printers import PythonPrinter
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    import sympy
-
     from torch._inductor.range_dispatch.call.binding import BoundCall
     from torch._inductor.range_dispatch.call.sizes import RangeTask
-    from torch._inductor.range_dispatch.trace.listening import Asked
+    from torch._inductor.range_dispatch.trace.guards import Asked
 
 
 log = logging.getLogger(__name__)
@@ -32,9 +29,16 @@ class Judge:
 
     def __init__(self, call: BoundCall) -> None:
         self._call = call
-        self._marked = _Marked.of(V.graph.sizevars.shape_env)
-        # A condition in Python, with sizes named after the arguments.
-        self.text = SizeNames(call).text
+        self._marked, self._bounded = _marked_symbols()
+        self._names: dict[sympy.Basic, str] = {}
+        named = call.named_scalars()
+        for name, index in call.named_operands():
+            for dim, size in enumerate(call.nodes[index].get_size()):
+                named.append((f"{name}.shape[{dim}]", sympy.sympify(size)))
+        for name, size in named:
+            for expr in (size, V.graph.sizevars.shape_env.replace(size)):
+                if expr.free_symbols:
+                    self._names.setdefault(expr, name)
 
     def check_traced(self, asked: Asked) -> None:
         """Keep what users said of dimensions that they marked.
@@ -42,13 +46,17 @@ class Judge:
         Raises:
             AddsGuards: it cannot be kept.
         """
-        self.check_constants(asked)
-        conditions = [*asked.needs.always, *asked.needs.of_range]
-        bounded = _joined(self._marked.bounded, asked.equalities)
+        self._check_constants(asked)
+        conditions = asked.needs.all
+        equalities = asked.equalities
+        bounded = OrderedSet(self._bounded)  # and what equalities make depend on them
+        for one in equalities * len(equalities):
+            if one.free_symbols & bounded:
+                bounded |= one.free_symbols
         for one in conditions:
             if one.free_symbols <= bounded and not equates_sizes(one):
                 raise AddsGuards(
-                    f"it needs {self.text(one)}, and that dimension is marked "
+                    f"it needs {self._text(one)}, and that dimension is marked "
                     "dynamic with bounds",
                     "mark it without min= and max=, or let it do for all sizes",
                 )
@@ -56,45 +64,38 @@ class Judge:
         is_final = V.graph.sizevars.shape_env.frozen and not V.graph.aot_mode
         if conditions and is_final:
             raise AddsGuards(
-                f"it needs {self.text(conditions[0])}, and the guards of a "
+                f"it needs {self._text(conditions[0])}, and the guards of a "
                 "backward graph are known before it is compiled",
                 "let it do for all sizes",
-            )
-
-    def check_constants(self, asked: Asked) -> None:
-        """A dimension that users marked dynamic does not become a number.
-
-        Raises:
-            AddsGuards: it does.
-        """
-        broken = [s for s in asked.constants if s in self._marked.marked]
-        if broken:
-            size, value = self.text(broken[0]), asked.constants[broken[0]]
-            raise AddsGuards(
-                f"it holds for {size} == {value} only, and that dimension is marked "
-                "dynamic",
-                f"let it compute with {size} in torch (no loop, shape or Python number "
-                "made of it), or leave the dimension unmarked",
             )
 
     def check_lowered(self, asked: Asked, is_timed: bool) -> None:
         """What is timed has to be lowered for all sizes of its range.
 
         Raises:
-            AddsGuards: it is for one of them.
+            AddsGuards: it is for one of them, or a marked dimension became a number.
         """
-        self.check_constants(asked)
+        self._check_constants(asked)
         if is_timed and asked.fixes_size and asked.needs.of_range:
             raise self.undecided(asked)
 
-    def warn_one_size(self, task: RangeTask) -> None:
-        """Say that a given winner is the end of one graph for all sizes."""
-        sizes = " and ".join(map(self.text, task.sizes))
-        _warn_of_sizes(str(self._call.op), sizes, str(task.cell))
+    def _check_constants(self, asked: Asked) -> None:
+        """A dimension that users marked dynamic does not become a number."""
+        for symbol, value in asked.constants.items():
+            if symbol in self._marked:
+                size = self._text(symbol)
+                raise AddsGuards(
+                    f"it holds for {size} == {value} only, and that dimension is "
+                    "marked dynamic",
+                    f"let it compute with {size} in torch (no loop, shape or Python "
+                    "number made of it), or leave the dimension unmarked",
+                )
 
     def undecided(self, asked: Asked) -> AddsGuards:
         """Why a candidate is out that needs more than its range decides."""
-        condition = self.text(asked.undecided)
+        found = asked.needs.of_range
+        fixing = [one for one in found if isinstance(one, sympy.Eq)]
+        condition = self._text([*fixing, *found][0])
         if asked.fixes_size:
             return AddsGuards(
                 f"it needs {condition}, one size of those dispatched on",
@@ -105,6 +106,21 @@ class Judge:
             f"it needs {condition}, which the range does not decide",
             "split the range where that changes, or give it with winners=",
         )
+
+    def warn_one_size(self, task: RangeTask) -> None:
+        """Say that a given winner is the end of one graph for all sizes."""
+        sizes = " and ".join(map(self._text, task.sizes))
+        _warn_of_sizes(str(self._call.op), sizes, str(task.cell))
+
+    def _text(self, expr: sympy.Basic) -> str:
+        """An expression or a condition in Python, in terms of the call's arguments:
+        ``w.shape[1]``, not s21."""
+        names = {e: sympy.Symbol(name) for e, name in self._names.items()}
+        # Compound sizes first: a symbol may be a part of them.
+        compound = {e: n for e, n in names.items() if not e.is_Symbol}
+        with sympy.evaluate(False):
+            renamed = expr.xreplace(compound).xreplace(names)
+        return PythonPrinter().doprint(renamed)
 
 
 @functools.cache
@@ -118,44 +134,22 @@ def _warn_of_sizes(op: str, sizes: str, cell: str) -> None:
     )
 
 
-@dataclass(frozen=True)
-class _Marked:
-    """Symbols of dimensions that the user said something of.
-
-    Those ``marked`` dynamic must not become constants, and those that were given
-    ``bounds`` must not be guarded on at all.
-    """
-
-    marked: OrderedSet[sympy.Symbol]
-    bounded: OrderedSet[sympy.Symbol]
-
-    @classmethod
-    def of(cls, shape_env: ShapeEnv) -> _Marked:
-        """What the inputs of the graph that is compiled were marked with."""
-        marked: OrderedSet[sympy.Symbol] = OrderedSet()
-        bounded: OrderedSet[sympy.Symbol] = OrderedSet()
-        for tracked in shape_env.tracked_fakes or ():
-            constraints = getattr(tracked.symbolic_context, "constraint_sizes", None)
-            for size, constraint in zip(
-                getattr(tracked.fake, "shape", ()), constraints or ()
-            ):
-                # Sizes that were seen to change are marked so that it only warns.
-                if getattr(constraint, "warn_only", True) or not hasattr(size, "node"):
-                    continue
-                symbols = shape_env.replace(size.node.expr).free_symbols
-                marked |= symbols
-                if isinstance(constraint, StrictMinMaxConstraint):
-                    bounded |= symbols
-        return cls(marked, bounded)
-
-
-def _joined(
-    symbols: OrderedSet[sympy.Symbol], equalities: Sequence[sympy.Basic]
-) -> OrderedSet[sympy.Symbol]:
-    """Symbols, and those that equalities make depend on them."""
-    found = OrderedSet([*symbols])
-    for _ in equalities:
-        for one in equalities:
-            if one.free_symbols & found:
-                found |= one.free_symbols
-    return found
+def _marked_symbols() -> tuple[OrderedSet[sympy.Symbol], OrderedSet[sympy.Symbol]]:
+    """Symbols of dimensions that users marked dynamic, which must not become constants;
+    and of those that were given bounds, which must not be guarded on at all."""
+    marked: OrderedSet[sympy.Symbol] = OrderedSet()
+    bounded: OrderedSet[sympy.Symbol] = OrderedSet()
+    shape_env = V.graph.sizevars.shape_env
+    for tracked in shape_env.tracked_fakes or ():
+        constraints = getattr(tracked.symbolic_context, "constraint_sizes", None)
+        for size, constraint in zip(
+            getattr(tracked.fake, "shape", ()), constraints or ()
+        ):
+            # Sizes that were seen to change are marked so that it only warns.
+            if getattr(constraint, "warn_only", True) or not hasattr(size, "node"):
+                continue
+            symbols = shape_env.replace(size.node.expr).free_symbols
+            marked |= symbols
+            if isinstance(constraint, StrictMinMaxConstraint):
+                bounded |= symbols
+    return marked, bounded

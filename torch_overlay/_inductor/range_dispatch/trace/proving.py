@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import sympy
 
@@ -29,18 +29,11 @@ _MAX_REMAINDERS = 64
 # What rounding to an integer may change, and that of the product before it.
 _ROUNDING = 2
 
-_ROUNDED = (
-    size_functions.CeilToInt,
-    size_functions.FloorToInt,
-    size_functions.TruncToInt,
-    size_functions.RoundToInt,
-)
-_QUOTIENTS = (
-    size_functions.FloatTrueDiv,
-    size_functions.IntTrueDiv,
-)
 _FLOORED = (size_functions.FloorDiv, size_functions.CleanDiv)
 _REMAINDERS = (size_functions.Mod, size_functions.PythonMod)
+
+# Polynomials below and above an expression.
+_Pair: TypeAlias = tuple[sympy.Expr, sympy.Expr]
 
 
 class _Unknown(Exception):
@@ -82,7 +75,13 @@ def _holds_from(condition: sympy.Basic, symbol: sympy.Symbol, lower: int) -> int
 
     Divisions leave remainders: those of one divisor are looked at one after another.
     """
-    divisor = _common_divisor(condition)
+    divisors = [
+        int(one.args[1])
+        for one in condition.atoms(*_FLOORED, *_REMAINDERS)
+        if one.args[1].is_Integer and one.args[1] > 0
+    ]
+    common = math.lcm(*divisors)
+    divisor = common if common <= _MAX_REMAINDERS else 1
     count = sympy.Symbol("q", integer=True, nonnegative=True)
     start = lower
     for remainder in range(divisor):
@@ -90,16 +89,6 @@ def _holds_from(condition: sympy.Basic, symbol: sympy.Symbol, lower: int) -> int
         first = _from(one, count)
         start = max(start, divisor * first + remainder + 1)
     return start
-
-
-def _common_divisor(condition: sympy.Basic) -> int:
-    divisors = [
-        int(one.args[1])
-        for one in condition.atoms(*_FLOORED, *_REMAINDERS)
-        if one.args[1].is_Integer and one.args[1] > 0
-    ]
-    common = math.lcm(*divisors)
-    return common if common <= _MAX_REMAINDERS else 1
 
 
 def _from(condition: sympy.Basic, count: sympy.Symbol) -> int:
@@ -161,71 +150,51 @@ class _Enclosing:
         self.start = 0
         self.of = functools.cache(self._of)
 
-    def _of(self, expr: sympy.Expr) -> tuple[sympy.Expr, sympy.Expr]:
+    def _of(self, expr: sympy.Expr) -> _Pair:
         if expr.is_Number:
             exact = sympy.Rational(expr)
             return exact, exact
         if expr == self._count:
             return expr, expr
-        if isinstance(expr, size_functions.ToFloat):
-            return self.of(expr.args[0])
-        if isinstance(expr, sympy.Add):
-            parts = [self.of(one) for one in expr.args]
-            return _sum(low for low, _ in parts), _sum(high for _, high in parts)
-        if isinstance(expr, sympy.Mul):
-            return functools.reduce(self._product, map(self.of, expr.args))
-        if isinstance(expr, _ROUNDED):
-            lower, upper = self.of(expr.args[0])
-            return lower - _ROUNDING, upper + _ROUNDING
-        if isinstance(expr, _QUOTIENTS):
-            return self._quotient(*expr.args)
-        if isinstance(expr, _FLOORED):
-            return self._floored(*expr.args)
-        if isinstance(expr, _REMAINDERS):
-            return self._remainder(*expr.args)
-        if isinstance(expr, (size_functions.Max, sympy.Max)):
-            return functools.reduce(self._larger, map(self.of, expr.args))
-        if isinstance(expr, (size_functions.Min, sympy.Min)):
-            low, high = functools.reduce(
-                self._larger, (self._negative(*self.of(one)) for one in expr.args)
-            )
-            return -high, -low
-        if isinstance(expr, (sympy.Pow, size_functions.PowByNatural)):
-            return self._power(*expr.args)
-        if isinstance(expr, size_functions.FloatPow):
-            return self._root(*expr.args)
-        if isinstance(expr, size_functions.OpaqueUnaryFn_sqrt):
-            return self._root(expr.args[0], sympy.Rational(1, 2))
-        raise _Unknown
+        found = [rule for types, rule in _RULES if isinstance(expr, types)]
+        if not found:
+            raise _Unknown
+        return found[0](self, *expr.args)
 
     def _holds(self, nonnegative: sympy.Expr) -> None:
         """Go on only from where a polynomial is not negative."""
         self.start = max(self.start, _nonnegative_from(nonnegative, self._count))
 
-    def _product(
-        self, one: tuple[sympy.Expr, sympy.Expr], other: tuple[sympy.Expr, sympy.Expr]
-    ) -> tuple[sympy.Expr, sympy.Expr]:
-        if one[0] == one[1] and other[0] == other[1]:
-            exact = sympy.expand(one[0] * other[0])
-            return exact, exact
-        for (low, high), (factor, same) in ((one, other), (other, one)):
-            if factor == same and factor.is_Number:
-                ends = sympy.expand(low * factor), sympy.expand(high * factor)
-                return ends if factor >= 0 else (ends[1], ends[0])
-        self._holds(one[0])
-        self._holds(other[0])
-        return sympy.expand(one[0] * other[0]), sympy.expand(one[1] * other[1])
+    def _sum(self, *terms: sympy.Expr) -> _Pair:
+        lower, upper = zip(*map(self.of, terms))
+        return sympy.expand(sympy.Add(*lower)), sympy.expand(sympy.Add(*upper))
 
-    @staticmethod
-    def _negative(
-        lower: sympy.Expr, upper: sympy.Expr
-    ) -> tuple[sympy.Expr, sympy.Expr]:
+    def _product(self, *factors: sympy.Expr) -> _Pair:
+        return functools.reduce(self._times, map(self.of, factors))
+
+    def _times(self, one: _Pair, other: _Pair) -> _Pair:
+        lower, upper = (sympy.expand(a * b) for a, b in zip(one, other))
+        exact = [low for low, high in (one, other) if low == high]
+        numbers = [factor for factor in exact if factor.is_Number]
+        if numbers and numbers[0] < 0:
+            return upper, lower
+        if not numbers and len(exact) < 2:
+            self._holds(one[0])
+            self._holds(other[0])
+        return lower, upper
+
+    def _rounded(self, number: sympy.Expr) -> _Pair:
+        lower, upper = self.of(number)
+        return lower - _ROUNDING, upper + _ROUNDING
+
+    def _largest(self, *numbers: sympy.Expr) -> _Pair:
+        lower, upper = zip(*map(self.of, numbers))
+        above = functools.partial(functools.reduce, self._above)
+        return above(lower), above(upper)
+
+    def _smallest(self, *numbers: sympy.Expr) -> _Pair:
+        lower, upper = self._largest(*(-one for one in numbers))
         return -upper, -lower
-
-    def _larger(
-        self, one: tuple[sympy.Expr, sympy.Expr], other: tuple[sympy.Expr, sympy.Expr]
-    ) -> tuple[sympy.Expr, sympy.Expr]:
-        return self._above(one[0], other[0]), self._above(one[1], other[1])
 
     def _above(self, one: sympy.Expr, other: sympy.Expr) -> sympy.Expr:
         """The polynomial that is the larger one in the end."""
@@ -234,77 +203,84 @@ class _Enclosing:
         self._holds(one - other)
         return one
 
-    def _quotient(
-        self, top: sympy.Expr, bottom: sympy.Expr
-    ) -> tuple[sympy.Expr, sympy.Expr]:
+    def _quotient(self, top: sympy.Expr, bottom: sympy.Expr) -> _Pair:
         divisor, same = self.of(bottom)
         if divisor != same or not divisor.is_Number or divisor <= 0:
             raise _Unknown
         lower, upper = self.of(top)
         return sympy.expand(lower / divisor), sympy.expand(upper / divisor)
 
-    def _floored(
-        self, top: sympy.Expr, bottom: sympy.Expr
-    ) -> tuple[sympy.Expr, sympy.Expr]:
-        lower, upper = self.of(top)
-        divided, rest = self._divided(lower, bottom)
-        if lower == upper and rest is not None:
-            return divided, divided
+    def _floored(self, top: sympy.Expr, bottom: sympy.Expr) -> _Pair:
+        divided = self._divided(top, bottom)
+        if divided is not None:
+            return divided[0], divided[0]
         lower, upper = self._quotient(top, bottom)
         return lower - 1, upper
 
-    def _remainder(
-        self, top: sympy.Expr, bottom: sympy.Expr
-    ) -> tuple[sympy.Expr, sympy.Expr]:
-        lower, upper = self.of(top)
-        _, rest = self._divided(lower, bottom)
-        if lower == upper and rest is not None:
-            return rest, rest
-        _, most = self.of(bottom)
-        self._holds(lower)
-        return sympy.Integer(0), most - 1
+    def _remainder(self, top: sympy.Expr, bottom: sympy.Expr) -> _Pair:
+        divided = self._divided(top, bottom)
+        if divided is not None:
+            return divided[1], divided[1]
+        self._holds(self.of(top)[0])
+        return sympy.Integer(0), self.of(bottom)[1] - 1
 
     def _divided(
         self, top: sympy.Expr, bottom: sympy.Expr
-    ) -> tuple[sympy.Expr, sympy.Expr | None]:
-        """The quotient and what is left, if that is less than the divisor; None if
-        it is not known to be."""
-        divisor, same = self.of(bottom)
-        if divisor != same:
-            return top, None
+    ) -> tuple[sympy.Expr, sympy.Expr] | None:
+        """The quotient, and what is left, less than the divisor; None if not known."""
+        number, same_number = self.of(top)
+        divisor, same_divisor = self.of(bottom)
+        if number != same_number or divisor != same_divisor:
+            return None
         if divisor.is_Number:
-            constant = sympy.Poly(top, self._count).eval(0)
-            rest = constant % divisor
-            quotient = sympy.expand((top - rest) / divisor)
+            rest = sympy.Poly(number, self._count).eval(0) % divisor
+            quotient = sympy.expand((number - rest) / divisor)
         else:
-            quotient, rest = sympy.div(top, divisor, self._count)
+            quotient, rest = sympy.div(number, divisor, self._count)
             self._holds(rest)
             self._holds(divisor - rest - 1)
         whole = sympy.Poly(quotient, self._count).all_coeffs()
-        if not all(one.is_Integer for one in whole):
-            return top, None
-        return quotient, rest
+        return (quotient, rest) if all(one.is_Integer for one in whole) else None
 
-    def _power(
-        self, base: sympy.Expr, exponent: sympy.Expr
-    ) -> tuple[sympy.Expr, sympy.Expr]:
-        if not exponent.is_Integer or exponent < 0:
-            return self._root(base, exponent)
+    def _power(self, base: sympy.Expr, exponent: sympy.Expr) -> _Pair:
         lower, upper = self.of(base)
-        if lower != upper:
-            self._holds(lower)
-        return sympy.expand(lower**exponent), sympy.expand(upper**exponent)
-
-    def _root(
-        self, base: sympy.Expr, exponent: sympy.Expr
-    ) -> tuple[sympy.Expr, sympy.Expr]:
-        """A root of what is not negative is at most the mean of it and 1."""
+        if exponent.is_Integer and exponent >= 0:
+            if lower != upper:
+                self._holds(lower)
+            return sympy.expand(lower**exponent), sympy.expand(upper**exponent)
         if not 0 < exponent <= sympy.Rational(1, 2):
             raise _Unknown
-        lower, upper = self.of(base)
+        # A root of what is not negative is at most the mean of it and 1.
         self._holds(lower)
         return sympy.Integer(0), (upper + 1) / 2
 
+    def _root(self, base: sympy.Expr) -> _Pair:
+        return self._power(base, sympy.Rational(1, 2))
 
-def _sum(parts: object) -> sympy.Expr:
-    return sympy.expand(sum(parts))  # type: ignore[call-overload]
+
+_RULES: tuple[tuple[tuple[type, ...], Callable[..., _Pair]], ...] = (
+    ((sympy.Add, size_functions.ToFloat), _Enclosing._sum),
+    ((sympy.Mul,), _Enclosing._product),
+    (
+        (
+            size_functions.CeilToInt,
+            size_functions.FloorToInt,
+            size_functions.TruncToInt,
+            size_functions.RoundToInt,
+        ),
+        _Enclosing._rounded,
+    ),
+    (
+        (size_functions.FloatTrueDiv, size_functions.IntTrueDiv),
+        _Enclosing._quotient,
+    ),
+    (_FLOORED, _Enclosing._floored),
+    (_REMAINDERS, _Enclosing._remainder),
+    ((size_functions.Max, sympy.Max), _Enclosing._largest),
+    ((size_functions.Min, sympy.Min), _Enclosing._smallest),
+    (
+        (sympy.Pow, size_functions.PowByNatural, size_functions.FloatPow),
+        _Enclosing._power,
+    ),
+    ((size_functions.OpaqueUnaryFn_sqrt,), _Enclosing._root),
+)

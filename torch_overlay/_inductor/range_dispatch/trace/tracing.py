@@ -77,10 +77,27 @@ def trace_candidate(
             nothing to trace.
         Exception: whatever the implementation raises, or what traces it.
     """
-    function = _callable(candidate, call, fake_operands, with_dynamo)
+    function = candidate.function  # what torch.compile was given, if it was
+    if isinstance(function, OptimizedModule):
+        function = function._orig_mod
+    function = traced = innermost_fn(function)
+
+    def arranged(operands: Sequence[Any]) -> tuple[list[Any], dict[str, Any]]:
+        return arrange_arguments(
+            function, call.op, call.arguments(operands), candidate.params
+        )
+
+    if with_dynamo:
+        traced, conditions = capture(function, *arranged(fake_operands))
+        for condition in conditions:
+            add_guard(condition)
+
+    def compute(operands: Sequence[Any]) -> Any:
+        args, kwargs = arranged(operands)
+        return traced(*args, **kwargs)
 
     def flat(*operands: Any) -> list[torch.Tensor]:
-        outputs = _call_functionally(function, call, operands)
+        outputs = _call_functionally(compute, call, operands)
         return _own_outputs(outputs, operands)
 
     with quiet():
@@ -93,38 +110,6 @@ def output_values(graph_module: torch.fx.GraphModule) -> list[torch.Tensor]:
     """The fake tensors that a traced graph returns."""
     returned: Any = graph_module.graph.output_node().args[0]
     return [node.meta["val"] for node in returned]
-
-
-def _callable(
-    candidate: Candidate,
-    call: BoundCall,
-    fake_operands: Sequence[Any],
-    with_dynamo: bool,
-) -> Callable[[Sequence[Any]], Any]:
-    """What computes the candidate's results from operands."""
-    function = _not_compiled(candidate.function)
-
-    def arranged(operands: Sequence[Any]) -> Any:
-        return arrange_arguments(
-            function, call.op, call.arguments(operands), candidate.params
-        )
-
-    traced = function
-    if with_dynamo:
-        shape_env = V.fake_mode.shape_env
-        args, kwargs = arranged(fake_operands)
-        captured = capture(function, args, kwargs, shape_env)
-        if captured is None:
-            raise CandidateRejected("Dynamo has nothing to trace", "")
-        for condition in captured.conditions:
-            add_guard(shape_env, condition)
-        traced = captured.function
-
-    def compute(operands: Sequence[Any]) -> Any:
-        args, kwargs = arranged(operands)
-        return traced(*args, **kwargs)
-
-    return compute
 
 
 def _trace(
@@ -199,13 +184,6 @@ def _effects_in_order(mode: FunctionalTensorMode) -> Iterator[None]:
         torch.ops.prims._sink_tokens.default(last)
 
 
-def _not_compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    """What ``torch.compile`` was given: the graph is compiled here, and only once."""
-    if isinstance(function, OptimizedModule):
-        return function._orig_mod
-    return innermost_fn(function)
-
-
 def _own_outputs(outputs: Sequence[Any], operands: Sequence[Any]) -> list[torch.Tensor]:
     """Copy outputs that share memory with an operand or an earlier output.
 
@@ -249,10 +227,10 @@ def _check_outputs(
                     f"the op's has {getattr(due, what)}",
                     _AS_PROMISED,
                 )
-        _identify_data_dependent_sizes(own, due)
-        if len(own.shape) != len(due.shape) or not all(
-            map(_same_size, own.shape, due.shape)
-        ):
+        for size, wanted in zip(own.shape, due.shape):
+            _identify_if_data_dependent(size, wanted)
+        same_rank = len(own.shape) == len(due.shape)
+        if not same_rank or not all(map(_same_size, own.shape, due.shape)):
             raise CandidateRejected(
                 f"output {index} has shape {tuple(own.shape)}, "
                 f"the op's has {tuple(due.shape)}",
@@ -267,17 +245,18 @@ def _same_size(own: int | torch.SymInt, due: int | torch.SymInt) -> bool:
     known = shape_env._maybe_evaluate_static(equal) if equal.free_symbols else equal
     if known is not None or free_unbacked_symbols(equal):
         return known == sympy.true
-    return add_guard(shape_env, equal)
+    return add_guard(equal)
 
 
-def _identify_data_dependent_sizes(own: torch.Tensor, due: torch.Tensor) -> None:
-    """Give sizes that depend on data the symbols that the op's results have."""
-    for size, wanted in zip(own.shape, due.shape):
-        if isinstance(size, torch.SymInt) and isinstance(wanted, torch.SymInt):
-            shape_env = size.node.shape_env
-            new, old = size.node.expr, wanted.node.expr
-            if new != old and all(
-                isinstance(s, sympy.Symbol) and symbol_is_type(s, SymT.UNBACKED_INT)
-                for s in (new, old)
-            ):
-                shape_env._rename_unbacked_to(new, old)
+def _identify_if_data_dependent(
+    size: int | torch.SymInt, wanted: int | torch.SymInt
+) -> None:
+    """Give a size that depends on data the symbol that the op's result has."""
+    if isinstance(size, torch.SymInt) and isinstance(wanted, torch.SymInt):
+        new, old = size.node.expr, wanted.node.expr
+        are_unbacked = all(
+            one.is_Symbol and symbol_is_type(one, SymT.UNBACKED_INT)
+            for one in (new, old)
+        )
+        if are_unbacked and new != old:
+            size.node.shape_env._rename_unbacked_to(new, old)

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 import sympy
 
 from torch._inductor.range_dispatch.call.scratch import tried_in
-
 from torch._inductor.range_dispatch.call.sizes import (
+    agreeing,
     bounds_of,
     evaluate,
     hint_values,
+    symbols_of,
     values_near,
 )
-from torch._inductor.range_dispatch.trace.listening import Listener
+from torch._inductor.range_dispatch.trace.guards import Listener
 from torch._inductor.range_dispatch.trace.proving import predicate_of
 from torch._inductor.range_dispatch.trace.tracing import trace_candidate
-from torch._inductor.virtualized import V
 from torch.utils._ordered_set import OrderedSet
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torch._inductor.range_dispatch.call.binding import BoundCall
     from torch._inductor.range_dispatch.call.sizes import RangeTask, SymbolValues
     from torch._inductor.range_dispatch.registration.candidates import Candidate
-    from torch._inductor.range_dispatch.trace.listening import Asked
+    from torch._inductor.range_dispatch.trace.guards import Asked
 
 
 # How often a candidate is traced for a range, and how many sizes are looked at to find
@@ -55,19 +55,19 @@ class Attempt:
 
 
 def better_of(first: Attempt, second: Attempt) -> Attempt:
-    """The first unless it failed, or its range does not decide what it asks for."""
-    if second.error is None and (first.error is not None or first.asked.needs.of_range):
-        if first.error is not None or not second.asked.needs.of_range:
-            return second
-    return second if first.error is not None else first
+    """The first unless it failed, or only the second's range decides what it asks."""
+    if first.error or second.error:
+        return second if first.error else first
+    is_worse = first.asked.needs.of_range and not second.asked.needs.of_range
+    return second if is_worse else first
 
 
 @dataclass(frozen=True)
 class Trial:
     """A candidate to be traced, for the sizes of a task or for all.
 
-    ``sizes`` are the dispatched ones. ``equalities`` are known to be needed, and
-    conditions are ``seen`` to hold for the sizes at compile time.
+    ``sizes`` are the dispatched ones, and ``before`` what it asked for when it was
+    traced for all.
     """
 
     candidate: Candidate
@@ -75,8 +75,7 @@ class Trial:
     expected: Sequence[torch.Tensor]
     sizes: Sequence[sympy.Expr]
     task: RangeTask | None
-    equalities: Sequence[sympy.Basic]
-    seen: Sequence[sympy.Basic]
+    before: Asked | None
 
     def run(
         self, with_dynamo: bool = False, first: SymbolValues | None = None
@@ -90,10 +89,10 @@ class Trial:
         if self.task is None or is_seen_in(self.task):
             return self._run(None, with_dynamo)
         attempts: list[Attempt] = []
-        waiting = [
-            *([first] if first else []),
-            *_sizes_of(self.call, self.task, self.seen),
-        ]
+        seen = self.before.conditions if self.before else ()
+        waiting = _sizes_of(self.call, self.task, seen)
+        if first:
+            waiting.insert(0, first)
         while waiting and len(attempts) < _MOST_ATTEMPTS:
             attempts.append(self._run(waiting.pop(0), with_dynamo))
             if attempts[-1].error is None:
@@ -104,7 +103,7 @@ class Trial:
 
     def _other_way(self, failed: Attempt) -> list[SymbolValues]:
         """The smallest sizes for which the last condition is another one, if any."""
-        symbols = OrderedSet(s for size in self.sizes for s in size.free_symbols)
+        symbols = symbols_of(self.sizes)
         asked = [one for one in failed.asked.conditions if one.free_symbols <= symbols]
         if not asked or len(symbols) != 1 or self.task is None or not failed.values:
             return []
@@ -120,24 +119,21 @@ class Trial:
         return []
 
     def _run(self, values: SymbolValues | None, with_dynamo: bool) -> Attempt:
-        shape_env = V.graph.sizevars.shape_env
         cell = None if self.task is None else self.task.cell
-        with tried_in(self.sizes, cell, values, shape_env, self.equalities):
-            if values is not None:  # with those that turned out to be equal
-                seen = shape_env.backed_var_to_val
-                values = {s: int(seen.get(s, v)) for s, v in values.items()}
-            listener = Listener(self.call, self.sizes, shape_env)
+        equalities = self.before.equalities if self.before else ()
+        with tried_in(self.sizes, cell, values, equalities):
+            if values is not None:
+                values = agreeing(values, self.sizes)
+            listener = Listener(self.call, self.sizes)
             graph_module, error = None, None
             try:
-                with V.fake_mode:
-                    operands = self.call.fake_operands()
+                operands = self.call.fake_operands()
                 graph_module = trace_candidate(
                     self.candidate, self.call, operands, self.expected, with_dynamo
                 )
             except Exception as raised:
                 error = raised
-            asked = listener.asked(self.equalities)
-            return Attempt(values, graph_module, error, asked)
+            return Attempt(values, graph_module, error, listener.asked(equalities))
 
 
 def _sizes_of(
@@ -201,5 +197,5 @@ def _together(values: SymbolValues, size: sympy.Expr) -> SymbolValues:
 
 def is_seen_in(task: RangeTask) -> bool:
     """Whether the sizes seen at compile time lie in a task's range."""
-    seen = hint_values(OrderedSet(s for size in task.sizes for s in size.free_symbols))
+    seen = hint_values(symbols_of(task.sizes))
     return [evaluate(size, seen) for size in task.sizes] in task.cell

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from torch._dynamo.utils import counters
+from torch._inductor.range_dispatch.call.sizes import symbols_of
 from torch._inductor.range_dispatch.trace.drops import (
     AddsGuards,
     as_rejection,
@@ -14,7 +15,6 @@ from torch._inductor.range_dispatch.trace.guards import Needs
 from torch._inductor.range_dispatch.trace.judging import Judge
 from torch._inductor.range_dispatch.trace.tracing import TracedCandidate
 from torch._inductor.range_dispatch.trace.trial import better_of, is_seen_in, Trial
-from torch._inductor.virtualized import V
 from torch.utils._ordered_set import OrderedSet
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from torch._inductor.range_dispatch.plan.ranges import Cell
     from torch._inductor.range_dispatch.registration.candidates import Candidate
     from torch._inductor.range_dispatch.trace.drops import Drops
+    from torch._inductor.range_dispatch.trace.guards import Asked
     from torch._inductor.range_dispatch.trace.trial import Attempt
 
 
@@ -56,16 +57,15 @@ class Variants:
         self._is_given = is_given
         self._drops = drops
         self._judge = Judge(call)
-        self.fake_operands = self._fresh_operands()
+        self.fake_operands = call.fake_operands()
         # Given winners that make a graph for each size, and so leave their ranges to
         # graphs of their own.
         self.left_out: OrderedSet[Cell] = OrderedSet()
         self._for_all: dict[Candidate, TracedCandidate | CandidateRejected] = {}
         self._by_range: dict[tuple[Candidate, Cell], TracedCandidate | None] = {}
         self._by_text: dict[tuple[Candidate, str, Needs], TracedCandidate] = {}
-        self._equalities: dict[Candidate, Sequence[sympy.Basic]] = {}
-        self._seen: dict[Candidate, Sequence[sympy.Basic]] = {}
-        self._fixing: dict[Candidate, bool] = {}
+        # What they asked for when they were traced for all ranges.
+        self._asked: dict[Candidate, Asked] = {}
 
     def graph_for(
         self, candidate: Candidate, task: RangeTask
@@ -100,7 +100,9 @@ class Variants:
             traced = self._trace(candidate, task)
         except CandidateRejected as reason:
             # With what it needs for the sizes seen, others may not come at all.
-            if self._is_given and self._fixing[candidate] and not is_seen_in(task):
+            asked = self._asked[candidate]
+            fixes_size = not asked.dispatched.isdisjoint(asked.constants)
+            if self._is_given and fixes_size and not is_seen_in(task):
                 self.left_out.add(task.cell)
             if task.cell not in self.left_out:
                 self._drop(candidate, task.cell, reason)
@@ -114,29 +116,18 @@ class Variants:
         Where it depends on sizes, or it cannot be traced, Dynamo traces it first, as
         it does when it is compiled alone.
         """
-        trial = Trial(
-            candidate,
-            self._call,
-            self._expected,
-            self._sizes,
-            task,
-            self._equalities.get(candidate, ()),
-            self._seen.get(candidate, ()),
-        )
+        asked = self._asked.get(candidate)
+        trial = Trial(candidate, self._call, self._expected, self._sizes, task, asked)
         attempt = trial.run()
-        if attempt.asked.needs or attempt.error:
-            if not candidate.is_fallback:
-                attempt = better_of(trial.run(True, attempt.values), attempt)
-            if task is None:
-                self._equalities[candidate] = attempt.asked.equalities
-                self._seen[candidate] = attempt.asked.conditions
-                self._fixing[candidate] = attempt.asked.fixes_dispatched
+        if (attempt.asked.needs or attempt.error) and not candidate.is_fallback:
+            attempt = better_of(trial.run(True, attempt.values), attempt)
+        if task is None:
+            self._asked[candidate] = attempt.asked
         needs = self._needs(attempt, task)
         if attempt.graph_module is None:
             raise AssertionError("neither traced nor failed")
-        is_for_range = task is not None
         return TracedCandidate(
-            candidate, attempt.graph_module, needs, is_for_range, attempt.values
+            candidate, attempt.graph_module, needs, task is not None, attempt.values
         )
 
     def _needs(self, attempt: Attempt, task: RangeTask | None) -> Needs:
@@ -147,7 +138,8 @@ class Variants:
         """
         is_for_all = task is None and bool(self._sizes)
         if attempt.error is not None:
-            if is_for_all and attempt.asked.looks_at_dispatched:
+            asked = symbols_of(attempt.asked.conditions)
+            if is_for_all and asked & attempt.asked.dispatched:
                 raise AddsGuards("it fails for some sizes", "")
             raise as_rejection(attempt.error) from attempt.error
         self._judge.check_traced(attempt.asked)
@@ -156,22 +148,14 @@ class Variants:
             return needs
         if is_for_all or not self._is_given:
             raise self._judge.undecided(attempt.asked)
-        if attempt.asked.fixes_size and task is not None:
-            return self._needs_one_size(attempt, task)
-        return needs
-
-    def _needs_one_size(self, attempt: Attempt, task: RangeTask) -> Needs:
-        """A given winner that makes a graph for each size in its range.
-
-        Raises:
-            AddsGuards: this graph is for sizes of other ranges.
-        """
-        asked = attempt.asked
+        if not attempt.asked.fixes_size or task is None:
+            return needs
+        # A given winner that makes a graph for each size in its range.
         self._judge.warn_one_size(task)
         if not is_seen_in(task):
             self.left_out.add(task.cell)
             raise AddsGuards("it makes a graph for each size", "")
-        return Needs((*asked.needs.always, *asked.needs.of_range))
+        return Needs(needs.all)
 
     def _drop(
         self, candidate: Candidate, cell: Cell | None, reason: CandidateRejected
@@ -179,7 +163,3 @@ class Variants:
         if isinstance(reason, AddsGuards):
             counters["inductor"]["custom_op_decomp_guard_skips"] += 1
         self._drops.add(candidate, cell, reason)
-
-    def _fresh_operands(self) -> list[Any]:
-        with V.fake_mode:
-            return self._call.fake_operands()

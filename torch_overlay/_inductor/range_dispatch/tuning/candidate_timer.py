@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import logging
 from typing import Any, TYPE_CHECKING, TypeAlias
 
 import torch
 from torch._inductor.range_dispatch.benchmark import modules, timing
-from torch._inductor.range_dispatch.benchmark.accuracy import Accuracy, Occasion
-from torch._inductor.range_dispatch.benchmark.behind import Behind
+from torch._inductor.range_dispatch.benchmark.accuracy import Accuracy
+from torch._inductor.range_dispatch.benchmark.budget import Behind, Budget
 from torch._inductor.range_dispatch.benchmark.contention import (
     one_thread,
     warn_of_busy_machine,
 )
+from torch._inductor.range_dispatch.benchmark.contests import Contest, inputs_for, meet
 from torch._inductor.range_dispatch.benchmark.fitting import Fitting
-from torch._inductor.range_dispatch.benchmark.preparing import inputs_for, meet
-from torch._inductor.range_dispatch.benchmark.progress import show_range
+from torch._inductor.range_dispatch.benchmark.progress import show
 from torch._inductor.range_dispatch.call.memory import is_out_of_memory, release
 from torch._inductor.range_dispatch.trace.drops import as_rejection, CandidateRejected
 from torch._inductor.range_dispatch.trace.holding import lowered_for, suits
@@ -28,12 +27,8 @@ from torch._inductor.range_dispatch.tuning.known_times import KnownTimes
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from torch._inductor.range_dispatch.benchmark.budget import Budget
-    from torch._inductor.range_dispatch.benchmark.contests import Contest
-
     from torch._inductor.range_dispatch.call.binding import BoundCall
     from torch._inductor.range_dispatch.call.sizes import RangeTask
-    from torch._inductor.range_dispatch.distributed.ranks import Peers
     from torch._inductor.range_dispatch.plan.ranges import Cell
     from torch._inductor.range_dispatch.region.fused_call import FusedCall
     from torch._inductor.range_dispatch.registration.candidates import Candidate
@@ -41,8 +36,6 @@ if TYPE_CHECKING:
     from torch._inductor.range_dispatch.trace.drops import Drops
     from torch.fx import GraphModule
 
-
-log = logging.getLogger(__name__)
 
 # None for what does not compile.
 _Compiled: TypeAlias = dict[TracedCandidate, modules.CompiledCandidate | None]
@@ -52,7 +45,8 @@ class CandidateTimer:
     """Times the candidates of one call.
 
     Each distinct graph is compiled at most once, whatever the number of sizes, and only
-    if there is a size that has not been timed by an earlier compile.
+    if there is a size that has not been timed by an earlier compile (see ``known``).
+    ``memory`` tells at which sizes there is enough of it.
     """
 
     def __init__(
@@ -71,49 +65,30 @@ class CandidateTimer:
         """
         self._drops = drops
         self._fused = fused
-        self._composed: dict[TracedCandidate, TracedCandidate] = {}
-        self._registration = registration
-        self._call = call
+        self.registration = registration
+        self.call = call
         self._fake_operands = fused.fake_operands() if fused else fake_operands
         self._accuracy = Accuracy(registration, call, fused, graph_of_op)
-        self.known = KnownTimes(
-            registration, call, fused, self._composed_with, self._accuracy
-        )
-        self._compiled: _Compiled = {}
-        # What graphs were lowered for, and modules of them for a busy machine.
-        self._tasks: dict[TracedCandidate, list[RangeTask]] = {}
-        self._compiled_for_one: _Compiled = {}
         self._behind = Behind(str(call.op))
+        self.known = KnownTimes(
+            registration, call, fused, self._as_timed, self._accuracy, self._behind
+        )
         self.memory = Fitting(
             call,
             fused or call,
-            self._composed_with,
+            self._as_timed,
             registration,
             drops,
             self._accuracy.is_on,
         )
+        self._composed: dict[TracedCandidate, TracedCandidate] = {}
+        self._compiled: _Compiled = {}
+        # What graphs were lowered for, and modules of them for a busy machine.
+        self._tasks: dict[TracedCandidate, list[RangeTask]] = {}
+        self._compiled_for_one: _Compiled = {}
 
-    def stored(self, contest: Contest) -> timing.Timings | None:
-        """What a table or an earlier compile has, None if that is nothing."""
-        return self._noted(contest, self.known.find(contest))
-
-    def resumed(self, contest: Contest) -> timing.Timings | None:
-        """What the ``tune`` command has measured before, None if that is nothing."""
-        return self._noted(contest, self.known.resumed(contest))
-
-    def _noted(
-        self, contest: Contest, timings: timing.Timings | None
-    ) -> timing.Timings | None:
-        if timings is not None:
-            self._behind.note(contest, timings)
-        return timings
-
-    def _as_timed(self, contest: Contest) -> list[TracedCandidate]:
-        """The graphs that are timed: with what is fused around the candidates."""
-        return [self._composed_with(one) for one in contest.candidates]
-
-    def _composed_with(self, one: TracedCandidate) -> TracedCandidate:
-        """A candidate with what is fused around it."""
+    def _as_timed(self, one: TracedCandidate) -> TracedCandidate:
+        """The graph that is timed: with what is fused around the candidate."""
         if self._fused is None:
             return one
         if one not in self._composed:
@@ -123,14 +98,13 @@ class CandidateTimer:
 
     def compile(self, contests: Sequence[Contest]) -> None:
         """Compile every graph that competes in one of the contests, side by side."""
-        distinct = dict.fromkeys(one for c in contests for one in self._as_timed(c))
-        new = [one for one in distinct if one not in self._compiled]
-        self._tasks.update((one, []) for one in new)
+        new: dict[TracedCandidate, list[RangeTask]] = {}
         for contest in contests:
-            for one in self._as_timed(contest):
+            for one in map(self._as_timed, contest.candidates):
                 if one not in self._compiled:
-                    self._tasks[one].append(contest.task)
-        self._compile_into(self._compiled, new)
+                    new.setdefault(one, []).append(contest.task)
+        self._tasks.update(new)
+        self._compile_into(self._compiled, [*new])
 
     def _compile_into(
         self, compiled: _Compiled, graphs: Sequence[TracedCandidate]
@@ -151,10 +125,10 @@ class CandidateTimer:
         tasks: Sequence[RangeTask],
         is_timed: bool = True,
     ) -> Iterator[None]:
-        with lowered_for([traced], tasks, self._call) as listener:
+        with lowered_for([traced], tasks, self.call) as listener:
             yield
             asked = listener.asked()
-        Judge(self._call).check_lowered(asked, is_timed)
+        Judge(self.call).check_lowered(asked, is_timed)
 
     def lowers(self, traced: TracedCandidate, task: RangeTask) -> bool:
         """Whether a candidate that is not timed can be lowered for its range."""
@@ -162,31 +136,28 @@ class CandidateTimer:
             with self._lowered(traced, [task], is_timed=False):
                 modules.generate_code(traced, self._fake_operands)
         except Exception as error:
-            _dropping(self._drops, task.cell, "it cannot be lowered")(
-                traced.candidate, error
-            )
+            drop = _dropping(self._drops, task.cell, "it cannot be lowered")
+            drop(traced.candidate, error)
             return False
         return True
 
-    def running(self, contest: Contest) -> list[modules.CompiledCandidate]:
-        """The modules of the candidates that could be compiled and take its sizes."""
-        values = contest.sample.values
-        able = [one for one in self._as_timed(contest) if suits(one.needs, values)]
-        found = (self._compiled.get(one) for one in able)
-        return [
-            one
-            for one in found
-            if one is not None and not self._behind.rules_out(one.candidate, values)
-        ]
+    def fitting(self, contest: Contest, budget: Budget) -> Contest:
+        """The contest at sizes that there is memory for, also for the op itself."""
+        for one in contest.candidates:
+            if one.candidate.is_fallback and not self._behind.rules_out(
+                one.candidate, contest.sample.values
+            ):
+                return self.memory.with_op(contest, budget.limit)
+        return contest
 
     def time(
         self,
         contest: Contest,
-        seconds_each: float,
+        seconds: float,
         budget: Budget,
-        before: timing.Timings | None = None,
+        before: timing.Timings,
     ) -> timing.Timings | None:
-        """Time each candidate for about so long; keep the result for later compiles.
+        """Time the candidates for about so long; keep the result for later compiles.
 
         Of the times measured ``before`` the better ones stand. None if there is no
         memory for inputs. What a candidate ran out of memory at is not kept: there may
@@ -195,8 +166,7 @@ class CandidateTimer:
         Raises:
             timing.OutOfTime: the budget did not last for a call of each.
         """
-        peers = contest.peers()
-        show_range(contest.describe())
+        show(contest.describe())
         drop = _dropping(self._drops, contest.task.cell, "it does not run")
         ran_out = []
 
@@ -206,51 +176,53 @@ class CandidateTimer:
                 error = _out_of_memory(contest, error)
             drop(candidate, error)
 
-        timings = self._time(contest, seconds_each, budget, peers, on_failure)
+        timings = self._time(contest, seconds, budget, on_failure)
         if timings is None:
             return None
-        timings = _better(before or {}, timings)
-        if peers is None:
+        timings = _better(before, timings)
+        if contest.peers() is None:
             self._behind.note(contest, timings)
-        if timings:
-            if peers is None and not ran_out:
+            if timings and not ran_out:
                 self.known.keep(contest, timings)
+        if timings:
             self.known.log(contest, timings)
         return timings
+
+    def _running(self, contest: Contest) -> list[modules.CompiledCandidate]:
+        """The modules of the candidates that could be compiled and take its sizes."""
+        values = contest.sample.values
+        graphs = map(self._as_timed, contest.candidates)
+        able = [one for one in graphs if suits(one.needs, values)]
+        found = (self._compiled.get(one) for one in able)
+        return [
+            one
+            for one in found
+            if one is not None and not self._behind.rules_out(one.candidate, values)
+        ]
 
     def _time(
         self,
         contest: Contest,
-        seconds_each: float,
+        seconds: float,
         budget: Budget,
-        peers: Peers | None,
         on_failure: timing.OnFailure,
     ) -> timing.Timings | None:
         """What the candidates that can be run on the range's sizes take.
 
         None if there is no memory for inputs of these sizes.
         """
-        running = self.running(contest)
-        if not running:
-            return {}
-        call, registration = self._call, self._registration
-        together = {}
-        if peers is not None:
+        call, registration = self.call, self.registration
+        running, peers, rendezvous = self._running(contest), contest.peers(), None
+        if running and peers is not None:
             rendezvous = meet(peers, registration, call, contest, running)
-            if rendezvous is None:
-                return {}
-            together = {"rendezvous": rendezvous}
+        if not running or (peers is not None and rendezvous is None):
+            return {}
         inputs = inputs_for(registration, call, self._fused, contest)
         if not inputs:
             return None if inputs is None else {}
         comparing = None
         if peers is None:
-            has_fallback = any(one.candidate.is_fallback for one in contest.candidates)
-            comparing = self._accuracy.comparing(
-                Occasion(
-                    contest.task, contest.sample.values, running, inputs, has_fallback
-                )
-            )
+            comparing = self._accuracy.comparing(contest, running, inputs)
 
         def time_all(
             running: Sequence[modules.CompiledCandidate],
@@ -260,31 +232,30 @@ class CandidateTimer:
                 running,
                 inputs,
                 registration.benchmark_with_cudagraphs,
-                seconds_each * len(running),
+                seconds,
                 on_failure,
                 budget.limit,
                 comparing,
-                **together,
+                rendezvous,
             )
 
         timings = time_all(running, comparing)
         if timing.is_disturbed(timings):
             if torch.get_num_threads() > 1:
                 # Those that were not dropped; they are not compared a second time.
-                timed = [one for one in running if one.candidate in timings]
+                timed = [one.traced for one in running if one.candidate in timings]
                 timings = self._on_one_thread(timed, time_all, budget) or timings
             warn_of_busy_machine(str(call.op))
         return timings
 
     def _on_one_thread(
         self,
-        running: Sequence[modules.CompiledCandidate],
+        graphs: Sequence[TracedCandidate],
         time_all: Callable[[Sequence[modules.CompiledCandidate]], timing.Timings],
         budget: Budget,
     ) -> timing.Timings:
         """The times where other programs keep threads waiting for each other; none if
         the budget did not last."""
-        graphs = [one.traced for one in running]
         with one_thread():
             with budget.paused():
                 new = [one for one in graphs if one not in self._compiled_for_one]
@@ -298,15 +269,6 @@ class CandidateTimer:
             candidate: dataclasses.replace(time, disturbed=True)
             for candidate, time in timings.items()
         }
-
-    def fitting(self, contest: Contest, budget: Budget) -> Contest:
-        """The contest at sizes that there is memory for, also for the op itself."""
-        for one in contest.candidates:
-            if one.candidate.is_fallback and not self._behind.rules_out(
-                one.candidate, contest.sample.values
-            ):
-                return self.memory.with_op(contest, budget.limit)
-        return contest
 
 
 def _better(before: timing.Timings, timings: timing.Timings) -> timing.Timings:

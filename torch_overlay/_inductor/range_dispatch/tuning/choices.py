@@ -51,69 +51,49 @@ class RangeChoice:
     reason: str = ""
 
 
-def reasons_of(
-    registration: Registration,
-    choices: Sequence[RangeChoice],
-    dropped: Sequence[Dropped],
-) -> list[str]:
-    """Why the winners of a call's choices won."""
-    is_timed = any(choice.timings for choice in choices)
-    return [
-        _reason(
-            registration,
-            choice,
-            is_timed,
-            [one for one in dropped if one.concerns(choice.task.cell)],
-        )
-        for choice in choices
-    ]
-
-
-def _reason(
+def reason_of(
     registration: Registration,
     choice: RangeChoice,
     is_timed: bool,
     dropped: Sequence[Dropped],
 ) -> str:
-    """``is_timed`` tells whether any range of the call was timed, and ``dropped`` are
-    the candidates that could not be used for this one."""
+    """Why the winner of a range won.
+
+    ``is_timed`` tells whether any range of the call was timed, and ``dropped`` are the
+    candidates that could not be used for all of its ranges.
+    """
+    dropped = [one for one in dropped if one.concerns(choice.task.cell)]
     forced = forced_name(registration.op)
     if forced is not None:
-        instead = (
-            "in place of the one " if forced != choice.winner.candidate.name else ""
-        )
+        is_other = forced != choice.winner.candidate.name
+        instead = "in place of the one " if is_other else ""
         return f"{instead}forced by config.range_dispatch.force"
     if registration.winners is not None:
         if registration.winners[choice.task.index] != choice.number:
-            return f"in place of the winner that was given; dropped: {_list(dropped)}"
+            why = "; ".join(f"{one.candidate}: {one.reason}" for one in dropped)
+            return f"in place of the winner that was given; dropped: {why}"
         return "given by winners="
+    names = OrderedSet(one.candidate for one in dropped)
     if not choice.timings:
         if choice.is_untimed and is_timed:
             return "not timed: the winner of the nearest ranges that were"
         if choice.is_untimed:
             return "not timed: the op itself is taken"
-        return _untimed_reason(registration, choice, dropped)
+        return _untimed_reason(registration, choice, names)
     winner, timings = choice.winner.candidate, choice.timings
-    times = _times(choice, winner)
-    if winner not in timings:
-        return f"agreed by the ranks of the job; not timed by this one {times}"
     fastest = min(timings, key=lambda one: timings[one].milliseconds)
-    if fastest is winner:
-        how_many = f"fastest of {len(timings)}" if len(timings) > 1 else "the only one"
-        if dropped:
-            how_many += (
-                f", {len(OrderedSet(one.candidate for one in dropped))} dropped,"
-            )
-        return f"{how_many} {times}"
-    return f"{_why_not_fastest(registration, timings, winner, fastest)} {times}"
-
-
-def _list(dropped: Sequence[Dropped]) -> str:
-    return "; ".join(f"{one.candidate}: {one.reason}" for one in dropped)
+    if winner not in timings:
+        why = "agreed by the ranks of the job; not timed by this one"
+    elif fastest is not winner:
+        why = _why_not_fastest(registration, timings, winner, fastest)
+    else:
+        why = f"fastest of {len(timings)}" if len(timings) > 1 else "the only one"
+        why += f", {len(names)} dropped," if names else ""
+    return f"{why} {_times(choice, winner)}"
 
 
 def _untimed_reason(
-    registration: Registration, choice: RangeChoice, dropped: Sequence[Dropped]
+    registration: Registration, choice: RangeChoice, dropped: OrderedSet[str]
 ) -> str:
     if choice.measured:
         return "no candidate could be run, which leaves the op itself"
@@ -125,8 +105,7 @@ def _untimed_reason(
     if config.range_dispatch.agree_on_winners and find_peers() is not None:
         return "the only candidate, or agreed by the ranks of the job before"
     if dropped:
-        names = OrderedSet(one.candidate for one in dropped)
-        return f"the only candidate left; dropped: {', '.join(names)}"
+        return f"the only candidate left; dropped: {', '.join(dropped)}"
     return "the only candidate"
 
 
@@ -157,14 +136,12 @@ def _why_not_fastest(
 
 def _times(choice: RangeChoice, winner: Candidate) -> str:
     """``at sizes 8, 64: 0.015 ms against 0.05 ms (other_impl)``, fastest first."""
-    timings = choice.timings
-    others = sorted(
-        (one for one in timings if one is not winner),
-        key=lambda one: timings[one].milliseconds,
-    )
-    shown = [f"{timings[one].milliseconds:.3g} ms ({one.name})" for one in others]
-    own = f"{timings[winner].milliseconds:.3g} ms" if winner in timings else "not timed"
-    text = f"{own} against {', '.join(shown)}" if shown else own
+    by_time = sorted(choice.timings.items(), key=lambda one: one[1].milliseconds)
+    others = [f"{t.milliseconds:.3g} ms ({c.name})" for c, t in by_time if c != winner]
+    own = choice.timings.get(winner)
+    text = "not timed" if own is None else f"{own.milliseconds:.3g} ms"
+    if others:
+        text += f" against {', '.join(others)}"
     if any(is_disturbed(one.timings) for one in choice.measured):
         text += ", on a busy machine"
     return f"{_where(choice)}: {text}"
@@ -172,15 +149,12 @@ def _times(choice: RangeChoice, winner: Candidate) -> str:
 
 def _where(choice: RangeChoice) -> str:
     """The sizes that decided, ``at size 8``; several axes have a tuple for each."""
-    sizes = [
-        tuple(evaluate(size, one.sample.values) for size in choice.task.sizes)
-        for one in choice.measured
-    ]
     if not choice.task.sizes:
         return "at the sizes seen in compiling"
-    texts = [", ".join(map(str, one)) for one in sizes]
-    if len(choice.task.sizes) > 1:
-        texts = [f"({text})" for text in texts]
+    texts = []
+    for one in choice.measured:
+        sizes = [str(evaluate(size, one.sample.values)) for size in choice.task.sizes]
+        texts.append(f"({', '.join(sizes)})" if len(sizes) > 1 else sizes[0])
     if len(texts) > _MAX_LISTED:
         return f"at {len(texts)} sizes from {texts[0]} to {texts[-1]}"
     return f"at size{'s' if len(texts) > 1 else ''} {', '.join(texts)}"

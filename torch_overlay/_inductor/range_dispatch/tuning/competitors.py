@@ -8,7 +8,7 @@ from typing import Any, TYPE_CHECKING
 
 import torch
 from torch._inductor import config
-from torch._inductor.range_dispatch.call.sizes import concrete
+from torch._inductor.range_dispatch.call.sizes import concrete, concrete_layout
 from torch._inductor.range_dispatch.registration.candidates import CandidatePool
 from torch._inductor.range_dispatch.registration.forcing import (
     forced_among,
@@ -62,17 +62,15 @@ class Competitors:
     ) -> None:
         """``expected`` are the outputs that each has to give, ``sizes`` the dispatched
         ones, and ``fused`` is what candidates are timed with, if anything."""
-        self.name = str(call.op)
-        self._registration = registration
-        self._call = call
+        self.registration = registration
+        self.call = call
         self._fused = fused
         self._pool = CandidatePool(registration.op, registration.uuid)
-        self._configured_for_all: Sequence[Candidate] | None = None
-        self._configured_by_range: dict[Cell, Sequence[Candidate]] = {}
+        self._configured_for: dict[Cell | None, Sequence[Candidate]] = {}
         self._forced = forced_name(registration.op)
-        is_given = registration.winners is not None or self._forced is not None
+        self._is_given = registration.winners is not None or self._forced is not None
         self.drops = Drops(call)
-        self.variants = Variants(call, expected, sizes, is_given, self.drops)
+        self.variants = Variants(call, expected, sizes, self._is_given, self.drops)
 
     @functools.cached_property
     def timer(self) -> CandidateTimer:
@@ -82,32 +80,37 @@ class Competitors:
             ValueError: config names a way to check accuracy that there is none of.
         """
         return CandidateTimer(
-            self._registration,
-            self._call,
+            self.registration,
+            self.call,
             self.variants.fake_operands,
             self.drops,
             self._fused,
             self._graph_of_op,
         )
 
+    def _graph_of_op(self, task: RangeTask) -> torch.fx.GraphModule | None:
+        traced = self.variants.graph_for(self._pool.fallback, task)
+        return None if traced is None else traced.graph_module
+
     @property
     def are_timed(self) -> bool:
         """Whether timing decides where several compete."""
-        registration = self._registration
+        return not (self._is_given or self._is_op_forced or _is_deterministic())
+
+    @property
+    def _is_op_forced(self) -> bool:
+        """Whether the base's own setting rules out all configs."""
         force_configs = config.test_configs.force_custom_op_decomposition
-        is_forced = force_configs is False and registration.include_fallback
-        is_given = registration.winners is not None or self._forced is not None
-        return not (is_given or is_forced or _is_deterministic())
+        return force_configs is False and self.registration.include_fallback
 
     def usable(self, task: RangeTask) -> list[TracedCandidate]:
         """The traced candidates that compete for a range; one if it is given."""
         configured = self._configured(task)
         fixed = self._fixed_winner(task, configured)
+        force_configs = config.test_configs.force_custom_op_decomposition
         if fixed is not None:
             competing = [fixed]
-        elif config.test_configs.force_custom_op_decomposition:
-            competing = [*configured]
-        elif not self._registration.include_fallback:
+        elif force_configs or not self.registration.include_fallback:
             competing = [*configured]
         else:
             competing = [*configured, self._pool.fallback]
@@ -124,9 +127,9 @@ class Competitors:
 
     def last_resort(self, task: RangeTask) -> TracedCandidate | None:
         """The op itself, for a range that no candidate is left for."""
-        if not self._registration.include_fallback:
+        if not self.registration.include_fallback:
             raise RuntimeError(
-                f"{self._call.op} has no candidate left for range {task.cell}: "
+                f"{self.call.op} has no candidate left for range {task.cell}: "
                 "the log says why each was dropped, and include_fallback=False rules "
                 "out the op itself"
             )
@@ -145,9 +148,31 @@ class Competitors:
         configured = self._configured(task)
         return configured[number] if number < len(configured) else None
 
-    def _graph_of_op(self, task: RangeTask) -> torch.fx.GraphModule | None:
-        traced = self.variants.graph_for(self._pool.fallback, task)
-        return None if traced is None else traced.graph_module
+    def _fixed_winner(
+        self, task: RangeTask, configured: Sequence[Candidate]
+    ) -> Candidate | None:
+        """The candidate that wins without being timed, None if timing decides."""
+        fallback, winners = self._pool.fallback, self.registration.winners
+        if self._forced is not None:
+            among = [*configured, fallback]
+            return forced_among(self.call.op, self._forced, among)
+        if self._is_op_forced:
+            return fallback
+        if winners is not None:
+            given = self.candidate(task, winners[task.index])
+            if given is None:
+                raise ValueError(
+                    f"winners[{task.index}] of {self.registration.op} is "
+                    f"{winners[task.index]}, but config_generator returned "
+                    f"{len(configured)} configs for range {task.cell}"
+                )
+            return given
+        force_configs = config.test_configs.force_custom_op_decomposition
+        may_fall_back = force_configs is None and self.registration.include_fallback
+        if _is_deterministic() and may_fall_back:
+            log.info("%s: deterministic mode, taking the op itself", self.call.op)
+            return fallback
+        return None
 
     def _check_usable(self, task: RangeTask, winner: Candidate) -> None:
         """Raise for a winner that was dropped, unless config says to fall back.
@@ -163,14 +188,13 @@ class Competitors:
                 "config.range_dispatch.on_unusable_winner must be one of "
                 f"{', '.join(allowed)}, got {on_unusable!r}"
             )
-        is_given = self._registration.winners is not None
-        if not (is_given or self._forced) or on_unusable == _RUN_OP_ITSELF:
+        if not self._is_given or on_unusable == _RUN_OP_ITSELF:
             return
         dropped = self.drops.of(winner)
         reasons = [one.reason for one in dropped if one.concerns(task.cell)]
-        what = given_winner(self._call.op, task.index)
+        what = given_winner(self.call.op, task.index)
         raise UnusableWinner(
-            f"{what} of {self._call.op}, {winner}, cannot be used for "
+            f"{what} of {self.call.op}, {winner}, cannot be used for "
             f"range {task.cell}: {'; '.join(reasons)}. To run the op itself there: "
             "config.range_dispatch.on_unusable_winner = 'fallback'"
         )
@@ -178,67 +202,34 @@ class Competitors:
     def _configured(self, task: RangeTask) -> Sequence[Candidate]:
         """A candidate for each config of the range.
 
-        Configs may collapse into one candidate, or into the fallback.
+        Configs may collapse into one candidate, or into the fallback. What a generator
+        makes anew each time would be other candidates: it is asked once for a range.
         """
-        if self._registration.configs is None:
-            # What a generator makes anew each time would be other candidates.
-            if task.cell not in self._configured_by_range:
-                generated = self._generated_configs(task)
-                self._configured_by_range[task.cell] = [
-                    self._pool.add(one) for one in generated
-                ]
-            return self._configured_by_range[task.cell]
-        if self._configured_for_all is None:
-            configs = self._registration.configs
-            self._configured_for_all = [self._pool.add(one) for one in configs]
-        return self._configured_for_all
+        configs: Sequence[Any] | None = self.registration.configs
+        key = task.cell if configs is None else None
+        if key not in self._configured_for:
+            configs = self._generated_configs(task) if configs is None else configs
+            self._configured_for[key] = [self._pool.add(one) for one in configs]
+        return self._configured_for[key]
 
     def _generated_configs(self, task: RangeTask) -> Sequence[Any]:
-        registration = self._registration
+        registration, values = self.registration, task.values
         if registration.config_generator is None:
             raise AssertionError(f"{registration} has no config_generator")
         # Static fake tensors: whatever the generator asks about sizes adds no guard.
         with V.fake_mode:
             tensors = [
                 torch.empty_strided(
-                    [concrete(s, task.values) for s in node.get_size()],
-                    [concrete(s, task.values) for s in node.get_stride()],
+                    *concrete_layout(node, values),
                     dtype=node.get_dtype(),
                     device=node.get_device(),
                 )
-                for node in self._call.nodes
+                for node in self.call.nodes
             ]
-            symbols = [concrete(s, task.values) for s in self._call.symbols]
-            named = self._call.tensors_by_name([*tensors, *symbols])
+            symbols = [concrete(s, values) for s in self.call.symbols]
+            named = self.call.tensors_by_name([*tensors, *symbols])
             generated = registration.config_generator(named)
         return check_config_list(registration.op, generated, "config_generator result")
-
-    def _fixed_winner(
-        self, task: RangeTask, configured: Sequence[Candidate]
-    ) -> Candidate | None:
-        """The candidate that wins without being timed, None if timing decides."""
-        if self._forced is not None:
-            among = [*configured, self._pool.fallback]
-            return forced_among(self._call.op, self._forced, among)
-        force_configs = config.test_configs.force_custom_op_decomposition
-        may_fall_back = self._registration.include_fallback
-        if force_configs is False and may_fall_back:
-            return self._pool.fallback
-        if self._registration.winners is not None:
-            index = self._registration.winners[task.index]
-            if index == FALLBACK:
-                return self._pool.fallback
-            if index >= len(configured):
-                raise ValueError(
-                    f"winners[{task.index}] of {self._registration.op} is {index}, but "
-                    f"config_generator returned {len(configured)} configs for range "
-                    f"{task.cell}"
-                )
-            return configured[index]
-        if _is_deterministic() and force_configs is None and may_fall_back:
-            log.info("%s: deterministic mode, taking the op itself", self._call.op)
-            return self._pool.fallback
-        return None
 
 
 def _is_deterministic() -> bool:

@@ -10,17 +10,16 @@ from torch._inductor.range_dispatch.cache.call_tables import CallTables
 from torch._inductor.range_dispatch.cache.tuning_cache import TuningCache
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from torch._inductor.range_dispatch.benchmark.accuracy import Accuracy
+    from torch._inductor.range_dispatch.benchmark.budget import Behind
     from torch._inductor.range_dispatch.benchmark.contests import Contest
     from torch._inductor.range_dispatch.benchmark.timing import Timings
     from torch._inductor.range_dispatch.call.binding import BoundCall
-    from torch._inductor.range_dispatch.plan.split_search import SearchRules
     from torch._inductor.range_dispatch.region.fused_call import FusedCall
     from torch._inductor.range_dispatch.registration.spec import Registration
     from torch._inductor.range_dispatch.trace.tracing import TracedCandidate
-    from torch.utils._ordered_set import OrderedSet
 
 
 log = logging.getLogger(__name__)
@@ -29,7 +28,8 @@ log = logging.getLogger(__name__)
 class KnownTimes:
     """Finds the times of contests, and keeps new ones for later compiles.
 
-    ``uses_table`` says whether a table had what was asked for.
+    ``uses_table`` says whether a table had what was asked for. ``cache`` has what
+    earlier compiles stored, searches too.
     """
 
     def __init__(
@@ -39,50 +39,40 @@ class KnownTimes:
         fused: FusedCall | None,
         as_timed: Callable[[TracedCandidate], TracedCandidate],
         accuracy: Accuracy,
+        behind: Behind,
     ) -> None:
         """``as_timed`` gives the graph that is timed for a candidate: with what is
-        ``fused`` around the call, if anything."""
+        ``fused`` around the call, if anything. ``behind`` is told what is found."""
         self.uses_table = False
-        self._registration = registration
-        self._as_timed = as_timed
+        self.cache = TuningCache(registration, fused or call, as_timed)
+        self._name = registration.name
         self._accuracy = accuracy
+        self._behind = behind
         self._tables = CallTables(call)
-        self._cache = TuningCache(registration, fused or call)
 
-    def resumed(self, contest: Contest) -> Timings | None:
-        """What the ``tune`` command has measured before, None if that is nothing.
+    def find(self, contest: Contest, is_resumed: bool = False) -> Timings | None:
+        """What a table or an earlier compile has, None if that is nothing.
 
-        Unlike other tables this one is added to: what it has not is timed.
+        If it ``is_resumed``, only what the ``tune`` command has measured before: unlike
+        other tables, that one is added to.
         """
-        if contest.peers() is not None:  # others may have nothing to resume
-            return None
-        timings = self._tables.take(
-            contest.candidates,
-            contest.sample.values,
-            contest.task.axes,
-            self._accuracy.required,
-        )
-        if timings is not None:
-            self.log(contest, timings, " (measured before)")
-        return timings
-
-    def find(self, contest: Contest) -> Timings | None:
-        """What a table or an earlier compile has, None if that is nothing."""
         if contest.peers() is not None:  # others may have nothing stored
             return None
-        timings = self.resumed(contest)
+        required = self._accuracy.required
+        timings = self._tables.take(contest, required)
+        origin = " (measured before)"
+        if timings is None and not is_resumed:
+            timings = self._tables.find(contest, required)
+            origin = " (from a table)"
+            self.uses_table |= timings is not None
+            if timings is None:
+                timings = self.cache.load(contest, required)
+                origin = " (stored)"
+                if timings is not None:
+                    self._tables.note(contest, timings, required)
         if timings is not None:
-            return timings
-        values, required = contest.sample.values, self._accuracy.required
-        timings = self._tables.find(contest.candidates, values, required)
-        if timings is not None:
-            self.uses_table = True
-            self.log(contest, timings, " (from a table)")
-            return timings
-        timings = self._cache.load(self._graphs(contest), values, required)
-        if timings is not None:
-            self._note(contest, timings, required)
-            self.log(contest, timings, " (stored)")
+            self._behind.note(contest, timings)
+            self.log(contest, timings, origin)
         return timings
 
     def keep(self, contest: Contest, timings: Timings) -> None:
@@ -91,43 +81,18 @@ class KnownTimes:
         Where a candidate was dropped for its results, a later compile compares them
         again: it may be told to keep it. What other programs disturbed it times again.
         """
-        task, values = contest.task, contest.sample.values
-        agreed = self._accuracy.agreed(task, values)
-        is_final = not self._accuracy.has_dropped(task, values)
+        agreed = self._accuracy.agreed(contest)
+        is_final = not self._accuracy.has_dropped(contest)
         if is_final and not is_disturbed(timings):
-            self._cache.store(self._graphs(contest), values, timings, agreed)
-        self._note(contest, timings, agreed)
+            self.cache.store(contest, timings, agreed)
+        self._tables.note(contest, timings, agreed)
 
-    def searched_before(
-        self, contests: Sequence[Contest], rules: SearchRules | str
-    ) -> OrderedSet[int] | None:
-        """What an earlier search of these contests measured, if there was one."""
-        described = [(self._graphs(one), one.sample.values) for one in contests]
-        return self._cache.load_search(described, rules)
-
-    def keep_search(
-        self,
-        contests: Sequence[Contest],
-        rules: SearchRules | str,
-        measured: Sequence[int],
-    ) -> None:
-        """Let later compiles measure the same only, all of which is stored."""
-        described = [(self._graphs(one), one.sample.values) for one in contests]
-        self._cache.store_search(described, rules, measured)
-
-    def log(self, contest: Contest, timings: Timings, note: str = "") -> None:
+    def log(self, contest: Contest, timings: Timings, origin: str = "") -> None:
         """Say what candidates took, and where that is known from."""
         log.info(
             "%s range %s%s: %s",
-            self._registration.name,
+            self._name,
             contest.task.cell,
-            note,
+            origin,
             ", ".join(f"{c} {t.milliseconds:.4f} ms" for c, t in timings.items()),
         )
-
-    def _graphs(self, contest: Contest) -> list[TracedCandidate]:
-        return [self._as_timed(one) for one in contest.candidates]
-
-    def _note(self, contest: Contest, timings: Timings, agreed: str | None) -> None:
-        candidates, values = contest.candidates, contest.sample.values
-        self._tables.note(candidates, values, contest.task.axes, timings, agreed)
