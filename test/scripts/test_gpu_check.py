@@ -16,6 +16,7 @@ import sys
 import tempfile
 import threading
 import unittest
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -30,6 +31,7 @@ from overlay_fixtures import (
 )
 
 from gpu_check_tool import asking, commands, installed, stand_ins
+from gpu_check_tool.child_tests import outcome
 from gpu_check_tool.page import page
 from gpu_check_tool.run import IMPORTED
 from gpu_check_tool.schedule import OutOfTime, Schedule
@@ -261,6 +263,37 @@ class TestSchedule(unittest.TestCase):
         self.assertRaises(OutOfTime, schedule.left, "a")
         self.assertEqual(schedule.left("b"), 40)
         self.assertEqual(schedule.elapsed(), 20)
+
+
+class TestOutcome(unittest.TestCase):
+    def outcome_of(self, body: Callable[[unittest.TestCase], object]) -> dict[str, Any]:
+        return outcome(
+            unittest.TestSuite([unittest.FunctionTestCase(lambda: body(self))])
+        )
+
+    def test_how_a_test_ends(self) -> None:
+        def fails(case: unittest.TestCase) -> None:
+            case.assertEqual(1, 2, "as was\nto be shown")
+
+        def raises(case: unittest.TestCase) -> None:
+            try:
+                int("x")
+            except ValueError as error:
+                raise RuntimeError("around it") from error
+
+        self.assertEqual(self.outcome_of(lambda _: None), {"status": "passed"})
+        skipped = self.outcome_of(lambda case: case.skipTest("no GPU"))
+        self.assertEqual(skipped, {"status": "skipped", "words": "no GPU"})
+        failed = self.outcome_of(fails)
+        self.assertEqual(
+            failed["failure"],
+            {"error": "AssertionError", "message": "1 != 2 : as was"},
+        )
+        self.assertIn("to be shown", failed["details"])
+        self.assertEqual(
+            self.outcome_of(raises)["failure"],
+            {"error": "ValueError", "message": int_error("x")},
+        )
 
 
 class TestStandIns(unittest.TestCase):
