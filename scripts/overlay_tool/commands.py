@@ -38,9 +38,9 @@ def apply(
     # Needs no lock, so that a tree we may only read can be asked again and again.
     found = find_state(tree, state, patch_set)
     if found.exit_code == STATES["applied"]:
-        base = patch_set.base(str(found.details["applied_base"]))
-        assert base is not None
-        return _nothing_to_do(base, patch_set, found.notes, found.details["origin"])
+        keys = ("applied_base", "applied_patch_set", "origin")
+        tag, digest, origin = (str(found.details[key]) for key in keys)
+        return _nothing_to_do(tag, digest, origin, found.notes)
     refuse_wheel(tree, "apply")
     base = require_base(tree, patch_set.bases)
     with locked(state, "apply", on_wait):
@@ -49,7 +49,8 @@ def apply(
         plan = plan_apply(tree, state, patch_set, base, receipt)
         notes = (*notes, *plan.notes)
         if not plan.changes:
-            return _nothing_to_do(base, patch_set, notes)
+            digest = patch_set.digest(base)
+            return _nothing_to_do(base.tag, digest, APPLY, notes)
         run(state, plan.changes, plan.prune_directories)
     return _applied(base, patch_set, receipt, plan, notes)
 
@@ -156,17 +157,14 @@ def _committed_blob(tree: Tree, path: str) -> str | None:
 
 
 def _nothing_to_do(
-    base: Base, patch_set: PatchSet, notes: tuple[str, ...], origin: object = APPLY
+    tag: str, digest: str, origin: str, notes: tuple[str, ...]
 ) -> Report:
     whence = "" if origin == APPLY else f", {origin}"
+    about = f"base {tag}, patch set {digest[:12]}{whence}"
     return Report(
-        f"already applied, nothing to do ({_about(base, patch_set)}{whence})",
+        f"already applied, nothing to do ({about})",
         notes=notes,
-        details={
-            "outcome": "nothing to do",
-            "base": base.tag,
-            "patch_set": patch_set.digest(base),
-        },
+        details={"outcome": "nothing to do", "base": tag, "patch_set": digest},
     )
 
 

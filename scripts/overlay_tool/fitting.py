@@ -54,20 +54,6 @@ class Fit:
     missing: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class _Try:
-    """What git says of a patch in one direction; ``offsets`` None: does not fit."""
-
-    offsets: tuple[int, ...] | None
-
-    @property
-    def moved(self) -> float:
-        """How many lines all hunks are away from where they should be."""
-        if self.offsets is None:
-            return float("inf")
-        return sum(map(abs, self.offsets))
-
-
 def fit_series(
     patches: Sequence[Patch], files: Mapping[str, ScratchFile | None]
 ) -> tuple[Fit, ...]:
@@ -95,15 +81,15 @@ def _take_off_upstream(patches: Sequence[Patch], scratch: Path) -> set[str]:
         reverse = _try(patch.content, scratch, "--reverse")
         # With a line of context a hunk may also match where it has no business, in
         # either direction: what moves least is meant.
-        if reverse.moved < forward.moved:
+        if _moved(reverse) < _moved(forward):
             _git(patch.content, scratch, "--reverse").check_returncode()
             upstream.add(patch.name)
     return upstream
 
 
 def _fit(patch: Patch, scratch: Path, upstream: bool) -> Fit:
-    attempt = _try(patch.content, scratch)
-    if attempt.offsets is None:
+    offsets = _try(patch.content, scratch)
+    if offsets is None:
         return _fit_in_part(patch, scratch)
     before = {path: _read(scratch / path) for path in touched_paths(patch)}
     result = _git(patch.content, scratch)
@@ -115,21 +101,26 @@ def _fit(patch: Patch, scratch: Path, upstream: bool) -> Fit:
             Hunk(each.path, f"{each.hunk.rstrip()}\n({each})\n", False)
             for each in misplaced
         )
-        return Fit(patch.name, CONFLICT, attempt.offsets, hunks)
-    kind = OFFSET if attempt.offsets else APPLIES
-    return Fit(patch.name, kind, offsets=attempt.offsets)
+        return Fit(patch.name, CONFLICT, offsets, hunks)
+    return Fit(patch.name, OFFSET if offsets else APPLIES, offsets=offsets)
 
 
 def _read(place: Path) -> ScratchFile | None:
     return ScratchFile(place.read_bytes(), False) if place.is_file() else None
 
 
-def _try(content: bytes, scratch: Path, *options: str) -> _Try:
+def _try(content: bytes, scratch: Path, *options: str) -> tuple[int, ...] | None:
+    """The offsets of a patch's hunks in one direction, None if it does not fit."""
     result = _git(content, scratch, "--check", *options)
     if result.returncode != 0:
-        return _Try(None)
+        return None
     messages = result.stderr.decode("utf-8", "replace")
-    return _Try(tuple(map(int, _OFFSET.findall(messages))))
+    return tuple(map(int, _OFFSET.findall(messages)))
+
+
+def _moved(offsets: tuple[int, ...] | None) -> float:
+    """How many lines all hunks are away from where they should be."""
+    return float("inf") if offsets is None else sum(map(abs, offsets))
 
 
 def _fit_in_part(patch: Patch, scratch: Path) -> Fit:
@@ -163,7 +154,7 @@ def _hunks(rejects: str) -> list[str]:
 def _is_upstream(path: str, hunk: str, scratch: Path) -> bool:
     """Whether the file is as the hunk would make it, at most a few lines away."""
     diff = f"--- a/{path}\n+++ b/{path}\n{hunk}".encode("utf-8", "surrogateescape")
-    return _try(diff, scratch, "--reverse").offsets is not None
+    return _try(diff, scratch, "--reverse") is not None
 
 
 def _git(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import socket
 import time
@@ -88,21 +87,12 @@ def _leave(state: State) -> None:
 
 
 def _description(command: str) -> bytes:
-    document = {
-        "pid": os.getpid(),
-        "host": socket.gethostname(),
-        "command": command,
-        "since": time.strftime("%Y-%m-%d %H:%M:%S %z"),
-    }
-    return json.dumps(document).encode("utf-8")
+    since = time.strftime("%Y-%m-%d %H:%M:%S %z")
+    host = socket.gethostname()
+    return f"process {os.getpid()} on {host} ({command}, since {since})".encode()
 
 
 def _read_description(descriptor: int) -> str:
-    try:
-        document = json.loads(os.pread(descriptor, 4096, 0))
-        return (
-            f"process {document['pid']} on {document['host']} "
-            f"({document['command']}, since {document['since']})"
-        )
-    except (ValueError, KeyError, TypeError):
-        return "another process"
+    """Empty in the moment before it is written."""
+    found = os.pread(descriptor, 4096, 0).decode("utf-8", "replace")
+    return found or "another process"

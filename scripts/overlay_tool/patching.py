@@ -100,7 +100,8 @@ def apply_in_steps(
             messages = _message(result.stderr)
             if result.returncode != 0:
                 raise Refused(f"patch {patch.name} does not fit: {messages}")
-            _refuse_misplaced(patch, result.stderr, steps[-1].files)
+            if not reverse:  # its line numbers are the patch's own
+                _refuse_misplaced(patch, result.stderr, steps[-1].files)
             offsets = [] if patch.is_common else _OFFSET.findall(messages)
             notes = [f"patch {patch.name}: {offset}" for offset in offsets]
             _check_scratch(scratch, patch, pristine)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,31 +51,15 @@ class Redo:
             replace_file(place, content)
 
 
-def make_redo(
-    root: Path,
-    files: Mapping[Path, bytes],
-    new_files: tuple[str, ...],
-    lines: tuple[str, ...],
-) -> Redo:
-    """For files below ``root`` as they are now."""
-    contents = {
-        place.relative_to(root).as_posix(): content for place, content in files.items()
-    }
-    before = {path: read_blob(root, path) for path in contents}
-    return Redo(root, contents, before, new_files, lines)
-
-
 def save_redo(state: State, redo: Redo) -> None:
     """Puts it down, so that it will be done."""
     document = {
+        **vars(redo),
         "root": str(redo.root),
         "contents": {
             path: base64.b64encode(content).decode("ascii")
             for path, content in redo.contents.items()
         },
-        "before": dict(redo.before),
-        "new_files": list(redo.new_files),
-        "lines": list(redo.lines),
     }
     text = json.dumps(document, indent=1, ensure_ascii=False)
     replace_file(state.redo, text.encode("utf-8"))
@@ -91,11 +74,6 @@ def load_redo(state: State, root: Path) -> Redo | None:
     """
     try:
         document = json.loads(state.redo.read_bytes())
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise EnvironmentFailure(f"{state.redo} is damaged: {error}") from None
-    try:
         redo = Redo(
             Path(document["root"]),
             {p: base64.b64decode(c) for p, c in document["contents"].items()},
@@ -106,6 +84,8 @@ def load_redo(state: State, root: Path) -> Redo | None:
         for path in redo.contents:
             # As strict as for names in a tree, which start with torch/.
             check_path(f"torch/{path}", str(state.redo))
+    except FileNotFoundError:
+        return None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise EnvironmentFailure(f"{state.redo} is damaged: {error!r}") from None
     if redo.root != root:
@@ -114,8 +94,3 @@ def load_redo(state: State, root: Path) -> Redo | None:
             "one first, with --patch-set"
         )
     return redo
-
-
-def discard_redo(state: State) -> None:
-    """All is done."""
-    os.unlink(state.redo)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from .bases import Base
@@ -16,10 +16,10 @@ from .line_edits import assign, diff, find_edits, rebuild
 from .lock import locked
 from .patch_set import OVERLAY_NAME, Patch, PatchSet, load_patch_set
 from .patching import ScratchFile, apply_in_steps, apply_series
-from .paths import read_content
+from .paths import read_blob, read_content
 from .plan import plan_apply, read_original, scratch_file, touched_by_series
 from .receipt import FileRecord, Receipt, load_receipt
-from .redo import Redo, discard_redo, load_redo, make_redo, save_redo
+from .redo import Redo, load_redo, save_redo
 from .report import Report
 from .state import State
 from .transaction import recover, run
@@ -29,14 +29,6 @@ from .trees import Tree, identify, require_base
 _CONTEXTS = (1, 2, 3, 5, 10)
 # What git writes below the last diff of a mail.
 _SIGNATURE = re.compile(rb"^-- \n[^\n]*\n+\Z", re.M)
-
-
-@dataclass(frozen=True)
-class _Refreshed:
-    """New contents of files of the patch set, by their places, and what to tell."""
-
-    files: Mapping[Path, bytes]
-    lines: tuple[str, ...]
 
 
 def refresh(
@@ -95,8 +87,9 @@ def _decide(state: State, patch_set: PatchSet, base: Base, patch: str | None) ->
     """What to write; nothing is written yet."""
     receipt = _receipt(state, patch_set, base)
     new = _new_files(state, receipt)
-    refreshed = _refresh(state, patch_set, base, receipt, new, patch)
-    return make_redo(patch_set.root, refreshed.files, tuple(new), refreshed.lines)
+    contents, lines = _refresh(state, patch_set, base, receipt, new, patch)
+    before = {path: read_blob(patch_set.root, path) for path in contents}
+    return Redo(patch_set.root, contents, before, tuple(new), lines)
 
 
 def _finish(tree: Tree, state: State, base: Base, redo: Redo) -> None:
@@ -116,7 +109,7 @@ def _finish(tree: Tree, state: State, base: Base, redo: Redo) -> None:
     plan = plan_apply(tree, state, refreshed_set, base, receipt)
     if plan.changes:
         run(state, plan.changes, plan.prune_directories)
-    discard_redo(state)
+    os.unlink(state.redo)
 
 
 def _receipt(state: State, patch_set: PatchSet, base: Base) -> Receipt:
@@ -141,19 +134,20 @@ def _refresh(
     receipt: Receipt,
     new: Mapping[str, bytes],
     wanted: str | None,
-) -> _Refreshed:
+) -> tuple[Mapping[str, bytes], tuple[str, ...]]:
+    """New contents of files of the patch set, by their paths, and what to tell."""
     series = patch_set.series(base)
     names = [patch.name for patch in series]
     if wanted is not None and wanted not in names:
         raise Refused(f"--patch {wanted}: not in the series of {base.tag}")
     touched = touched_by_series(series)
     edited = _edited(state, receipt)
-    files: dict[Path, bytes] = {}
+    files: dict[str, bytes] = {}
     lines: list[str] = []
     for path, content in (*edited.items(), *new.items()):
         if path not in touched:
             name = f"{OVERLAY_NAME}/{path.removeprefix('torch/')}"
-            files[patch_set.root / name] = content
+            files[name] = content
             lines.append(f"{path}: into {name}")
     pristine = {
         path: scratch_file(state, path, read_original(state, path, record))
@@ -166,11 +160,11 @@ def _refresh(
             lines += _refresh_patches(path, content, patches, pristine, wanted)
     for before, after in zip(series, patches, strict=True):
         if before != after:
-            files[patch_set.root / patch_set.place(base, after.name)] = after.content
+            files[patch_set.place(base, after.name)] = after.content
             if after.is_common:
                 sharing = _others_with(patch_set, base, after.name) or "other bases"
                 lines.append(f"{after.name} is for {sharing} too: check those")
-    return _Refreshed(files, tuple(lines))
+    return files, tuple(lines)
 
 
 def _others_with(patch_set: PatchSet, base: Base, name: str) -> str:

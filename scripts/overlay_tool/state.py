@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import Refused
@@ -14,51 +13,27 @@ STATE_NAME = ".torch_overlay"
 ORIGINALS_NAME = STATE_NAME + "/originals"
 
 
-@dataclass(frozen=True)
 class State:
     """The tool's files in the tree ``root``: the receipt and the state folder."""
 
-    root: Path
-
-    @property
-    def receipt(self) -> Path:
-        """What is applied; absent in a tree that nothing was applied to."""
-        return self.root / RECEIPT_NAME
-
-    @property
-    def folder(self) -> Path:
-        """Holds all below."""
-        return self.root / STATE_NAME
-
-    @property
-    def originals(self) -> Path:
-        """The base's files that were replaced, at their paths in the tree."""
-        return self.root / ORIGINALS_NAME
-
-    @property
-    def journal(self) -> Path:
-        """There while files are being changed: what to undo after a kill."""
-        return self.folder / "journal.json"
-
-    @property
-    def redo(self) -> Path:
-        """There while a refresh writes the patch set: what it has to write."""
-        return self.folder / "refresh.json"
-
-    @property
-    def staged(self) -> Path:
-        """New contents on their way into the tree."""
-        return self.folder / "staged"
-
-    @property
-    def backup(self) -> Path:
-        """The files as they were before the running change."""
-        return self.folder / "backup"
-
-    @property
-    def lock(self) -> Path:
-        """Held by the process that changes the tree; says which one it is."""
-        return self.folder / "lock"
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        # What is applied; absent in a tree that nothing was applied to.
+        self.receipt = root / RECEIPT_NAME
+        # Holds all below.
+        self.folder = root / STATE_NAME
+        # The base's files that were replaced, at their paths in the tree.
+        self.originals = root / ORIGINALS_NAME
+        # There while files are being changed: what to undo after a kill.
+        self.journal = self.folder / "journal.json"
+        # There while a refresh writes the patch set: what it has to write.
+        self.redo = self.folder / "refresh.json"
+        # New contents on their way into the tree.
+        self.staged = self.folder / "staged"
+        # The files as they were before the running change.
+        self.backup = self.folder / "backup"
+        # Held by the process that changes the tree; says which one it is.
+        self.lock = self.folder / "lock"
 
     def check(self) -> None:
         """Refuses a state folder or a receipt that is not what we would make."""

@@ -19,6 +19,7 @@ import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from .blobs import blob_id, is_blob_id
 from .errors import EnvironmentFailure, OverlayError, Refused
@@ -54,8 +55,7 @@ class Change:
     executable: bool | None = None
 
 
-@dataclass(frozen=True)
-class _Entry:
+class _Entry(NamedTuple):
     """A line of the journal: the blobs of one file before and after."""
 
     path: str
@@ -63,8 +63,7 @@ class _Entry:
     after: str | None
 
 
-@dataclass(frozen=True)
-class _Journal:
+class _Journal(NamedTuple):
     entries: tuple[_Entry, ...]
     made_directories: tuple[str, ...]
 
@@ -269,13 +268,7 @@ def _numbered(folder: Path, index: int) -> Path:
 
 
 def _write_journal(state: State, journal: _Journal) -> None:
-    document = {
-        "version": _JOURNAL_VERSION,
-        "entries": [
-            [entry.path, entry.before, entry.after] for entry in journal.entries
-        ],
-        "made_directories": list(journal.made_directories),
-    }
+    document = {"version": _JOURNAL_VERSION, **journal._asdict()}
     text = json.dumps(document, indent=1, ensure_ascii=False)
     replace_file(state.journal, text.encode("utf-8"))
 
@@ -284,9 +277,7 @@ def _read_journal(state: State) -> _Journal:
     try:
         document = json.loads(state.journal.read_bytes())
         version = document["version"]
-        entries = tuple(
-            _Entry(path, before, after) for path, before, after in document["entries"]
-        )
+        entries = tuple(_Entry(*entry) for entry in document["entries"])
         made = tuple(document["made_directories"])
         blobs = [blob for entry in entries for blob in (entry.before, entry.after)]
         if version != _JOURNAL_VERSION or not all(

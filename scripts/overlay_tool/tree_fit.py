@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from .blobs import blob_id
 from .errors import Refused
 from .fitting import APPLIES, CONFLICT, OFFSET, UPSTREAM, Fit, fit_series
 from .git import git_in_repository
+from .line_edits import diff
 from .patch_set import OverlayFile, PatchSet
 from .patching import ScratchFile
 from .plan import check_overlap, touched_by_series
@@ -106,15 +106,7 @@ def _difference(tree: Tree, base: Base, path: str, content: bytes) -> str:
     for blob in base.blobs[path] if tree.is_checkout else ():
         known = git_in_repository(["cat-file", "blob", blob], tree.root)
         if known.returncode == 0:
-            lines = difflib.unified_diff(
-                known.stdout.decode("utf-8", "replace").splitlines(),
-                content.decode("utf-8", "replace").splitlines(),
-                f"{base.tag}/{path}",
-                f"tree/{path}",
-                n=1,
-                lineterm="",
-            )
-            return "\n".join(lines)
+            return diff(known.stdout, content, 1, path).decode("utf-8", "replace")
     return f"the tree's file is not that of {base.tag}, which ours takes the place of"
 
 

@@ -7,6 +7,7 @@ packages installer and packaging, and is imported only for ``overlay.py wheel``.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import re
 import tempfile
@@ -32,7 +33,7 @@ from .patch_set import PatchSet, load_patch_set
 from .patching import ScratchFile, apply_series
 from .plan import check_overlap, touched_by_series
 from .report import Report
-from .trees import VERSION_FILE, find_git_version, list_known
+from .trees import VERSION_FILE, Tree, find_git_version, require_base
 
 _METADATA_VERSION = re.compile(rb"^(Version:\s*)(\S+)\s*$", re.M)
 _SIGNATURES = ("RECORD.jws", "RECORD.p7s")
@@ -103,7 +104,7 @@ def make_wheel(
 @contextlib.contextmanager
 def _opened(source: Path) -> Iterator[_Source]:
     try:
-        name = parse_wheel_filename(source.name)[0]
+        name, version, _, _ = parse_wheel_filename(source.name)
     except InvalidWheelFilename as error:
         raise Refused(f"--from {source}: {error}") from None
     if name != "torch":
@@ -111,12 +112,6 @@ def _opened(source: Path) -> Iterator[_Source]:
     try:
         with WheelFile.open(source) as wheel, zipfile.ZipFile(source) as archive:
             wheel.validate_record()
-            found = _METADATA_VERSION.search(
-                _headers(wheel.read_dist_info("METADATA").encode())
-            )
-            if found is None:
-                raise Refused(f"--from {source}: its METADATA has no version")
-            version = Version(found[2].decode())
             tags = "-".join(source.stem.split("-")[2:])
             yield _Source(source, archive, wheel.dist_info_dir, version, tags)
     except FileNotFoundError:
@@ -125,20 +120,14 @@ def _opened(source: Path) -> Iterator[_Source]:
         raise Refused(f"--from {source} is damaged: {error}") from None
 
 
-def _headers(metadata: bytes) -> bytes:
-    return metadata.split(b"\n\n", 1)[0]
-
-
 def _base(wheel: _Source, patch_set: PatchSet) -> Base:
     file = wheel.read(VERSION_FILE)
     commit = None if file is None else find_git_version(file.content.decode())
-    for base in (each for known in patch_set.bases for each in known.releases):
-        if base.commit == commit:
-            return base
-    raise Refused(
-        f"--from {wheel.path} is of commit {commit}, which is not a known base. "
-        f"Known: {list_known(patch_set.bases)}"
-    )
+    tree = Tree(wheel.path, is_checkout=False, commit=commit or "unknown")
+    try:
+        return require_base(tree, patch_set.bases)
+    except Refused as error:
+        raise Refused(f"--from {error}") from None
 
 
 def _local_version(version: Version, digest: str) -> Version:
@@ -240,10 +229,7 @@ def _fill(
         entries.append(RecordEntry(name, Hash("sha256", digest), size))
 
     def put_new(name: str, like: zipfile.ZipInfo, mode: int, content: bytes) -> None:
-        with tempfile.SpooledTemporaryFile() as stream:
-            stream.write(content)
-            stream.seek(0)
-            put(name, like, mode, cast("BinaryIO", stream))
+        put(name, like, mode, io.BytesIO(content))
 
     names = {info.filename for info in infos}
     ours = [info for info in infos if info is not record]

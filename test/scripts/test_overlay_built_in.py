@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from overlay_fixtures import (
     NEW,
     OVERLAY,
     PATCHED,
+    WHEEL_COMMIT,
     OverlayTestCase,
     commit_all,
     edited_lines,
@@ -30,6 +32,7 @@ from overlay_fixtures import (
     write_files,
 )
 from overlay_tool import checking, commands, refreshing, wheels
+from overlay_tool.bases import load_bases, save_bases
 from overlay_tool.patch_set import load_patch_set
 from test_overlay_make_wheel import FILES, write_wheel
 
@@ -202,6 +205,35 @@ class OurWheelTest(BuiltInTest):
         self.assertIn("applied 4 files", self.apply().summary)
         self.assert_state("applied", 0)
         self.assertIn("reverted", self.revert().summary)
+
+    def test_the_record_is_that_of_the_version(self) -> None:
+        """Whichever of the two that are there after ``--upgrade`` comes first."""
+        make_patch_set(self.patch_set, overlay=NEWER)
+        report = wheels.make_wheel(
+            self.pristine_wheel, self.folder, self.patch_set, lambda done, total: None
+        )
+        newer = Path(str(report.details["wheel"]))
+        install(newer, self.tree)
+        self.assertEqual(len(list(self.tree.glob("torch-*.dist-info"))), 2)
+        self.assert_state("applied", 0, newer.name.split("-")[1])
+        for folder in self.installed.glob("torch*"):
+            shutil.copytree(folder, self.tree / folder.name, dirs_exist_ok=True)
+        self.assert_state("outdated", 11, self.version)
+
+    def test_a_release_that_shares_the_base_of_another(self) -> None:
+        make_patch_set(self.patch_set, commit="2" * 40)
+        file = self.patch_set / "patches" / "bases.toml"
+        (base,) = load_bases(file)
+        save_bases(file, [replace(base, also={"v9.9.1": WHEEL_COMMIT})])
+        report = wheels.make_wheel(
+            self.pristine_wheel, self.folder, self.patch_set, lambda done, total: None
+        )
+        shutil.rmtree(self.tree)
+        install(Path(str(report.details["wheel"])), self.tree)
+        status = self.assert_state("applied", 0)
+        digest = status.details["applied_patch_set"]
+        self.assertEqual(digest, report.details["patch_set"])
+        self.assertEqual(self.apply().details["patch_set"], digest)
 
     def test_metadata_that_is_gone(self) -> None:
         """As where somebody copied torch/ only."""

@@ -215,7 +215,7 @@ class WheelTest(OverlayTestCase):
     def test_unknown_base(self) -> None:
         version = VERSION.replace(b"1" * 40, b"2" * 40)
         write_wheel(self.source, {**FILES, "torch/version.py": version})
-        self.assert_not_made("2" * 40, "not a known base", "v9.9.0")
+        self.assert_not_made("--from", "2" * 40, "not a known base", "v9.9.0")
 
     def test_file_that_is_not_the_bases(self) -> None:
         write_wheel(self.source, {**FILES, PATCHED: b"somebody's\n"})

@@ -74,6 +74,7 @@ FLOORS = (
     "registration",
     "call",
     "trace",
+    "winners",
     "cond",
     "region",
     "distributed",

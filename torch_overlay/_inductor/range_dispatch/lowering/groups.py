@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, TYPE_CHECKING
 
+from torch._inductor.range_dispatch.cond.branch_lowering import lower_for_ranges
+
 from torch._inductor.range_dispatch.cond.cond_tree import (
     build_torch_cond_dispatch,
     plan_for,
@@ -14,7 +16,6 @@ from torch._inductor.range_dispatch.cond.inlining import (
     not_dispatched,
     subgraph_prefix,
 )
-from torch._inductor.range_dispatch.lowering.branch_lowering import lower_for_ranges
 from torch._inductor.range_dispatch.lowering.observing import observed
 from torch._inductor.range_dispatch.plan.decisions import DispatchPlan, Leaf
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch._inductor.range_dispatch.call.axes import Axis
-    from torch._inductor.range_dispatch.tuning.winners import ChosenCall
+    from torch._inductor.range_dispatch.winners.choices import ChosenCall
     from torch.fx import GraphModule
 
 

@@ -20,7 +20,7 @@ from torch._inductor.range_dispatch.region.forming import form_regions, registra
 from torch._inductor.range_dispatch.region.fused_call import FusedCall
 from torch._inductor.range_dispatch.region.inputs import constants_of, RegionInputs
 from torch._inductor.range_dispatch.trace.tracing import real_tensors_as_constants
-from torch._inductor.range_dispatch.tuning.winners import choose_winners, ChosenCall
+from torch._inductor.range_dispatch.tuning.winners import choose_winners
 from torch._inductor.virtualized import V
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from torch._inductor.range_dispatch.call.binding import BoundCall
     from torch._inductor.range_dispatch.region.regions import Region
     from torch._inductor.range_dispatch.registration.spec import Registration
+    from torch._inductor.range_dispatch.winners.choices import ChosenCall
     from torch.fx import GraphModule, Node
 
 

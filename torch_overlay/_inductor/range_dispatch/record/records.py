@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from torch._inductor.range_dispatch.plan.ranges import Cell, SizeRange
     from torch._inductor.range_dispatch.region.regions import Surroundings
     from torch._inductor.range_dispatch.registration.spec import Registration
-    from torch._inductor.range_dispatch.tuning.choices import RangeChoice
-    from torch._inductor.range_dispatch.tuning.winners import ChosenCall
+    from torch._inductor.range_dispatch.tuning.timed_choices import TimedChoice
+    from torch._inductor.range_dispatch.winners.choices import ChosenCall
     from torch.fx import GraphModule
 
 
@@ -147,7 +147,7 @@ def record_dispatches() -> Iterator[list[DispatchRecord]]:
 
 
 def publish(
-    chosen: ChosenCall,
+    chosen: ChosenCall[TimedChoice],
     plan: DispatchPlan[GraphModule],
     surroundings: Surroundings,
 ) -> DispatchRecord:
@@ -189,7 +189,7 @@ def publish(
     return record
 
 
-def _range_record(choice: RangeChoice) -> RangeRecord:
+def _range_record(choice: TimedChoice) -> RangeRecord:
     return RangeRecord(
         choice.task.cell,
         choice.winner.candidate.name,

@@ -91,7 +91,9 @@ class Measuring:
     def keep(self, places: Iterable[int]) -> None:
         """Let later compiles measure these places only."""
         if self.is_new and self._rules is not None:
-            self._timer.known.cache.store_search(self._competing, self._rules, [*places])
+            self._timer.known.cache.store_search(
+                self._competing, self._rules, [*places]
+            )
 
     def measure(self, place: int, contest: Contest, cost: int) -> Measured | None:
         """What candidates take at a place: stored times, or else new ones.

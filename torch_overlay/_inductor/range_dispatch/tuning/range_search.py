@@ -33,8 +33,8 @@ from torch._inductor.range_dispatch.plan.split_search import (
 )
 from torch._inductor.range_dispatch.plan.times import SHORTEST, Timing
 from torch._inductor.range_dispatch.trace.holding import sample_for
-from torch._inductor.range_dispatch.tuning.choices import RangeChoice
 from torch._inductor.range_dispatch.tuning.measuring import Measuring, timings_of
+from torch._inductor.range_dispatch.tuning.timed_choices import TimedChoice
 from torch.utils._ordered_set import OrderedSet
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from torch._inductor.range_dispatch.plan.ranges import SizeRange
     from torch._inductor.range_dispatch.registration.dispatch_on import SearchedSizes
     from torch._inductor.range_dispatch.trace.tracing import TracedCandidate
-    from torch._inductor.range_dispatch.tuning.competitors import Competitors
+    from torch._inductor.range_dispatch.tuning.timed_competitors import TimedCompetitors
 
 
 log = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ class RangeSearch:
     """
 
     def __init__(
-        self, competitors: Competitors, searched: SearchedSizes, axis: Axis
+        self, competitors: TimedCompetitors, searched: SearchedSizes, axis: Axis
     ) -> None:
         self._registration = competitors.registration
         self._rules = searched.rules
@@ -103,7 +103,7 @@ class RangeSearch:
     def _index_of(self, size: int) -> int:
         return cell_of([task.cell for task in self._tasks], (size,))
 
-    def run(self) -> list[RangeChoice] | None:
+    def run(self) -> list[TimedChoice] | None:
         """The ranges in order; together they hold every size. None if not even the op
         itself can be traced for one."""
         memory, least = self._competitors.timer.memory, self._tasks[0].values
@@ -220,7 +220,7 @@ class RangeSearch:
                 times[one] = Timing(milliseconds, timing.noise / head_start)
         return times
 
-    def _choices(self, found: Sequence[FoundRange]) -> list[RangeChoice] | None:
+    def _choices(self, found: Sequence[FoundRange]) -> list[TimedChoice] | None:
         pieces = self._pieces(found)
         splits = [one.last for one in pieces if one.last is not None]
         choices = []
@@ -270,7 +270,7 @@ class RangeSearch:
 
     def _choice(
         self, index: int, part: SizeRange, pieces: Sequence[FoundRange]
-    ) -> RangeChoice | None:
+    ) -> TimedChoice | None:
         # The shares by which the search has chosen.
         shares = dict(zip(self._measured, log_shares([*self._measured])))
         own = {size: one for size, one in self._measured.items() if size in part}
@@ -286,7 +286,7 @@ class RangeSearch:
         winner = option or self._competitors.last_resort(task)
         if winner is None:
             return None
-        return RangeChoice(
+        return TimedChoice(
             task,
             winner,
             self._competitors.number(interval, winner),

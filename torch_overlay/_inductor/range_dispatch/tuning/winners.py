@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from dataclasses import dataclass
-from typing import Any, TYPE_CHECKING
-
-import sympy
+from typing import TYPE_CHECKING
 
 from torch._inductor.range_dispatch.call.cells import tasks_for_cells
-from torch._inductor.range_dispatch.call.expected import ExpectedOutputs
-from torch._inductor.range_dispatch.call.state import compile_state
 from torch._inductor.range_dispatch.distributed.agreement import (
     agree,
     AgreedWinners,
@@ -21,61 +16,31 @@ from torch._inductor.range_dispatch.distributed.agreement import (
 from torch._inductor.range_dispatch.distributed.ranks import AgreementError
 from torch._inductor.range_dispatch.plan.choosing import choose
 from torch._inductor.range_dispatch.plan.grid_search import neighbours, steps_between
-from torch._inductor.range_dispatch.trace.guards import within
-from torch._inductor.range_dispatch.trace.holding import hold, hold_where_it_wins
-from torch._inductor.range_dispatch.tuning.choices import RangeChoice, reason_of
-from torch._inductor.range_dispatch.tuning.competitors import Competitors
 from torch._inductor.range_dispatch.tuning.measuring import (
     measure_given,
     places_of,
     timings_of,
 )
 from torch._inductor.range_dispatch.tuning.range_search import RangeSearch
+from torch._inductor.range_dispatch.tuning.timed_choices import reason_of, TimedChoice
+from torch._inductor.range_dispatch.tuning.timed_competitors import TimedCompetitors
+from torch._inductor.range_dispatch.winners.choices import (
+    chosen_call,
+    ChosenCall,
+    Outcome,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    import torch
     from torch._inductor.range_dispatch.call.axes import Axis
     from torch._inductor.range_dispatch.call.binding import BoundCall
     from torch._inductor.range_dispatch.call.sizes import RangeTask
-    from torch._inductor.range_dispatch.plan.ranges import Cell
     from torch._inductor.range_dispatch.region.fused_call import FusedCall
     from torch._inductor.range_dispatch.registration.candidates import Candidate
     from torch._inductor.range_dispatch.registration.spec import Registration
-    from torch._inductor.range_dispatch.trace.drops import Dropped
     from torch._inductor.range_dispatch.trace.tracing import TracedCandidate
-    from torch.fx import GraphModule
-
-
-@dataclass(frozen=True)
-class ChosenCall:
-    """A call, the outputs that it has to give, and the winner of each of its ranges.
-
-    ``axes`` are the sizes that decide at run time. The graphs of the winners are over
-    ``fake_operands``. ``number`` tells apart the choices of one compile. ``dropped``
-    are the candidates that could not be used. ``agreed`` is what ranks agreed on, None
-    if timing decided nothing.
-    """
-
-    registration: Registration
-    call: BoundCall
-    expected: ExpectedOutputs
-    axes: tuple[Axis, ...]
-    choices: Sequence[RangeChoice]
-    fake_operands: Sequence[Any]
-    number: int
-    dropped: tuple[Dropped, ...]
-    agreed: AgreedWinners | None
-
-    @property
-    def cells(self) -> list[Cell]:
-        """The range of each choice."""
-        return [choice.task.cell for choice in self.choices]
-
-    @property
-    def winners(self) -> list[GraphModule]:
-        """The graph of each choice."""
-        return [choice.winner.graph_module for choice in self.choices]
 
 
 def choose_winners(
@@ -83,79 +48,34 @@ def choose_winners(
     call: BoundCall,
     axes: Sequence[Axis] = (),
     fused: FusedCall | None = None,
-) -> ChosenCall | None:
+) -> ChosenCall[TimedChoice] | None:
     """The call with a winner for each range of ``axes`` that can occur, which may be
     found by a search. None if the call is left to the op itself.
 
-    Candidates are timed with what is ``fused`` around the call. Calls that are alike
-    are tuned once in a compile, and share their graphs.
+    Candidates are timed with what is ``fused`` around the call.
     """
-    expected = ExpectedOutputs.of(call)
-    if expected is None:
-        return None
-    # Sizes that depend on data have symbols of their own in each call.
-    sizes = tuple(str(tuple(tensor.shape)) for tensor in expected.outputs)
-    around = None if fused is None else fused.digest
-    key = (registration, call.signature(), sizes, around)
-    known = compile_state().chosen
-    if key not in known:
-        dispatched = [axis.size for axis in axes]
-        competitors = Competitors(
-            registration, call, expected.outputs, dispatched, fused
-        )
+
+    def decide(expected: Sequence[torch.Tensor]) -> Outcome[TimedChoice]:
+        sizes = [axis.size for axis in axes]
+        competitors = TimedCompetitors(registration, call, expected, sizes, fused)
         choices, agreed = _choose(competitors, axes)
-        competitors.drops.warn()
-        _guard_on_needs(choices, competitors, dispatched)
         dropped = competitors.drops.listed()
         is_timed = any(one.timings for one in choices)
-        chosen = ChosenCall(
-            registration,
-            call,
-            expected,
-            (),
-            [
-                dataclasses.replace(
-                    one, reason=reason_of(registration, one, is_timed, dropped)
-                )
-                for one in choices
-            ],
-            competitors.variants.fake_operands,
-            len(known),
-            dropped,
-            agreed,
-        )
-        # The call stays there, as its signature holds identities.
-        known[key] = call, chosen if choices else None
-    found: ChosenCall | None = known[key][1]
-    if found is None:
-        return None
-    if found.agreed is not None:
-        compile_state().agreed.append(found.agreed)
-    # Tracing may have found sizes to be equal, or to be constants.
-    simplified = tuple(axis.simplified() for axis in axes)
-    return dataclasses.replace(found, call=call, expected=expected, axes=simplified)
+        with_reasons = [
+            dataclasses.replace(
+                one, reason=reason_of(registration, one, is_timed, dropped)
+            )
+            for one in choices
+        ]
+        return Outcome(competitors, with_reasons, agreed)
 
-
-def _guard_on_needs(
-    choices: Sequence[RangeChoice],
-    competitors: Competitors,
-    sizes: Sequence[sympy.Expr],
-) -> None:
-    """Let the graph that is compiled hold for the sizes that its winners need."""
-    left_out = [*competitors.variants.left_out]
-    if left_out and choices:
-        hold(sympy.Not(within(left_out, sizes)), str(competitors.call.op))
-    for winner in dict.fromkeys(choice.winner for choice in choices):
-        if winner.needs:
-            own = [c.task.cell for c in choices if c.winner is winner]
-            others = [c.task.cell for c in choices if c.winner is not winner]
-            others += left_out
-            hold_where_it_wins(winner.needs, own, others, sizes, winner.candidate.name)
+    around = None if fused is None else fused.digest
+    return chosen_call(registration, call, axes, around, decide)
 
 
 def _choose(
-    competitors: Competitors, axes: Sequence[Axis]
-) -> tuple[Sequence[RangeChoice], AgreedWinners | None]:
+    competitors: TimedCompetitors, axes: Sequence[Axis]
+) -> tuple[Sequence[TimedChoice], AgreedWinners | None]:
     """A choice for each range that can occur, and what ranks agreed on, if anything.
 
     There are none if not even the op itself can be traced for a range. The candidates
@@ -165,7 +85,7 @@ def _choose(
     registration, call = competitors.registration, competitors.call
     dispatch, search = registration.dispatch, None
     tasks: list[RangeTask] = []
-    choose_here: Callable[[], Sequence[RangeChoice] | None]
+    choose_here: Callable[[], Sequence[TimedChoice] | None]
     if dispatch and dispatch.searched and not axes[0].is_static:
         search = RangeSearch(competitors, dispatch.searched, axes[0])
         choose_here = search.run
@@ -181,7 +101,7 @@ def _choose(
         return choose_here() or (), None
     call_key = CallKey.of(registration, call)
     agreed = decided(call_key, None if search else [task.index for task in tasks])
-    own: dict[int, RangeChoice] = {}
+    own: dict[int, TimedChoice] = {}
     if agreed is None:
         choices = choose_here()
         if choices is None:
@@ -203,10 +123,10 @@ def _choose(
 
 
 def _timed(
-    competitors: Competitors,
+    competitors: TimedCompetitors,
     tasks: Sequence[RangeTask],
     usable: Mapping[int, Sequence[TracedCandidate]],
-) -> Sequence[RangeChoice] | None:
+) -> Sequence[TimedChoice] | None:
     """A choice for each task, by timing where several candidates are usable.
 
     A cell that was not measured takes the winner of the nearest one. None if not even
@@ -233,25 +153,25 @@ def _timed(
         if traced is None:
             return None
         choices.append(
-            RangeChoice(
+            TimedChoice(
                 task,
                 traced,
                 competitors.number(task, traced),
-                measured[index],
-                timings[index],
-                len(graphs) > 1 and not is_measured,
+                measured=measured[index],
+                timings=timings[index],
+                is_untimed=len(graphs) > 1 and not is_measured,
             )
         )
     return choices
 
 
 def _taken(
-    competitors: Competitors,
+    competitors: TimedCompetitors,
     task: RangeTask,
     interval: RangeTask,
     agreed: AgreedWinners,
-    own: RangeChoice | None = None,
-) -> RangeChoice:
+    own: TimedChoice | None = None,
+) -> TimedChoice:
     """What all ranks take for a range, this rank's own choice if it is the same.
 
     ``interval`` is the task that candidates are numbered for.
@@ -268,5 +188,5 @@ def _taken(
             f"{competitors.call.op}, which this rank cannot: it was dropped, as the "
             "log says. Register the op with winners=[...] that every rank can run"
         )
-    own = own or RangeChoice(task, traced, number)
+    own = own or TimedChoice(task, traced, number)
     return dataclasses.replace(own, winner=traced, number=number)

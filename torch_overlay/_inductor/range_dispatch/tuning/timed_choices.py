@@ -10,6 +10,7 @@ from torch._inductor.range_dispatch.benchmark.timing import is_disturbed
 from torch._inductor.range_dispatch.call.sizes import evaluate
 from torch._inductor.range_dispatch.distributed.ranks import find_peers
 from torch._inductor.range_dispatch.registration.forcing import forced_name
+from torch._inductor.range_dispatch.winners.choices import RangeChoice
 from torch.utils._ordered_set import OrderedSet
 
 if TYPE_CHECKING:
@@ -18,32 +19,27 @@ if TYPE_CHECKING:
     from torch._inductor.range_dispatch.benchmark.contests import Measured
 
     from torch._inductor.range_dispatch.benchmark.timing import Timings
-    from torch._inductor.range_dispatch.call.sizes import RangeTask
     from torch._inductor.range_dispatch.plan.guesses import Guess
 
     from torch._inductor.range_dispatch.registration.candidates import Candidate
     from torch._inductor.range_dispatch.registration.spec import Registration
     from torch._inductor.range_dispatch.trace.drops import Dropped
-    from torch._inductor.range_dispatch.trace.tracing import TracedCandidate
 
 # So many sizes are listed; of more only the first and the last.
 _MAX_LISTED = 5
 
 
 @dataclass(frozen=True)
-class RangeChoice:
+class TimedChoice(RangeChoice):
     """The winner of a range, and what was measured to find it.
 
-    ``number`` is the winner as registered, and ``reason`` says why it won. ``timings``
-    is what decided: the times at all sizes in one. ``is_untimed`` says that several
-    candidates competed and none was timed: the winner is that of the nearest range, or
-    the op itself. ``guess`` tells between which measured sizes the last one of the
-    range lies, if that is not known any better (see ``FoundRange``).
+    ``reason`` says why it won. ``timings`` is what decided: the times at all sizes in
+    one. ``is_untimed`` says that several candidates competed and none was timed: the
+    winner is that of the nearest range, or the op itself. ``guess`` tells between which
+    measured sizes the last one of the range lies, if that is not known any better (see
+    ``FoundRange``).
     """
 
-    task: RangeTask
-    winner: TracedCandidate
-    number: int
     measured: Sequence[Measured] = ()
     timings: Timings = field(default_factory=dict)
     is_untimed: bool = False
@@ -53,7 +49,7 @@ class RangeChoice:
 
 def reason_of(
     registration: Registration,
-    choice: RangeChoice,
+    choice: TimedChoice,
     is_timed: bool,
     dropped: Sequence[Dropped],
 ) -> str:
@@ -93,7 +89,7 @@ def reason_of(
 
 
 def _untimed_reason(
-    registration: Registration, choice: RangeChoice, dropped: OrderedSet[str]
+    registration: Registration, choice: TimedChoice, dropped: OrderedSet[str]
 ) -> str:
     if choice.measured:
         return "no candidate could be run, which leaves the op itself"
@@ -134,7 +130,7 @@ def _why_not_fastest(
     return f"agreed by the ranks of the job; {fastest.name} is the fastest here"
 
 
-def _times(choice: RangeChoice, winner: Candidate) -> str:
+def _times(choice: TimedChoice, winner: Candidate) -> str:
     """``at sizes 8, 64: 0.015 ms against 0.05 ms (other_impl)``, fastest first."""
     by_time = sorted(choice.timings.items(), key=lambda one: one[1].milliseconds)
     others = [f"{t.milliseconds:.3g} ms ({c.name})" for c, t in by_time if c != winner]
@@ -147,7 +143,7 @@ def _times(choice: RangeChoice, winner: Candidate) -> str:
     return f"{_where(choice)}: {text}"
 
 
-def _where(choice: RangeChoice) -> str:
+def _where(choice: TimedChoice) -> str:
     """The sizes that decided, ``at size 8``; several axes have a tuple for each."""
     if not choice.task.sizes:
         return "at the sizes seen in compiling"

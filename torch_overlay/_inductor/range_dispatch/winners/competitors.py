@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 from typing import Any, TYPE_CHECKING
 
@@ -18,7 +17,6 @@ from torch._inductor.range_dispatch.registration.forcing import (
 from torch._inductor.range_dispatch.registration.spec import check_config_list, FALLBACK
 from torch._inductor.range_dispatch.trace.drops import Drops
 from torch._inductor.range_dispatch.trace.variants import Variants
-from torch._inductor.range_dispatch.tuning.candidate_timer import CandidateTimer
 from torch._inductor.virtualized import V
 
 if TYPE_CHECKING:
@@ -29,7 +27,6 @@ if TYPE_CHECKING:
     from torch._inductor.range_dispatch.call.binding import BoundCall
     from torch._inductor.range_dispatch.call.sizes import RangeTask
     from torch._inductor.range_dispatch.plan.ranges import Cell
-    from torch._inductor.range_dispatch.region.fused_call import FusedCall
     from torch._inductor.range_dispatch.registration.candidates import Candidate
     from torch._inductor.range_dispatch.registration.spec import Registration
     from torch._inductor.range_dispatch.trace.tracing import TracedCandidate
@@ -58,13 +55,11 @@ class Competitors:
         call: BoundCall,
         expected: Sequence[torch.Tensor],
         sizes: Sequence[sympy.Expr],
-        fused: FusedCall | None,
     ) -> None:
         """``expected`` are the outputs that each has to give, ``sizes`` the dispatched
-        ones, and ``fused`` is what candidates are timed with, if anything."""
+        ones."""
         self.registration = registration
         self.call = call
-        self._fused = fused
         self._pool = CandidatePool(registration.op, registration.uuid)
         self._configured_for: dict[Cell | None, Sequence[Candidate]] = {}
         self._forced = forced_name(registration.op)
@@ -72,23 +67,13 @@ class Competitors:
         self.drops = Drops(call)
         self.variants = Variants(call, expected, sizes, self._is_given, self.drops)
 
-    @functools.cached_property
-    def timer(self) -> CandidateTimer:
-        """Times them.
+    def lowers(self, traced: TracedCandidate, task: RangeTask) -> bool:
+        """Whether a winner that is given can be lowered for its range, as far as that
+        is known before it is."""
+        return True
 
-        Raises:
-            ValueError: config names a way to check accuracy that there is none of.
-        """
-        return CandidateTimer(
-            self.registration,
-            self.call,
-            self.variants.fake_operands,
-            self.drops,
-            self._fused,
-            self._graph_of_op,
-        )
-
-    def _graph_of_op(self, task: RangeTask) -> torch.fx.GraphModule | None:
+    def graph_of_op(self, task: RangeTask) -> torch.fx.GraphModule | None:
+        """The graph of the op itself for a range, None if it cannot be traced."""
         traced = self.variants.graph_for(self._pool.fallback, task)
         return None if traced is None else traced.graph_module
 
@@ -119,7 +104,7 @@ class Competitors:
         usable = [traced for traced in graphs if traced is not None]
         if fixed is not None:
             if config.range_dispatch.on_unusable_winner == _RUN_OP_ITSELF:
-                usable = [one for one in usable if self.timer.lowers(one, task)]
+                usable = [one for one in usable if self.lowers(one, task)]
             if not usable and task.cell not in self.variants.left_out:
                 self._check_usable(task, fixed)
         # Which candidate is fastest may differ from run to run: the first one wins.
