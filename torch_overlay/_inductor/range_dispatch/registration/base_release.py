@@ -1,4 +1,4 @@
-"""What torch has in other words in some releases: nothing else asks which one this is."""
+"""What torch has in other words in some releases; nothing else asks which this is."""
 
 from __future__ import annotations
 
