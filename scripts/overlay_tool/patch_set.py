@@ -57,9 +57,10 @@ class PatchSet:
         return tuple(each.release for base in self.bases for each in base.releases)
 
     def base(self, tag: str) -> Base | None:
-        """The base of that tag, or of that release with it, if it is known."""
+        """The base of that tag, with or without its v, or of a release with it."""
         releases = (each for base in self.bases for each in base.releases)
-        return next((each for each in releases if each.release == tag), None)
+        names = (tag, f"v{tag}")
+        return next((each for each in releases if each.release in names), None)
 
     def series(self, base: Base) -> tuple[Patch, ...]:
         """The patches for ``base``, in order; none if it has no series file.

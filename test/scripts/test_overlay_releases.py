@@ -60,7 +60,7 @@ class ReleasesTest(OverlayTestCase):
         self.assertEqual(self.status().exit_code, 0)
 
     def test_check_takes_either_for_the_base(self) -> None:
-        for tag in (None, TAG, OTHER):
+        for tag in (None, TAG, OTHER, OTHER.removeprefix("v")):
             report = check(self.tree, self.patch_set, tag)
             self.assertTrue(report.summary.startswith(f"fits (base {TAG})"), tag)
             self.assertEqual(report.notes, ())

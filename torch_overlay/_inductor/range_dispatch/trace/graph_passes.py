@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch._inductor import config
+from torch._inductor.range_dispatch.registration.base_release import fake_tensor_updater
 from torch._inductor.virtualized import V
 from torch.fx.experimental.symbolic_shapes import (
     _ShapeEnvGuardError,
@@ -35,7 +36,6 @@ def _as_inductor_expects(graph_module: torch.fx.GraphModule) -> torch.fx.GraphMo
     from torch._inductor.constant_folding import constant_fold
     from torch._inductor.fx_passes.post_grad import decompose_auto_functionalized
     from torch._inductor.fx_passes.reinplace import reinplace_inplaceable_ops
-    from torch._inductor.fx_utils import FakeTensorUpdater
 
     if config.freezing and V.graph.is_inference:
         constant_fold(graph_module)
@@ -47,7 +47,7 @@ def _as_inductor_expects(graph_module: torch.fx.GraphModule) -> torch.fx.GraphMo
     )
     if any(node.target in functional for node in graph_module.graph.nodes):
         # An op that reads what it writes must get no copy of it where none is due.
-        updater = FakeTensorUpdater(graph_module)
+        updater = fake_tensor_updater(graph_module)
         with V.fake_mode:
             reinplace_inplaceable_ops(updater, graph_module.graph)
         decompose_auto_functionalized(graph_module.graph)

@@ -9,6 +9,9 @@ from torch._inductor import config
 from torch._inductor.range_dispatch.benchmark.timing import is_disturbed
 from torch._inductor.range_dispatch.call.sizes import evaluate
 from torch._inductor.range_dispatch.distributed.ranks import find_peers
+from torch._inductor.range_dispatch.registration.base_release import (
+    decides_without_timing,
+)
 from torch._inductor.range_dispatch.registration.forcing import forced_name
 from torch._inductor.range_dispatch.winners.choices import RangeChoice
 from torch.utils._ordered_set import OrderedSet
@@ -96,7 +99,7 @@ def _untimed_reason(
     forced = config.test_configs.force_custom_op_decomposition
     if forced is False and registration.include_fallback:
         return "forced by config.test_configs.force_custom_op_decomposition"
-    if config.deterministic or config.batch_invariant:
+    if decides_without_timing():
         return "nothing is timed where results must not depend on it (deterministic)"
     if config.range_dispatch.agree_on_winners and find_peers() is not None:
         return "the only candidate, or agreed by the ranks of the job before"

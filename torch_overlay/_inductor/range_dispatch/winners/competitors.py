@@ -8,6 +8,9 @@ from typing import Any, TYPE_CHECKING
 import torch
 from torch._inductor import config
 from torch._inductor.range_dispatch.call.sizes import concrete, concrete_layout
+from torch._inductor.range_dispatch.registration.base_release import (
+    decides_without_timing,
+)
 from torch._inductor.range_dispatch.registration.candidates import CandidatePool
 from torch._inductor.range_dispatch.registration.forcing import (
     forced_among,
@@ -80,7 +83,7 @@ class Competitors:
     @property
     def are_timed(self) -> bool:
         """Whether timing decides where several compete."""
-        return not (self._is_given or self._is_op_forced or _is_deterministic())
+        return not (self._is_given or self._is_op_forced or decides_without_timing())
 
     @property
     def _is_op_forced(self) -> bool:
@@ -108,7 +111,7 @@ class Competitors:
             if not usable and task.cell not in self.variants.left_out:
                 self._check_usable(task, fixed)
         # Which candidate is fastest may differ from run to run: the first one wins.
-        return usable[:1] if _is_deterministic() else usable
+        return usable[:1] if decides_without_timing() else usable
 
     def last_resort(self, task: RangeTask) -> TracedCandidate | None:
         """The op itself, for a range that no candidate is left for."""
@@ -154,7 +157,7 @@ class Competitors:
             return given
         force_configs = config.test_configs.force_custom_op_decomposition
         may_fall_back = force_configs is None and self.registration.include_fallback
-        if _is_deterministic() and may_fall_back:
+        if decides_without_timing() and may_fall_back:
             log.info("%s: deterministic mode, taking the op itself", self.call.op)
             return fallback
         return None
@@ -215,8 +218,3 @@ class Competitors:
             named = self.call.tensors_by_name([*tensors, *symbols])
             generated = registration.config_generator(named)
         return check_config_list(registration.op, generated, "config_generator result")
-
-
-def _is_deterministic() -> bool:
-    """Whether nothing may be decided by timing."""
-    return config.deterministic or config.batch_invariant
