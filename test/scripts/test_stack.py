@@ -80,7 +80,7 @@ class StackTest(unittest.TestCase):
         self.assertEqual(sorted(names), sorted({place.name for place in found}))
 
     def test_imports_come_with_what_imports_them(self) -> None:
-        """No module or test needs one of a later pull request, in no function either."""
+        """No module or test needs one of a later pull request, even in a function."""
         there: dict[str, bytes] = {}
         for request, shares in zip(
             self.stack, share_out(self.stack, (), self.files), strict=True
