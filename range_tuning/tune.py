@@ -41,7 +41,12 @@ def tune_script(
     with tune_into(out, is_fresh) as session:
         failure = _run(script, arguments)
     _print_summary(session)
-    print(f"{out}: {_counts(session)}")
+    if session.records or session.never_tuned:
+        print(f"{out}: {_counts(session)}")
+    elif not failure:
+        failure = (
+            "registers no op for autotuning: it must call register_custom_op_autotuning"
+        )
     if failure:
         print(f"error: {script} {failure}", file=sys.stderr)
     return 1 if failure or not (session.measured or session.taken) else 0

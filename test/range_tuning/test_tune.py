@@ -8,9 +8,10 @@ from unittest import mock
 from _sample_tables import Terminal
 from _scripts_to_tune import TuneTestCase
 
-from torch._inductor.range_dispatch import read_table
+from torch._inductor.range_dispatch import read_table, TuningTable
 from torch._inductor.range_dispatch.benchmark import progress
 from torch._inductor.range_dispatch.cache import table_store
+from torch._inductor.range_dispatch.cache.tables import merge_into_file
 from torch._inductor.test_case import run_tests
 
 
@@ -56,6 +57,23 @@ class TuneTest(TuneTestCase):
         self.assertEqual(status, 1)
         self.assertEqual(out.count("note: "), 2)
         self.assertIn("0 sizes measured", out)
+        self.assertEqual(sorted(os.listdir(self.folder)), ["beside.py", "train.py"])
+
+    def test_a_script_that_registers_nothing(self):
+        script = os.path.join(self.folder, "plain.py")
+        with open(script, "w") as file:
+            file.write("print('ran')\n")
+        status, out, err = self.run_command("tune", script)
+        self.assertEqual((status, out), (1, "ran\n"))
+        self.assertRegex(
+            err, r"error: .*plain.py registers no op for autotuning: it must"
+        )
+        self.assertNotIn("plain.tuning.json", " ".join(os.listdir(self.folder)))
+
+    def test_a_table_without_anything_that_was_there_stays(self):
+        merge_into_file(self.default, TuningTable.of([]))
+        self.assertEqual(self.tune("nothing")[0], 1)
+        self.assertEqual(read_table(self.default), TuningTable.of([]))
 
     def test_a_script_that_fails_keeps_what_was_measured(self):
         for how, message in (

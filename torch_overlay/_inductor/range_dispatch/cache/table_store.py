@@ -23,6 +23,7 @@ from torch._inductor.range_dispatch.cache.tables import (
     Entry,
     merge_into_file,
     read_table,
+    remove_empty,
     TableError,
     TuningTable,
 )
@@ -56,6 +57,7 @@ class TuneTable:
             OSError: it cannot be written.
         """
         self._path = path
+        self._is_new = not os.path.exists(path) and not os.path.exists(f"{path}.lock")
         found = merge_into_file(path, TuningTable.of([]))
         self._known = {} if is_fresh else dict(found.entries)
         self._entries: dict[str, Entry] = {}
@@ -113,6 +115,17 @@ class TuneTable:
             merge_into_file(self._path, table)
             self._entries.clear()
             self._choices.clear()
+
+    def end(self) -> None:
+        """Write what is not written yet; a file that was made for nothing goes again.
+
+        Raises:
+            TableError: there is something else in the file by now.
+            OSError: it cannot be written.
+        """
+        self.write()
+        if self._is_new:
+            remove_empty(self._path)
 
     def _try_to_write(self) -> None:
         """The script must not fail: it is tried again, at last when it has ended."""

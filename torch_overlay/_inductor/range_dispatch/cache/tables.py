@@ -226,6 +226,15 @@ def merge_into_file(path: str, table: TuningTable) -> TuningTable:
     return both
 
 
+def remove_empty(path: str) -> None:
+    """Remove a table's file, with its lock, if nothing has been written into it."""
+    with FileLock(f"{path}.lock"):
+        table = read_table(path) if os.path.exists(path) else None
+        if table is not None and not (table.entries or table.choices):
+            os.remove(path)
+            os.remove(f"{path}.lock")
+
+
 def _entry(raw: Any) -> Entry:
     entry: Entry = parsed(Entry, raw, "entry")
     _tensors, _symbols = json.loads(entry.operands)

@@ -45,7 +45,8 @@ def tune_into(path: str, is_fresh: bool = False) -> Iterator[TuningSession]:
 
     Sizes that the file has, of this environment and the same candidates, are taken from
     it unless ``is_fresh``; no other cache is used. The file is made if need be, is
-    written as it goes, and has everything when the context ends, however it does.
+    written as it goes, and has everything when the context ends, however it does. If
+    there is nothing to keep, no new file is left.
 
     Raises:
         TableError: there is something else in the file. It is left alone.
@@ -57,7 +58,7 @@ def tune_into(path: str, is_fresh: bool = False) -> Iterator[TuningSession]:
             try:
                 yield session
             finally:
-                session.write()
+                session.end()
 
 
 def _registered() -> dict[Any, Any]:
