@@ -99,12 +99,17 @@ class WorkerProcess:
             return failure("died", f"by {signal.Signals(-status).name}", details)
         return failure("died", f"with exit status {status}", details)
 
-    def end(self) -> None:
-        """End the process and all that it started."""
+    def kill(self) -> None:
+        """Kill the process and all that it started; a thread that waits for an answer
+        gets the failure "died"."""
         try:
             os.killpg(self._process.pid, signal.SIGKILL)
         except ProcessLookupError:
             pass
+
+    def end(self) -> None:
+        """End the process and all that it started; no answer is waited for."""
+        self.kill()
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:

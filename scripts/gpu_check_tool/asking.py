@@ -34,6 +34,8 @@ class Asker:
         self._start = start
         self._left = left
         self._worker: WorkerProcess | None = None
+        self._is_stopped = False
+        self._lock = threading.Lock()
 
     def ask(self, request: dict[str, Any], seconds: float) -> Answer:
         """The answer, or a failure if it took more than ``seconds``.
@@ -42,21 +44,35 @@ class Asker:
             OutOfTime: there was no time for an answer.
         """
         left = self._left()
-        if self._worker is None:
-            self._worker = self._start()
-        answer = self._worker.ask(request, min(seconds, left))
+        with self._lock:
+            if self._is_stopped:
+                raise OutOfTime
+            if self._worker is None:
+                self._worker = self._start()
+            worker = self._worker
+        answer = worker.ask(request, min(seconds, left))
         error = answer.get("failure", {}).get("error")
         if error in LOST:
             self.end()
+            if self._is_stopped:
+                raise OutOfTime
         if error == "timeout":
             self._left()  # a check that was cut off by the step's end is not a failure
         return answer
 
+    def stop(self) -> None:
+        """Let another thread's question end, and no more be asked."""
+        with self._lock:
+            self._is_stopped = True
+            if self._worker is not None:
+                self._worker.kill()
+
     def end(self) -> None:
         """End the process, if there is one."""
-        if self._worker is not None:
-            self._worker.end()
-            self._worker = None
+        with self._lock:
+            if self._worker is not None:
+                self._worker.end()
+                self._worker = None
 
 
 @contextmanager
@@ -95,11 +111,19 @@ def make_checks(
             with lock:
                 on_done(check)
 
-    # Each ends by itself: at the latest when the time is up.
+    if len(askers) == 1:
+        work(askers[0])
+        return
     with ThreadPoolExecutor(len(askers)) as pool:
         futures = [pool.submit(work, one) for one in askers]
-    for future in futures:
-        future.result()
+        try:
+            # Each ends by itself: at the latest when the time is up.
+            for future in futures:
+                future.result()
+        except BaseException:
+            for one in askers:
+                one.stop()
+            raise
 
 
 def fill_in(check: Check, one: Asker, seconds: float) -> None:

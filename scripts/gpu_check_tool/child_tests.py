@@ -7,7 +7,7 @@ import unittest
 from collections.abc import Iterator
 from typing import Any
 
-from failures import failure
+from failures import describe, failure
 
 
 def tests(module: str, classes: list[str]) -> dict[str, Any]:
@@ -28,13 +28,38 @@ def test(module: str, name: str) -> dict[str, Any]:
     return outcome(loaded)
 
 
+class Result(unittest.TestResult):
+    """Keeps what was raised, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.raised: list[BaseException] = []
+
+    def addError(self, test: unittest.TestCase, err: Any) -> None:
+        """A test, or what prepares its class, raised something unexpected."""
+        super().addError(test, err)
+        self.raised.append(err[1])
+
+    def addFailure(self, test: unittest.TestCase, err: Any) -> None:
+        """Something is not as a test expects it."""
+        super().addFailure(test, err)
+        self.raised.append(err[1])
+
+    def addSubTest(
+        self, test: unittest.TestCase, subtest: unittest.TestCase, err: Any
+    ) -> None:
+        """A part of a test ended, well if there is no error."""
+        super().addSubTest(test, subtest, err)
+        if err is not None:
+            self.raised.append(err[1])
+
+
 def outcome(suite: unittest.TestSuite) -> dict[str, Any]:
     """How the only test of a suite ended, as a worker's answer."""
-    result = unittest.TestResult()
+    result = Result()
     suite.run(result)
-    for _, trace in (*result.errors, *result.failures):
-        name, _, message = trace.strip().splitlines()[-1].partition(": ")
-        return failure(name.rpartition(".")[2], _first_words(trace, message), trace)
+    if result.raised:
+        return describe(result.raised[0])
     if result.unexpectedSuccesses:
         return failure("unexpected success", "the test is expected to fail")
     if result.skipped:
@@ -42,21 +67,6 @@ def outcome(suite: unittest.TestSuite) -> dict[str, Any]:
     if not result.testsRun:
         return failure("no test", "nothing was run")
     return {"status": "passed"}
-
-
-def _first_words(trace: str, last: str) -> str:
-    """The message of the error that the trace ends with, whose last line is given."""
-    lines = trace.strip().splitlines()
-    # A message of several lines starts at the last line that is not indented and
-    # names an exception.
-    for line in reversed(lines):
-        head, colon, message = line.partition(": ")
-        if colon and head.replace(".", "").isidentifier() and head[-5:] in ENDINGS:
-            return message
-    return last
-
-
-ENDINGS = ("Error", "ption")
 
 
 def _flat(suite: unittest.TestSuite) -> Iterator[unittest.TestCase]:

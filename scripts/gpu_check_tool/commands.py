@@ -1,102 +1,22 @@
-"""The command line of scripts/gpu_check."""
+"""Runs scripts/gpu_check and writes what it finds."""
 
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from gpu_check_tool.arguments import MODELS, NAME, OPERATORS, parse_arguments
 from gpu_check_tool.page import page
-from gpu_check_tool.results import FAILED, PASSED, StepResult
+from gpu_check_tool.results import FAILED, NOT_RUN, PASSED, StepResult
 from gpu_check_tool.run import Run
 from gpu_check_tool.schedule import Schedule
 from gpu_check_tool.stepping import prepare, run_step
 from gpu_check_tool.steps import OVERLAY, OVERLAY_SHARE, STEPS
-from processes import ROOT, fresh_folder
-from reporting import integer_in, write_json
-
-SECONDS = 520
-MOST_SECONDS = 3600
-OPERATORS = ("attention", "split_k", "rms_norm")
-MODELS = (
-    *("two", "three", "five", "seventeen", "apart", "fallback"),
-    *("unbacked", "outputs", "mutation", "matmul", "two_ops"),
-)
-"""Those of test/inductor/_dispatched_models.py."""
-NAME = "gpu_check"
-
-EPILOG = """\
-exit status:
-  0    every check passed or was skipped
-  1    a check failed, or a step could not be run, or not to its end in its time
-  2    wrong usage
-  130  interrupted; what was there by then is written
-"""
-
-
-def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
-    """The command line; ends the process with 2 if it is wrong."""
-    parser = argparse.ArgumentParser(
-        prog="scripts/gpu_check",
-        description="Lays the overlay over a copy of the torch of this Python, and "
-        "shows on a GPU what tests on CPUs cannot: rows of docs/backends.md, tuning "
-        "with and without CUDA graphs, what a dispatched call costs, and the "
-        "device-neutral tests. The installed torch is left as it is, and nothing is "
-        "downloaded.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--out",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help=f"where {NAME}.json and {NAME}.md go; made if missing",
-    )
-    parser.add_argument(
-        "--device",
-        choices=("cuda", "cpu"),
-        default="cuda",
-        help="cpu runs all of it that a CPU allows (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--seconds",
-        type=integer_in(1, MOST_SECONDS),
-        default=SECONDS,
-        metavar="N",
-        help="for all of it; each step has its part (default: %(default)s)",
-    )
-    for option, known, what in (
-        ("--steps", tuple(STEPS), "steps, after the copy is made"),
-        ("--operators", OPERATORS, "operators to tune and time"),
-        ("--models", MODELS, "models for the rows"),
-    ):
-        parser.add_argument(
-            option,
-            nargs="+",
-            choices=known,
-            default=[*known],
-            metavar="NAME",
-            help=f"{what}, of {', '.join(known)} (default: all)",
-        )
-    parser.add_argument(
-        "--patch-set",
-        type=Path,
-        default=ROOT,
-        metavar="DIR",
-        help="the folder with torch_overlay/ and patches/ (default: this repository)",
-    )
-    options = parser.parse_args(arguments)
-    try:
-        options.out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        parser.error(f"argument --out: {options.out}: {error.strerror}")
-    if not os.access(options.out, os.W_OK):
-        parser.error(f"argument --out: cannot write into {options.out}")
-    return options
+from processes import fresh_folder
+from reporting import write_json
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -125,8 +45,8 @@ def main(arguments: Sequence[str]) -> int:
                     run.done[step.name] = StepResult(
                         step.name,
                         step.title,
+                        ended=NOT_RUN,
                         words="no torch to check",
-                        could_run=False,
                     )
         except KeyboardInterrupt:
             interrupted = True

@@ -36,7 +36,7 @@ def find_torch() -> Path:
 
 
 def known_base(installed: Path, patch_set: Path) -> str:
-    """The tag of the base that the torch there is."""
+    """The tag of the release that the torch there is."""
     try:
         tree = identify(installed)
         bases = load_bases(patch_set / "patches" / "bases.toml")
@@ -44,13 +44,13 @@ def known_base(installed: Path, patch_set: Path) -> str:
     except OverlayError as error:
         raise Unusable(str(error).replace(f"{installed}/", "")) from None
     if base is None:
-        known = ", ".join(one.tag for one in bases)
+        known = ", ".join(each.release for one in bases for each in one.releases)
         raise Unusable(
             f"the installed torch {installed_version()} (commit {tree.commit[:12]}) is "
             f"no known base: the patch set is for {known}. scripts/overlay.py check "
             "says what of it would fit"
         )
-    return base.tag
+    return base.release
 
 
 def installed_version() -> str:

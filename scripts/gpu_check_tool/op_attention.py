@@ -6,6 +6,7 @@ import functools
 
 import torch
 from operators.attention import attention, call, flash, fused_loops
+from gpu_check_tool.dtypes import dtype_for
 from operators.specification import RealOperator
 
 
@@ -20,9 +21,10 @@ def make_inputs(
     length: int, device: str, batch: int, heads: int, head_size: int
 ) -> tuple[torch.Tensor, ...]:
     """Random queries, keys and values, [3, batch, heads, length, head size]."""
-    generator = torch.Generator().manual_seed(length)
-    packed = torch.randn(3, batch, heads, length, head_size, generator=generator)
-    return (packed.to(device, torch.float32 if device == "cpu" else torch.bfloat16),)
+    generator = torch.Generator(device).manual_seed(length)
+    shape = (3, batch, heads, length, head_size)
+    packed = torch.randn(shape, generator=generator, device=device)
+    return (packed.to(dtype_for(device)),)
 
 
 def make_operator(device: str) -> RealOperator:

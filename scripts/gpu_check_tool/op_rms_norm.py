@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 
 import torch
+from gpu_check_tool.dtypes import dtype_for
 from operators.specification import RealOperator
 
 EPSILON = 1e-6
@@ -46,11 +47,10 @@ def call(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
 
 def make_inputs(rows: int, device: str, width: int) -> tuple[torch.Tensor, ...]:
     """Random rows and weights."""
-    generator = torch.Generator().manual_seed(rows)
-    dtype = torch.float32 if device == "cpu" else torch.bfloat16
-    x = torch.randn(rows, width, generator=generator)
-    weight = torch.rand(width, generator=generator)
-    return x.to(device, dtype), weight.to(device, dtype)
+    generator = torch.Generator(device).manual_seed(rows)
+    x = torch.randn(rows, width, generator=generator, device=device)
+    weight = torch.rand(width, generator=generator, device=device)
+    return x.to(dtype_for(device)), weight.to(dtype_for(device))
 
 
 def make_operator(device: str) -> RealOperator:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 
 import torch
+from gpu_check_tool.dtypes import dtype_for
 from operators.specification import RealOperator
 
 
@@ -53,9 +54,9 @@ def call(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
 @functools.cache
 def make_weight(inner: int, columns: int, device: str) -> torch.Tensor:
     """The same for all sizes, such that elements of the product are about 1."""
-    generator = torch.Generator().manual_seed(0)
-    weight = torch.randn(inner, columns, generator=generator) * inner**-0.5
-    return weight.to(device, torch.float32 if device == "cpu" else torch.bfloat16)
+    generator = torch.Generator(device).manual_seed(0)
+    weight = torch.randn(inner, columns, generator=generator, device=device)
+    return (weight * inner**-0.5).to(dtype_for(device))
 
 
 def make_inputs(
@@ -63,9 +64,9 @@ def make_inputs(
 ) -> tuple[torch.Tensor, ...]:
     """Random rows, and the weight."""
     weight = make_weight(inner, columns, device)
-    generator = torch.Generator().manual_seed(rows)
-    x = torch.randn(rows, inner, generator=generator)
-    return x.to(device, weight.dtype), weight
+    generator = torch.Generator(device).manual_seed(rows)
+    x = torch.randn(rows, inner, generator=generator, device=device)
+    return x.to(weight.dtype), weight
 
 
 def make_operator(device: str) -> RealOperator:

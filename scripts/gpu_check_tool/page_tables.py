@@ -24,8 +24,16 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterator[str]:
 def overlay(checks: Sequence[Check]) -> Iterator[str]:
     """What was said of the copy."""
     yield from table(
-        ("", "", "s"),
-        [(c["name"], MARKS[c["status"]], f"{c['seconds']:.1f}") for c in checks],
+        ("", "", "s", "what was said"),
+        [
+            (
+                c["name"],
+                MARKS[c["status"]],
+                f"{c['seconds']:.1f}",
+                _one_line(c["words"]),
+            )
+            for c in checks
+        ],
     )
     yield ""
 
@@ -133,7 +141,7 @@ def checks_that_did_not_pass(checks: Sequence[Check]) -> Iterator[str]:
             yield f"* **{check['name']}** failed: {_one_line(check['words'])}"
             told = True
         elif check["status"] == "skipped":
-            skipped[_one_line(check["words"])] += 1
+            skipped[_one_line(check["words"]) or "no reason was given"] += 1
     for reason, count in skipped.items():
         yield f"* {count} skipped: {reason}"
         told = True
@@ -142,7 +150,7 @@ def checks_that_did_not_pass(checks: Sequence[Check]) -> Iterator[str]:
 
 
 def _one_line(words: str) -> str:
-    return " ".join(words.split()) or "no reason was given"
+    return " ".join(words.split())
 
 
 def _milliseconds(value: float | None) -> str:

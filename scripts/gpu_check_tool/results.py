@@ -13,8 +13,7 @@ from typing import Any
 
 PASSED, FAILED, SKIPPED = "passed", "failed", "skipped"
 NOT_REACHED = "not reached"
-OUT_OF_TIME = "out of time"
-NOT_RUN = "not run"
+OUT_OF_TIME, NOT_RUN, INTERRUPTED = "out of time", "not run", "interrupted"
 
 
 @dataclass
@@ -36,14 +35,18 @@ class Check:
 
 @dataclass
 class StepResult:
-    """The checks of a step; ``words`` says why it could not be run, or to the end."""
+    """The checks of a step.
+
+    ``ended`` is OUT_OF_TIME, NOT_RUN or INTERRUPTED if it was not made to its end, and
+    ``words`` says why. ``notes`` says what it leaves out by itself.
+    """
 
     name: str
     title: str
     checks: Sequence[Check] = ()
+    ended: str = ""
     words: str = ""
     seconds: float = 0.0
-    could_run: bool = True
     notes: Sequence[str] = ()
 
     @property
@@ -52,10 +55,8 @@ class StepResult:
         statuses = Counter(check.status for check in self.checks)
         if statuses[FAILED]:
             return FAILED
-        if not self.could_run:
-            return NOT_RUN
-        if statuses[NOT_REACHED] or self.words:
-            return OUT_OF_TIME
+        if self.ended:
+            return self.ended
         return PASSED if statuses[PASSED] else NOT_RUN
 
     def counts(self) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
+import itertools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,14 +20,6 @@ from setup_tool.steps import say
 
 IMPORTED = ("scripts", "benchmarks", "test/inductor")
 """Where a worker finds what it imports of this repository."""
-STAND_INS = Path(__file__).resolve().with_name("stand_ins")
-"""Modules for packages that torch's own test classes need, where they are missing."""
-
-
-def missing_packages() -> list[str]:
-    """Those of the stand-ins whose package is not installed."""
-    names = sorted(file.stem for file in STAND_INS.glob("*.py"))
-    return [name for name in names if importlib.util.find_spec(name) is None]
 
 
 @dataclass
@@ -44,7 +36,7 @@ class Run:
     operators: tuple[str, ...]
     models: tuple[str, ...]
     done: dict[str, StepResult] = field(default_factory=dict)
-    workers: int = 0
+    numbers: Iterator[int] = field(default_factory=itertools.count)
 
     @property
     def tree(self) -> Path:
@@ -64,8 +56,6 @@ class Run:
         """Environment variables of a worker: torch is the copy."""
         paths = [str(self.tree), *(str(ROOT / name) for name in IMPORTED)]
         paths += filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))
-        if missing_packages():
-            paths.append(str(STAND_INS))
         variables = worker_variables(self.folder / "cache")
         variables["PYTHONPATH"] = os.pathsep.join(paths)
         if not self.is_gpu:
@@ -85,8 +75,7 @@ class Run:
 
     def start_worker(self) -> WorkerProcess:
         """A process of its own for checks, with this Python."""
-        self.workers += 1
-        log = self.folder / f"worker_{self.workers}.log"
+        log = self.folder / f"worker_{next(self.numbers)}.log"
         return WorkerProcess(
             Path(sys.executable), str(asking.WORKER), self.variables(), log
         )

@@ -8,9 +8,19 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from failures import describe
 from gpu_check_tool import installed
 from gpu_check_tool.asking import fill_in, make_checks
-from gpu_check_tool.results import FAILED, PASSED, SKIPPED, Check, StepResult
+from gpu_check_tool.results import (
+    FAILED,
+    INTERRUPTED,
+    NOT_RUN,
+    OUT_OF_TIME,
+    PASSED,
+    SKIPPED,
+    Check,
+    StepResult,
+)
 from gpu_check_tool.run import Run
 from gpu_check_tool.schedule import OutOfTime
 from gpu_check_tool.steps import OVERLAY, OVERLAY_TITLE, Step
@@ -27,6 +37,7 @@ def prepare(run: Run, patch_set: Path) -> StepResult:
     copied = Check("copy", {})
     works = Check("import", {"action": "machine", "device": run.device})
     result = StepResult(OVERLAY, OVERLAY_TITLE, [copied, works])
+    tell = _Teller(run, OVERLAY, len(result.checks))
     with _told(run, result):
         started = time.monotonic()
         try:
@@ -35,16 +46,20 @@ def prepare(run: Run, patch_set: Path) -> StepResult:
             left = run.schedule.left(OVERLAY)
             said = installed.make_copy(folder, run.tree, patch_set, left)
         except (installed.Unusable, OSError) as error:
-            copied.status, copied.words = FAILED, str(error)
+            copied.status, copied.details = FAILED, str(error)
+            copied.words = without_paths(error)
+            copied.seconds = round(time.monotonic() - started, 1)
+            tell(copied)
             return result
         except subprocess.TimeoutExpired:
-            run.schedule.left(OVERLAY)
-            raise
+            raise OutOfTime(OVERLAY) from None
         copied.status, copied.words, copied.answer = PASSED, said, {"base": base}
         copied.seconds = round(time.monotonic() - started, 1)
+        tell(copied)
         with run.asker(OVERLAY) as asker:
             fill_in(works, asker, run.schedule.left(OVERLAY))
         _check_place(run, works)
+        tell(works)
     return result
 
 
@@ -65,7 +80,7 @@ def run_step(run: Run, step: Step) -> StepResult:
         jobs = step.jobs()
         askers = [stack.enter_context(run.asker(step.name)) for _ in range(jobs)]
         result.checks = step.plan(run, askers[0])
-        if step.seconds and result.checks:
+        if result.checks:
             tell = _Teller(run, step.name, len(result.checks))
             make_checks(result.checks, askers, step.seconds, tell)
     return result
@@ -95,6 +110,14 @@ class _Teller:
         )
 
 
+def without_paths(error: Exception) -> str:
+    """What went wrong, for files that others read."""
+    if isinstance(error, installed.Unusable):
+        return str(error)
+    failure = describe(error)["failure"]
+    return f"{failure['error']}: {failure['message']}"
+
+
 @contextmanager
 def _told(run: Run, result: StepResult) -> Iterator[None]:
     """Times a step, says how it ended, and keeps what went wrong as its words."""
@@ -103,10 +126,12 @@ def _told(run: Run, result: StepResult) -> Iterator[None]:
     try:
         yield
     except OutOfTime:
-        result.words = "its time was up"
+        result.ended, result.words = OUT_OF_TIME, "its time was up"
+    except KeyboardInterrupt:
+        result.ended, result.words = INTERRUPTED, "the command was told to stop"
+        raise
     except Exception as error:
-        result.could_run = False
-        result.words = f"{type(error).__name__}: {error}"
+        result.ended, result.words = NOT_RUN, without_paths(error)
     finally:
         result.seconds = round(time.monotonic() - started, 1)
         run.done[result.name] = result

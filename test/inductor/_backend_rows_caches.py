@@ -16,7 +16,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from _backend_rows import check_sizes, compile_and_check, Rows
-from _cache_process import caches, counted, OtherProcess, Report
+from _cache_counts import caches
+from _cache_process import counted, OtherProcess, Report
 from _dispatched_models import DispatchedModel, DispatchedOp, FIRST_SIZE, Tensor
 
 import torch

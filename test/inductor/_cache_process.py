@@ -14,13 +14,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from unittest import mock
 
+from _cache_counts import cache_counts
 from _dispatched_models import DispatchedModel, MODEL_BY_NAME
 
 import torch
 import torch._dynamo.test_case
-from torch._dynamo.utils import counters
-from torch._functorch import config as functorch_config
-from torch._inductor import config
 from torch._inductor.range_dispatch.record.records import record_dispatches
 
 
@@ -114,26 +112,6 @@ def _settings_of_a_test() -> Iterator[None]:
 @contextlib.contextmanager
 def counted(report: Report) -> Iterator[None]:
     """Put into ``report`` what caches and lowerings did in the context."""
-    torch._dynamo.reset()
-    counters.clear()
-    with record_dispatches() as records:
+    with record_dispatches() as records, cache_counts(report):
         yield
     report["lowered"] = len(records)
-    for group in ("inductor", "aot_autograd", "dynamo_cache"):
-        report.update(
-            (name, count)
-            for name, count in counters[group].items()
-            if "cache" in name or "custom_op" in name
-        )
-
-
-def caches(autograd: bool = False) -> contextlib.ExitStack:
-    """The cache of graphs is on, and that of AOTAutograd if asked for."""
-    stack = contextlib.ExitStack()
-    # AOTInductor notes what it compiled for in this dict, which is part of the key: a
-    # process that made a package would never hit what another process cached.
-    changes = {"fx_graph_cache": True, "aot_inductor.metadata": {}}
-    stack.enter_context(config.patch(changes))
-    stack.enter_context(functorch_config.patch(enable_autograd_cache=autograd))
-    stack.enter_context(torch._dynamo.config.patch(specialize_float=True))
-    return stack

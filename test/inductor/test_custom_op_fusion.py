@@ -9,12 +9,12 @@ import unittest
 from unittest import mock
 
 from _fresh_test_case import FreshTestCase
+from _fusion_checking import FusionCheckingTestCase
 from _fusion_test_case import (
     alone,
     COLUMNS,
     DISPATCHED,
     factor,
-    FusionTestCase,
     inputs,
     Ops,
     own,
@@ -257,7 +257,7 @@ MODELS = [
 
 
 @instantiate_parametrized_tests
-class FusedIntoBranchesTest(FusionTestCase):
+class FusedIntoBranchesTest(FusionCheckingTestCase):
     @parametrize("model, fused", [subtest(one, name=one[0].__name__) for one in MODELS])
     def test_python_wrapper(self, model, fused):
         lowered = mock.patch.object(
@@ -495,7 +495,7 @@ class FusedIntoBranchesTest(FusionTestCase):
             self.assertEqual(*gradients, atol=1e-4, rtol=1e-4)
 
 
-class NotFusedTest(FusionTestCase):
+class NotFusedTest(FusionCheckingTestCase):
     """Where a region ends, and that it says why."""
 
     def refusals(self, model):
@@ -613,7 +613,7 @@ instantiate_parametrized_tests(TunedWithWhatIsFusedTest)
 
 @unittest.skipUnless(HAS_TRITON, SKIP_REASON)
 @instantiate_parametrized_tests
-class TritonKernelsTest(FusionTestCase):
+class TritonKernelsTest(FusionCheckingTestCase):
     @parametrize(
         "model",
         [

@@ -9,11 +9,11 @@ import unittest
 from unittest import mock
 
 from _fresh_test_case import FreshTestCase
+from _fusion_checking import FusionCheckingTestCase
 from _fusion_test_case import (
     alone,
     alone_at,
     DISPATCHED,
-    FusionTestCase,
     inputs,
     Ops,
     own,
@@ -124,7 +124,7 @@ def count_kernels(code):
 
 
 @instantiate_parametrized_tests
-class JoinedTest(FusionTestCase):
+class JoinedTest(FusionCheckingTestCase):
     def assert_joined(self, records, ops, branches=3):
         self.assertEqual(len(records), ops)
         for record in records:
@@ -392,7 +392,7 @@ class JoinedTest(FusionTestCase):
         self.assert_joined(records, 2, branches=4)
 
 
-class NotJoinedTest(FusionTestCase):
+class NotJoinedTest(FusionCheckingTestCase):
     """Where ops keep conds of their own, and that they say why."""
 
     def assert_refused(self, reason, model=into_a_tuple, **options):
@@ -560,7 +560,7 @@ instantiate_parametrized_tests(TunedTest)
 
 @unittest.skipUnless(HAS_TRITON, SKIP_REASON)
 @instantiate_parametrized_tests
-class TritonKernelsTest(FusionTestCase):
+class TritonKernelsTest(FusionCheckingTestCase):
     @parametrize(
         "model", [directly, through_pointwise_work, into_a_tuple, out_of_a_tuple]
     )

@@ -11,7 +11,8 @@ import types
 from unittest import mock
 
 import pytest
-from _cache_process import caches, counted, OtherProcess
+from _cache_counts import caches
+from _cache_process import counted, OtherProcess
 from _dispatched_models import MODEL_BY_NAME
 
 import torch

@@ -5,22 +5,9 @@ import re
 import unittest
 from unittest import mock
 
-from _generated_code import (
-    branch_bodies,
-    called_in,
-    combined_kernels,
-    combining_on_cpu,
-    in_order_of_code,
-    kernel_sources,
-)
+from _generated_code import branch_bodies, called_in, combined_kernels, combining_on_cpu
 from _triton_on_cpu import DEVICE, HAS_TRITON, SKIP_REASON
-from test_cond_codegen import (
-    cond_of_size,
-    CondCodegenTestCase,
-    cos,
-    sin,
-    TritonTestCase,
-)
+from test_cond_codegen import CondCodegenTestCase, cos, sin, TritonTestCase
 
 import torch
 import torch._inductor.debug
@@ -49,10 +36,6 @@ def _(x):
     return x.new_empty(size), x.new_empty(size, 3)
 
 
-def with_row_sums(x):
-    return x + x.view(x.shape[0], -1, 3).sum(-1).sum(1, keepdim=True)
-
-
 def positive_sin(x):
     positive = x[x > 0]
     return positive.sin(), positive.unsqueeze(1).expand(-1, 3) * 3
@@ -75,39 +58,6 @@ def dispatched(op, *configs, winners=(0, 1)):
 
 @torch.compiler.config.patch(force_disable_caches=True)
 class DispatchCodegenTest(CondCodegenTestCase):
-    def test_branch_is_lowered_with_its_config(self):
-        def patch_true_branch(graph):
-            branch = getattr(graph.owning_module, "true_graph_0", None)
-            if branch is not None:
-                patches = {"unroll_reductions_threshold": 1}
-                branch.meta["inductor_config_patches"] = patches
-
-        model = cond_of_size(with_row_sums, lambda x: with_row_sums(x) + 1)
-        with config.patch(post_grad_custom_post_pass=patch_true_branch):
-            result = self.compiled(model, torch.randn(9, 6))
-        self.check_unrolled(result, in_order_of_code(False, True))
-        self.check_at_sizes(result, model)
-
-    def check_unrolled(self, result, expected):
-        """Whether the sums of three are written out, by kernel."""
-        sources = kernel_sources(result).values()
-        loops = ["<static_cast<int64_t>(3L)" not in source for source in sources]
-        self.assertEqual(loops, expected)
-
-    def test_dispatched_branch_is_compiled_as_it_was_timed(self):
-        patches = {"unroll_reductions_threshold": 1}
-        patched = CustomOpConfig(with_row_sums, config_patches=patches)
-        for winners, expected in (
-            ((0, 1), in_order_of_code(False, True)),
-            ((0, 0), [False]),
-        ):
-            with dispatched(
-                pick, patched, CustomOpConfig(with_row_sums), winners=winners
-            ):
-                result = self.compiled(pick, torch.randn(9, 6))
-                self.check_unrolled(result, expected)
-                self.check_at_sizes(result, with_row_sums)
-
     def test_provenance_leaves_out_what_was_only_timed(self):
         mappings = []
         dump = torch._inductor.debug.dump_inductor_provenance_info

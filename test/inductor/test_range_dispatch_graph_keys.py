@@ -5,7 +5,7 @@ its code depends on; of others nothing."""
 import contextlib
 import functools
 
-from _cache_process import caches, counted
+from _cache_counts import cache_counts, caches
 from _fresh_test_case import FreshTestCase
 
 import torch
@@ -68,7 +68,7 @@ class GraphKeysTest(FreshTestCase):
         for context in contexts:
             torch._dynamo.reset()
             report = {}
-            with context() as model, caches(autograd=autograd), counted(report):
+            with context() as model, caches(autograd=autograd), cache_counts(report):
                 compiled = torch.compile(model or function, dynamic=True)
                 results = []
                 for rows in (4, 9):

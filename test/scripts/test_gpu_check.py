@@ -7,13 +7,16 @@ answers as a test says.
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import io
 import json
+import os
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import unittest
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -24,14 +27,17 @@ from overlay_fixtures import (
     TAG,
     OverlayTestCase,
     make_wheel,
+    torch_contents,
 )
 
-from gpu_check_tool import asking, commands, installed
+from gpu_check_tool import asking, commands, installed, stand_ins
+from gpu_check_tool.child_tests import outcome
 from gpu_check_tool.page import page
+from gpu_check_tool.run import IMPORTED
 from gpu_check_tool.schedule import OutOfTime, Schedule
+from setup_tool.linked_copy import copy_installed
 
 HERE = Path(__file__).resolve().parent
-STAND_IN = REPOSITORY / "scripts" / "gpu_check_tool" / "stand_ins" / "expecttest.py"
 MACHINE = {
     "processor": "Some processor",
     "cores": 16,
@@ -187,10 +193,33 @@ class TestRun(GpuCheckTestCase):
         self.assertIn("**This run was on a CPU.**", self.page())
 
     def test_interrupted(self) -> None:
-        with mock.patch.object(commands, "run_step", side_effect=KeyboardInterrupt):
-            status, _ = self.run_command()
-        self.assertEqual(status, 130)
-        self.assertEqual([s["name"] for s in self.data()["steps"]], ["overlay"])
+        """What waits for an answer, one process or several, waits no longer."""
+        for cores in (2, 16):
+            main = threading.main_thread().ident
+            interrupt = threading.Timer(3, signal.pthread_kill, (main, signal.SIGINT))
+            interrupt.start()
+            self.addCleanup(interrupt.cancel)
+            with (
+                self.subTest(cores=cores),
+                mock.patch.object(os, "sched_getaffinity", lambda _: range(cores)),
+            ):
+                status, _ = self.run_command(three="hang", apart="hang")
+                self.assertEqual(status, 130)
+                self.assertLess(self.data()["took"], 20)
+                steps = {s["name"]: s["status"] for s in self.data()["steps"]}
+                self.assertEqual(steps, {"overlay": "passed", "rows": "interrupted"})
+                self.assertEqual(self.statuses("rows")["device_context two"], "passed")
+
+    def test_several_at_a_time_out_of_time(self) -> None:
+        with mock.patch.object(os, "sched_getaffinity", lambda _: range(16)):
+            status, _ = self.run_command(
+                *("--seconds", "9", "--steps", "rows"), three="hang", apart="hang"
+            )
+        self.assertEqual(status, 1)
+        found = self.statuses("rows")
+        self.assertEqual(self.step("rows")["status"], "out of time")
+        hung = [name for name in found if name.split()[1] in ("three", "apart")]
+        self.assertEqual({found[name] for name in hung}, {"not reached"})
 
 
 class TestUsage(GpuCheckTestCase):
@@ -236,19 +265,56 @@ class TestSchedule(unittest.TestCase):
         self.assertEqual(schedule.elapsed(), 20)
 
 
-class TestStandIn(unittest.TestCase):
+class TestOutcome(unittest.TestCase):
+    def outcome_of(self, body: Callable[[unittest.TestCase], object]) -> dict[str, Any]:
+        return outcome(
+            unittest.TestSuite([unittest.FunctionTestCase(lambda: body(self))])
+        )
+
+    def test_how_a_test_ends(self) -> None:
+        def fails(case: unittest.TestCase) -> None:
+            case.assertEqual(1, 2, "as was\nto be shown")
+
+        def raises(case: unittest.TestCase) -> None:
+            try:
+                int("x")
+            except ValueError as error:
+                raise RuntimeError("around it") from error
+
+        self.assertEqual(self.outcome_of(lambda _: None), {"status": "passed"})
+        skipped = self.outcome_of(lambda case: case.skipTest("no GPU"))
+        self.assertEqual(skipped, {"status": "skipped", "words": "no GPU"})
+        failed = self.outcome_of(fails)
+        self.assertEqual(
+            failed["failure"],
+            {"error": "AssertionError", "message": "1 != 2 : as was"},
+        )
+        self.assertIn("to be shown", failed["details"])
+        self.assertEqual(
+            self.outcome_of(raises)["failure"],
+            {"error": "ValueError", "message": int_error("x")},
+        )
+
+
+class TestStandIns(unittest.TestCase):
     def test_compares(self) -> None:
-        spec = importlib.util.spec_from_file_location("stand_in", STAND_IN)
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        case = module.TestCase()
+        case = stand_ins.ExpectTestCase()
         case.assertExpectedInline("a\nb\n", "a\nb\n")
         with self.assertRaisesRegex(AssertionError, r"- a\n\+ b"):
             case.assertExpectedInline("b", "a")
         case.assertExpectedRaisesInline(ValueError, int, int_error("x"), "x")
         with self.assertRaises(AssertionError):
             case.assertExpectedRaisesInline(ValueError, int, "another", "x")
+
+    def test_only_for_what_is_missing(self) -> None:
+        with mock.patch.dict(sys.modules, {"expecttest": None}):
+            self.assertEqual(stand_ins.missing(), ["expecttest"])
+            stand_ins.provide()
+            self.assertEqual(stand_ins.missing(), [])
+            self.assertIs(sys.modules["pytest"], pytest)
+            import expecttest
+
+            self.assertIs(expecttest.TestCase, stand_ins.ExpectTestCase)
 
 
 def int_error(text: str) -> str:
@@ -265,7 +331,54 @@ class TestPage(unittest.TestCase):
         self.assertMultiLineEqual(page(found), expected)
 
 
+class TestLinkedCopy(GpuCheckTestCase):
+    def test_of_another_file_system(self) -> None:
+        """What cannot be a hard link is a symbolic one; Python files are copies."""
+        copy = self.folder / "copy"
+        with mock.patch.object(os, "link", side_effect=OSError("another device")):
+            copy_installed(self.tree, copy)
+        self.assertEqual(torch_contents(copy), torch_contents(self.tree))
+        links = {x.name for x in copy.rglob("*") if x.is_symlink()}
+        self.assertEqual(links, {"tool.sh"})
+        (copy / "torch/_inductor/ir.py").write_text("edited\n")
+        self.assert_pristine()
+
+
+ALL_THAT_WORKERS_IMPORT = """\
+import sys
+sys.modules.update(dict.fromkeys(sys.argv[1:]))
+from gpu_check_tool import stand_ins
+assert stand_ins.missing() == ["expecttest", "pytest"], stand_ins.missing()
+stand_ins.provide()
+from gpu_check_tool import child_machine, child_rows, child_timing
+from gpu_check_tool import op_attention, op_rms_norm, op_split_k
+from gpu_check_tool.child_tests import tests
+from gpu_check_tool.arguments import MODELS, OPERATORS
+from gpu_check_tool.plans import CPU_ROWS, GPU_ROWS, TESTS
+assert tuple(child_rows.MODEL_BY_NAME) == MODELS
+rows = {row.name: row.vehicle.value for row in child_rows.ROWS}
+assert tuple(n for n in rows if rows[n] == "GPU") == GPU_ROWS, rows
+assert {rows[n] for n in CPU_ROWS} == {"CPU"}, rows
+for module, classes in TESTS.items():
+    found = tests(module, classes)["tests"]
+    assert {*classes} <= {name.partition(".")[0] for name in found}, (module, found)
+    assert found, module
+"""
+
+
 class TestOnThisMachine(unittest.TestCase):
+    def test_workers_need_only_torch(self) -> None:
+        """Neither do the tests that they run; names of rows, models, tests are real."""
+        paths = [str(REPOSITORY / name) for name in IMPORTED]
+        result = subprocess.run(
+            [sys.executable, "-c", ALL_THAT_WORKERS_IMPORT]
+            + ["expecttest", "pytest", "hypothesis", "rich", "matplotlib"],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            capture_output=True,
+            text=True,
+        )
+        self.assertEqual(result.returncode, 0, result.stderr)
+
     @pytest.mark.slow
     def test_what_a_cpu_allows(self) -> None:
         """Tuning and dispatch of one operator, and a cell of the matrix, for real."""

@@ -29,8 +29,10 @@ def imported_modules(content: bytes) -> Iterator[str]:
             yield from (f"{node.module}.{one.name}" for one in node.names)
 
 
-def _as_path(module: str) -> str:
-    return f"{module.replace('.', '/')}.py"
+def places_of(module: str) -> list[str]:
+    """Where in the tree a module may be: one of torch, or a helper beside tests."""
+    path = f"{module.replace('.', '/')}.py"
+    return [path, f"test/inductor/{path}"]
 
 
 class StackTest(unittest.TestCase):
@@ -77,22 +79,8 @@ class StackTest(unittest.TestCase):
         names = [Path(link).name for link in linked]
         self.assertEqual(sorted(names), sorted({place.name for place in found}))
 
-    def test_tests_import_what_comes_with_them(self) -> None:
-        """A test of a pull request needs no helper of a later one."""
-        shares = share_out(self.stack, (), self.files)
-        there: set[str] = set()
-        for request, of_request in zip(self.stack, shares, strict=True):
-            tests = [path for share in of_request for path in share.files]
-            there.update(Path(path).stem for path in tests)
-            for path in set(tests) & set(self.tests):
-                text = self.files[path].content.decode()
-                needed = re.findall(r"^ *(?:from|import) (_\w+|test_\w+)", text, re.M)
-                with self.subTest(path, request=request.name):
-                    needed = [name for name in needed if name != "__future__"]
-                    self.assertLessEqual({*needed}, there)
-
-    def test_modules_import_what_comes_with_them(self) -> None:
-        """A pull request's modules need none of a later one, in no function either."""
+    def test_imports_come_with_what_imports_them(self) -> None:
+        """No module or test needs one of a later pull request, even in a function."""
         there: dict[str, bytes] = {}
         for request, shares in zip(
             self.stack, share_out(self.stack, (), self.files), strict=True
@@ -103,13 +91,14 @@ class StackTest(unittest.TestCase):
                 there.update((path, file.content) for path, file in earlier)
             for path, content in there.items():
                 if path.endswith(".py"):
-                    missing = {
-                        name
+                    missing = [
+                        place
                         for name in imported_modules(content)
-                        if _as_path(name) in self.files and _as_path(name) not in there
-                    }
+                        for place in places_of(name)
+                        if place in self.files and place not in there
+                    ]
                     with self.subTest(path, request=request.name):
-                        self.assertEqual(missing, set())
+                        self.assertEqual(missing, [])
 
     def test_the_plan_of_a_patch_comes_with_it(self) -> None:
         """Each patch has a test plan, of tests that its pull request brings.

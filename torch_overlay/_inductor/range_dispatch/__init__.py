@@ -74,7 +74,7 @@ FLOORS = (
     "registration",
     "call",
     "trace",
-    "winners",
+    "selection",
     "cond",
     "region",
     "distributed",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from torch._inductor.range_dispatch.call.sizes import (
     evaluate,
     hint_values,
     input_bytes,
+    largest_that_fit,
     Sample,
 )
 from torch._inductor.range_dispatch.trace.drops import CandidateRejected
@@ -98,16 +100,22 @@ class Fitting:
 
     def with_op(self, contest: Contest, seconds: float) -> Contest:
         """The contest at sizes at which the op itself has enough memory, too: at the
-        first of those that ``_lowered`` gives, without what fits at none."""
+        largest, or with several the first of those that ``_lowered`` gives, without
+        what fits at none."""
         self.measure_op(contest, seconds)
         task, sample = contest.task, contest.sample
         if not _can_vary(task) or self.fits(contest.candidates, sample.values):
             return contest
         lowered = [*_lowered(task, sample)]
         able = self.able(contest.candidates, task, lowered[-1])
-        fitting = (values for values in lowered if self.fits(able, values))
-        values = next(fitting, lowered[-1])
-        if values is not sample.values:
+        if not self.fits(able, sample.values):
+            fits = functools.partial(self.fits, able)
+            if len(task.sizes) == 1:
+                (size,) = task.sizes
+                first, last = _first(task, 0), evaluate(size, sample.values)
+                values = largest_that_fit(self._call, size, first, last, fits)
+            else:
+                values = next(filter(fits, lowered), lowered[-1])
             log.info(
                 "%s: range %s is timed at %s, not %s: the op itself would take more "
                 "memory than timing may (see memory.tuning_bytes)",
@@ -116,8 +124,8 @@ class Fitting:
                 describe_sizes(task, values),
                 describe_sizes(task, sample.values),
             )
-        sample = sample_for(able, Sample(values, sample.weight), task.sizes)
-        return Contest(able, task, sample)
+            sample = Sample(values, sample.weight)
+        return Contest(able, task, sample_for(able, sample, task.sizes))
 
     def measure_op(self, contest: Contest, seconds: float) -> None:
         """Call the op itself at smaller sizes, if it is to be timed, for what it takes.
@@ -193,10 +201,7 @@ def _can_vary(task: RangeTask) -> bool:
 def _lowered(task: RangeTask, sample: Sample) -> Iterator[SymbolValues]:
     """The sample's sizes, halved until they are the smallest of their ranges."""
     tops = [evaluate(size, sample.values) for size in task.sizes]
-    firsts = [
-        max(size_range.start, bounds_of(size)[0], 1)
-        for size, size_range in zip(task.sizes, task.cell.ranges)
-    ]
+    firsts = [_first(task, axis) for axis in range(len(tops))]
     seen = hint_values(OrderedSet(sample.values))
     yield sample.values
     while tops != firsts:
@@ -204,3 +209,9 @@ def _lowered(task: RangeTask, sample: Sample) -> Iterator[SymbolValues]:
         values = values_in(task.sizes, task.cell.ranges, tops, seen)
         if values is not None:
             yield values
+
+
+def _first(task: RangeTask, axis: int) -> int:
+    """The smallest size of a range."""
+    lower, _ = bounds_of(task.sizes[axis])
+    return max(task.cell.ranges[axis].start, lower, 1)

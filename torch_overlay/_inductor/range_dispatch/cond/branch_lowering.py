@@ -7,10 +7,10 @@ import functools
 from typing import TYPE_CHECKING
 
 from torch._inductor.range_dispatch.registration.forcing import given_winner
+from torch._inductor.range_dispatch.selection.competitors import UnusableWinner
 from torch._inductor.range_dispatch.trace.drops import CandidateRejected
+from torch._inductor.range_dispatch.trace.guard_limits import Judge
 from torch._inductor.range_dispatch.trace.holding import hold_where_it_wins, lowered_for
-from torch._inductor.range_dispatch.trace.judging import Judge
-from torch._inductor.range_dispatch.winners.competitors import UnusableWinner
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from torch._inductor.range_dispatch.call.binding import BoundCall
     from torch._inductor.range_dispatch.call.sizes import RangeTask
     from torch._inductor.range_dispatch.plan.ranges import Cell
+    from torch._inductor.range_dispatch.selection.choices import RangeChoice
     from torch._inductor.range_dispatch.trace.guards import Asked
     from torch._inductor.range_dispatch.trace.tracing import TracedCandidate
-    from torch._inductor.range_dispatch.winners.choices import RangeChoice
 
 
 def lower_for_ranges(

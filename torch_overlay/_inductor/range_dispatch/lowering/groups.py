@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch._inductor.range_dispatch.call.axes import Axis
-    from torch._inductor.range_dispatch.winners.choices import ChosenCall
+    from torch._inductor.range_dispatch.selection.choices import ChosenCall
     from torch.fx import GraphModule
 
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torch._inductor.range_dispatch.call.binding import BoundCall
     from torch._inductor.range_dispatch.region.regions import Region
     from torch._inductor.range_dispatch.registration.spec import Registration
-    from torch._inductor.range_dispatch.winners.choices import ChosenCall
+    from torch._inductor.range_dispatch.selection.choices import ChosenCall
     from torch.fx import GraphModule, Node
 
 

@@ -1,1 +1,2 @@
-"""What a compiled graph keeps of its dispatches: explain, counts and the log."""
+"""What is recorded when a call is lowered; ``explain``, call counts and the log show
+it."""

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from torch._inductor.range_dispatch.plan.ranges import Cell, SizeRange
     from torch._inductor.range_dispatch.region.regions import Surroundings
     from torch._inductor.range_dispatch.registration.spec import Registration
+    from torch._inductor.range_dispatch.selection.choices import ChosenCall
     from torch._inductor.range_dispatch.tuning.timed_choices import TimedChoice
-    from torch._inductor.range_dispatch.winners.choices import ChosenCall
     from torch.fx import GraphModule
 
 

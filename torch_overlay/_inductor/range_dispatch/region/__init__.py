@@ -1,1 +1,1 @@
-"""The nodes around the calls of dispatched ops that their branches take in."""
+"""Finds the nodes before and after a dispatched op that are fused into its branches."""

@@ -11,8 +11,8 @@ from torch._inductor.range_dispatch.trace.drops import (
     as_rejection,
     CandidateRejected,
 )
+from torch._inductor.range_dispatch.trace.guard_limits import Judge
 from torch._inductor.range_dispatch.trace.guards import Needs
-from torch._inductor.range_dispatch.trace.judging import Judge
 from torch._inductor.range_dispatch.trace.tracing import TracedCandidate
 from torch._inductor.range_dispatch.trace.trial import better_of, is_seen_in, Trial
 from torch.utils._ordered_set import OrderedSet

@@ -1,1 +1,1 @@
-"""A winner and the reason for it in every range of a call."""
+"""The winner of each range, by timing, by stored times or as ranks agreed, and why."""

@@ -19,8 +19,8 @@ from torch._inductor.range_dispatch.benchmark.fitting import Fitting
 from torch._inductor.range_dispatch.benchmark.progress import show
 from torch._inductor.range_dispatch.call.memory import is_out_of_memory, release
 from torch._inductor.range_dispatch.trace.drops import as_rejection, CandidateRejected
+from torch._inductor.range_dispatch.trace.guard_limits import Judge
 from torch._inductor.range_dispatch.trace.holding import lowered_for, suits
-from torch._inductor.range_dispatch.trace.judging import Judge
 from torch._inductor.range_dispatch.trace.tracing import TracedCandidate
 from torch._inductor.range_dispatch.tuning.known_times import KnownTimes
 

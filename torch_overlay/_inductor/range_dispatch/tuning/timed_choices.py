@@ -13,7 +13,7 @@ from torch._inductor.range_dispatch.registration.base_release import (
     decides_without_timing,
 )
 from torch._inductor.range_dispatch.registration.forcing import forced_name
-from torch._inductor.range_dispatch.winners.choices import RangeChoice
+from torch._inductor.range_dispatch.selection.choices import RangeChoice
 from torch.utils._ordered_set import OrderedSet
 
 if TYPE_CHECKING:

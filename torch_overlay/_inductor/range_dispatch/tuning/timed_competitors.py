@@ -5,8 +5,9 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING
 
+from torch._inductor.range_dispatch.selection.competitors import Competitors
+
 from torch._inductor.range_dispatch.tuning.candidate_timer import CandidateTimer
-from torch._inductor.range_dispatch.winners.competitors import Competitors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -16,6 +16,11 @@ from torch._inductor.range_dispatch.distributed.agreement import (
 from torch._inductor.range_dispatch.distributed.ranks import AgreementError
 from torch._inductor.range_dispatch.plan.choosing import choose
 from torch._inductor.range_dispatch.plan.grid_search import neighbours, steps_between
+from torch._inductor.range_dispatch.selection.choices import (
+    chosen_call,
+    ChosenCall,
+    Outcome,
+)
 from torch._inductor.range_dispatch.tuning.measuring import (
     measure_given,
     places_of,
@@ -24,11 +29,6 @@ from torch._inductor.range_dispatch.tuning.measuring import (
 from torch._inductor.range_dispatch.tuning.range_search import RangeSearch
 from torch._inductor.range_dispatch.tuning.timed_choices import reason_of, TimedChoice
 from torch._inductor.range_dispatch.tuning.timed_competitors import TimedCompetitors
-from torch._inductor.range_dispatch.winners.choices import (
-    chosen_call,
-    ChosenCall,
-    Outcome,
-)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Any, TYPE_CHECKING
 
 from torch._inductor.range_dispatch.call.cells import tasks_for_cells
-from torch._inductor.range_dispatch.winners.choices import (
+from torch._inductor.range_dispatch.selection.choices import (
     chosen_call,
     ChosenCall,
     Outcome,
     RangeChoice,
 )
-from torch._inductor.range_dispatch.winners.competitors import Competitors
+from torch._inductor.range_dispatch.selection.competitors import Competitors
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

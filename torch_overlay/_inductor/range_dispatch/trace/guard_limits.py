@@ -1,4 +1,4 @@
-"""Whether a call can have a candidate, from what the candidate asks of sizes."""
+"""Which guards on sizes a call can keep: a candidate with others is dropped."""
 
 from __future__ import annotations
 

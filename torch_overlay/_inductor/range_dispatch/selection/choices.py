@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from torch._inductor.range_dispatch.call.sizes import RangeTask
     from torch._inductor.range_dispatch.plan.ranges import Cell
     from torch._inductor.range_dispatch.registration.spec import Registration
+    from torch._inductor.range_dispatch.selection.competitors import Competitors
     from torch._inductor.range_dispatch.trace.drops import Dropped
     from torch._inductor.range_dispatch.trace.tracing import TracedCandidate
-    from torch._inductor.range_dispatch.winners.competitors import Competitors
     from torch.fx import GraphModule
 
 
