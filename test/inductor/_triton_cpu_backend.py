@@ -134,9 +134,17 @@ class _CpuDriver(DriverBase):
         return benchmark
 
 
-def _mark_as_saved(tuner: CachingAutotuner, launcher: object) -> None:
+# What saves a kernel, and says that it is: before v2.13.0 the same on every device.
+_SAVE, _IS_SAVED = (
+    ("save_cpu_kernel", "cpu_kernel_saved")
+    if hasattr(CachingAutotuner, "save_cpu_kernel")
+    else ("save_gpu_kernel", "cuda_kernel_saved")
+)
+
+
+def _mark_as_saved(tuner: CachingAutotuner, *launched: object, **_: object) -> None:
     """The FX wrapper wants each kernel saved; a CPU's must be a shared library."""
-    tuner.cpu_kernel_saved = True
+    setattr(tuner, _IS_SAVED, True)
 
 
 @contextlib.contextmanager
@@ -169,7 +177,7 @@ def cpu_backend(architecture: int) -> Iterator[None]:
     with (
         mock.patch.dict(triton.backends.backends, cpu=backend),
         _active_driver(_CpuDriver(architecture)),
-        mock.patch.object(CachingAutotuner, "save_cpu_kernel", _mark_as_saved),
+        mock.patch.object(CachingAutotuner, _SAVE, _mark_as_saved),
         mock.patch.object(CachingAutotuner, "bench", _equally_fast),
         mock.patch.object(CpuInterface, "device", _no_device_to_enter),
         mock.patch.object(torch.accelerator, "empty_cache"),
