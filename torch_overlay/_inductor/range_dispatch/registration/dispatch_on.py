@@ -31,7 +31,6 @@ MAX_CELLS = 1024
 
 _BOUND_KEYS = ("range_upper_bound", "unbounded_size")
 _SEARCH_KEYS = ("min", "max", "precision", "max_loss")
-_DISPATCH_KEYS = ("tensor_name", "dim", "size", *_BOUND_KEYS, *_SEARCH_KEYS)
 _NAMED = (
     inspect.Parameter.POSITIONAL_OR_KEYWORD,
     inspect.Parameter.KEYWORD_ONLY,
@@ -59,6 +58,9 @@ class DispatchOnConfig(TypedDict):
     max: NotRequired[int]
     precision: NotRequired[float]
     max_loss: NotRequired[float]
+
+
+_DISPATCH_KEYS = tuple(DispatchOnConfig.__annotations__)
 
 
 @dataclass(frozen=True)
