@@ -14,7 +14,7 @@ from gpu_check_tool.results import FAILED, PASSED, Check
 from gpu_check_tool.schedule import OutOfTime
 from processes import WorkerProcess
 
-WORKER = Path(__file__).resolve().with_name("worker.py")
+WORKER = Path(__file__).resolve().parent / "in_worker" / "worker.py"
 LOST = ("timeout", "died")
 """Failures after which there is no worker any more."""
 

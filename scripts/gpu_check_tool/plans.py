@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from gpu_check_tool import stand_ins
+from gpu_check_tool.in_worker import stand_ins
 from gpu_check_tool.asking import Asker
 from gpu_check_tool.results import PASSED, Check
 from gpu_check_tool.run import Run
@@ -121,7 +121,7 @@ def plan_tests(run: Run, asker: Asker) -> list[Check]:
 def notes_of_tests(run: Run) -> list[str]:
     """What the tests ran with."""
     notes = [
-        f"{name} is not installed: scripts/gpu_check_tool/stand_ins.py has what stands "
+        f"{name} is not installed: gpu_check_tool/in_worker/stand_ins.py has what stands "
         "in for it"
         for name in stand_ins.missing()
     ]

@@ -30,8 +30,9 @@ from overlay_fixtures import (
     torch_contents,
 )
 
-from gpu_check_tool import asking, commands, installed, stand_ins
-from gpu_check_tool.child_tests import outcome
+from gpu_check_tool import asking, commands, installed
+from gpu_check_tool.in_worker import stand_ins
+from gpu_check_tool.in_worker.tests import outcome
 from gpu_check_tool.page import page
 from gpu_check_tool.run import IMPORTED
 from gpu_check_tool.schedule import OutOfTime, Schedule
@@ -347,16 +348,16 @@ class TestLinkedCopy(GpuCheckTestCase):
 ALL_THAT_WORKERS_IMPORT = """\
 import sys
 sys.modules.update(dict.fromkeys(sys.argv[1:]))
-from gpu_check_tool import stand_ins
+from gpu_check_tool.in_worker import stand_ins
 assert stand_ins.missing() == ["expecttest", "pytest"], stand_ins.missing()
 stand_ins.provide()
-from gpu_check_tool import child_machine, child_rows, child_timing
-from gpu_check_tool import op_attention, op_rms_norm, op_split_k
-from gpu_check_tool.child_tests import tests
+from gpu_check_tool.in_worker import machine, rows as row_checks, timing
+from gpu_check_tool.in_worker import op_attention, op_rms_norm, op_split_k
+from gpu_check_tool.in_worker.tests import tests
 from gpu_check_tool.arguments import MODELS, OPERATORS
 from gpu_check_tool.plans import CPU_ROWS, GPU_ROWS, TESTS
-assert tuple(child_rows.MODEL_BY_NAME) == MODELS
-rows = {row.name: row.vehicle.value for row in child_rows.ROWS}
+assert tuple(row_checks.MODEL_BY_NAME) == MODELS
+rows = {row.name: row.vehicle.value for row in row_checks.ROWS}
 assert tuple(n for n in rows if rows[n] == "GPU") == GPU_ROWS, rows
 assert {rows[n] for n in CPU_ROWS} == {"CPU"}, rows
 for module, classes in TESTS.items():

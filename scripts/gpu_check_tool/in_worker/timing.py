@@ -122,7 +122,7 @@ def dispatch(
 
 def _load(operator: str, device: str) -> RealOperator:
     """The operator of this name for this device; its op is defined once a process."""
-    module = importlib.import_module(f"gpu_check_tool.op_{operator}")
+    module = importlib.import_module(f"gpu_check_tool.in_worker.op_{operator}")
     return module.make_operator(device)
 
 

@@ -6,7 +6,7 @@ import functools
 
 import torch
 from operators.attention import attention, call, flash, fused_loops
-from gpu_check_tool.dtypes import dtype_for
+from gpu_check_tool.in_worker.dtypes import dtype_for
 from operators.specification import RealOperator
 
 

@@ -9,7 +9,7 @@ import torch
 from _backend_rows import Row
 from _backend_rows_memory import ROWS
 from _dispatched_models import MODEL_BY_NAME, DispatchedModel
-from gpu_check_tool.child_tests import outcome
+from gpu_check_tool.in_worker.tests import outcome
 from torch._functorch import config as functorch_config
 from torch._inductor import config
 from torch._inductor.test_case import TestCase

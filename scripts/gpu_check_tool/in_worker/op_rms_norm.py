@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 
 import torch
-from gpu_check_tool.dtypes import dtype_for
+from gpu_check_tool.in_worker.dtypes import dtype_for
 from operators.specification import RealOperator
 
 EPSILON = 1e-6

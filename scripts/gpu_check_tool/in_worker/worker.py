@@ -14,15 +14,15 @@ from collections.abc import Iterator
 from typing import Any, TextIO
 
 from failures import describe
-from gpu_check_tool import stand_ins
+from gpu_check_tool.in_worker import stand_ins
 
 ACTIONS = {
-    "machine": "child_machine",
-    "row": "child_rows",
-    "tune": "child_timing",
-    "dispatch": "child_timing",
-    "tests": "child_tests",
-    "test": "child_tests",
+    "machine": "machine",
+    "row": "rows",
+    "tune": "timing",
+    "dispatch": "timing",
+    "tests": "tests",
+    "test": "tests",
 }
 """The function that answers has the action's name, in this module of the package."""
 
@@ -33,7 +33,8 @@ def answers(requests: TextIO) -> Iterator[dict[str, Any]]:
         request = json.loads(line)
         action = request.pop("action")
         try:
-            module = importlib.import_module(f"gpu_check_tool.{ACTIONS[action]}")
+            name = f"gpu_check_tool.in_worker.{ACTIONS[action]}"
+            module = importlib.import_module(name)
             yield getattr(module, action)(**request)
         except Exception as error:
             yield describe(error)
