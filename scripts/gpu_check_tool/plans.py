@@ -121,7 +121,7 @@ def plan_tests(run: Run, asker: Asker) -> list[Check]:
 def notes_of_tests(run: Run) -> list[str]:
     """What the tests ran with."""
     notes = [
-        f"{name} is not installed: gpu_check_tool/in_worker/stand_ins.py has what stands "
+        f"{name} is not installed: in_worker/stand_ins.py has what stands "
         "in for it"
         for name in stand_ins.missing()
     ]
