@@ -107,8 +107,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="COUNTS",
         help="a .json file of save_counts: how often each branch ran is shown too",
     )
-    words = "suggest split points for sizes that save_counts has counted live"
-    add("suggest", _suggest, "COUNTS", help=words)
+    add("suggest", _suggest, "COUNTS", help="suggest split points for counted sizes")
     return parser
 
 

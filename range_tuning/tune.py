@@ -37,16 +37,13 @@ def tune_script(
     """
     with open(script, "rb"):
         pass  # what cannot be read is told apart from what the script cannot read
-    # Hours of tuning must not end with a table that cannot be written.
     with tune_into(out, is_fresh) as session:
         failure = _run(script, arguments)
     _print_summary(session)
     if session.records or session.never_tuned:
         print(f"{out}: {_counts(session)}")
     elif not failure:
-        failure = (
-            "registers no op for autotuning: it must call register_custom_op_autotuning"
-        )
+        failure = "registers no op by register_custom_op_autotuning"
     if failure:
         print(f"error: {script} {failure}", file=sys.stderr)
     return 1 if failure or not (session.measured or session.taken) else 0
@@ -54,10 +51,9 @@ def tune_script(
 
 def _counts(session: TuningSession) -> str:
     """How many sizes were measured, and how many were not but taken."""
-    measured = f"{session.measured} sizes measured"
-    if not session.has_something_to_take:
-        return measured
-    return f"{measured}, {session.taken} taken from the table"
+    has_more = session.has_something_to_take
+    taken = f", {session.taken} taken from the table" if has_more else ""
+    return f"{session.measured} sizes measured{taken}"
 
 
 def _run(script: str, arguments: Sequence[str]) -> str:
