@@ -34,7 +34,7 @@ from torch._inductor.range_dispatch import (
 from torch._inductor.range_dispatch.benchmark import budget, timing
 from torch._inductor.range_dispatch.benchmark.timing import Timing
 from torch._inductor.range_dispatch.cache import table_store
-from torch._inductor.range_dispatch.lowering import groups
+from torch._inductor.range_dispatch.lowering import observing
 from torch._inductor.range_dispatch.record import live_counting
 from torch._inductor.range_dispatch.record.explaining import predicate_text
 from torch._inductor.range_dispatch.record.live_counting import (
@@ -797,7 +797,7 @@ class CountTest(DispatchTestCase):
         with registered([2, -1, 1]), config.patch(fx_graph_cache=False):
             off = self.compile(0)
             with mock.patch.object(
-                groups, "counted_dispatch", lambda *_: contextlib.nullcontext()
+                observing, "counted_dispatch", lambda *_: contextlib.nullcontext()
             ):
                 self.assertEqual(self.compile(1), off)
             self.assertEqual(live_counts(), [])
