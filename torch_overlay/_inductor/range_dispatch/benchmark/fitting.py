@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from torch._inductor.range_dispatch.benchmark.contests import Contest, describe_sizes
 from torch._inductor.range_dispatch.benchmark.eager_memory import EagerMemory
 from torch._inductor.range_dispatch.benchmark.footprint import Footprint
-
 from torch._inductor.range_dispatch.call.cells import samples_for, values_in
 from torch._inductor.range_dispatch.call.memory import readable, tuning_bytes
 from torch._inductor.range_dispatch.call.sizes import (

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any, TYPE_CHECKING
 
 from torch._inductor.range_dispatch.cond.branch_lowering import lower_for_ranges
-
 from torch._inductor.range_dispatch.cond.cond_tree import (
     build_torch_cond_dispatch,
     plan_for,

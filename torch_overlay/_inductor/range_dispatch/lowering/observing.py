@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import torch
-
     from torch._inductor.range_dispatch.lowering.groups import Group
     from torch.fx import GraphModule
 

@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch._inductor.range_dispatch.benchmark.budget import Budget
-
     from torch._inductor.range_dispatch.call.axes import Axis
     from torch._inductor.range_dispatch.plan.guesses import Guess
     from torch._inductor.range_dispatch.plan.ranges import SizeRange
@@ -290,8 +289,8 @@ class RangeSearch:
             task,
             winner,
             self._competitors.number(interval, winner),
-            measured,
-            timings_of(self._registration, task, measured),
-            option is None and len(self._able[interval.index]) > 1,
-            self._guess(index, pieces),
+            measured=measured,
+            timings=timings_of(self._registration, task, measured),
+            is_untimed=option is None and len(self._able[interval.index]) > 1,
+            guess=self._guess(index, pieces),
         )

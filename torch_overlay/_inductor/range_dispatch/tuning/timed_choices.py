@@ -20,10 +20,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch._inductor.range_dispatch.benchmark.contests import Measured
-
     from torch._inductor.range_dispatch.benchmark.timing import Timings
     from torch._inductor.range_dispatch.plan.guesses import Guess
-
     from torch._inductor.range_dispatch.registration.candidates import Candidate
     from torch._inductor.range_dispatch.registration.spec import Registration
     from torch._inductor.range_dispatch.trace.drops import Dropped

@@ -6,7 +6,6 @@ import functools
 from typing import TYPE_CHECKING
 
 from torch._inductor.range_dispatch.selection.competitors import Competitors
-
 from torch._inductor.range_dispatch.tuning.candidate_timer import CandidateTimer
 
 if TYPE_CHECKING:
