@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch._inductor.range_dispatch.trace.graph_passes import nodes_within
 from torch.fx import GraphModule, Node
 from torch.utils._ordered_set import OrderedSet
 
@@ -28,12 +29,7 @@ def is_random(target: Any) -> bool:
         return torch.Tag.nondeterministic_seeded in target.tags
     if not isinstance(target, GraphModule):
         return False
-    return any(
-        is_random(node.target)
-        for module in target.modules()
-        if isinstance(module, GraphModule)
-        for node in module.graph.nodes
-    )
+    return any(is_random(node.target) for node in nodes_within(target))
 
 
 def uninitialized_outputs(graph_module: GraphModule) -> OrderedSet[int]:

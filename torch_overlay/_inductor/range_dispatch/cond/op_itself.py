@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 import logging
+from typing import Any
 
 import torch
 from torch._inductor.lowering import user_lowerings
 from torch._inductor.range_dispatch.call.state import compile_state
+from torch._inductor.range_dispatch.trace.graph_passes import nodes_within
 from torch._inductor.virtualized import V
 
 
@@ -57,11 +59,7 @@ def warn_of_packaged_calls(graph_module: torch.fx.GraphModule) -> None:
     for another implementation."""
     if not V.graph.aot_mode:
         return
-    for module in graph_module.modules():
-        if isinstance(module, torch.fx.GraphModule):
-            for node in module.graph.nodes:
-                if (
-                    node.target in user_lowerings
-                    and node.target in V.active_user_lowering_ops
-                ):
-                    warn_if_packaged(node.target)
+    for node in nodes_within(graph_module):
+        target: Any = node.target
+        if target in user_lowerings and target in V.active_user_lowering_ops:
+            warn_if_packaged(target)

@@ -20,6 +20,7 @@ from torch._inductor.range_dispatch.distributed.ranks import (
     Peers,
     wait_until,
 )
+from torch._inductor.range_dispatch.trace.graph_passes import nodes_within
 from torch._inductor.utils import is_collective_op
 
 if TYPE_CHECKING:
@@ -42,9 +43,7 @@ def communicates(graph_module: torch.fx.GraphModule) -> bool:
             node.target.namespace in _LIBRARIES
             or is_collective_op(f"torch.ops.{node.target}")
         )
-        for module in graph_module.modules()
-        if isinstance(module, torch.fx.GraphModule)
-        for node in module.graph.nodes
+        for node in nodes_within(graph_module)
     )
 
 

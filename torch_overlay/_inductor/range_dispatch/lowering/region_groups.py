@@ -10,14 +10,14 @@ from torch._inductor.lowering import user_lowerings
 from torch._inductor.range_dispatch.cond.inlining import subgraph_prefix
 from torch._inductor.range_dispatch.lowering.groups import Group
 from torch._inductor.range_dispatch.region.node_kinds import kind_of, NodeKind
-from torch.fx import GraphModule
+from torch._inductor.range_dispatch.trace.graph_passes import nodes_within
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from torch._inductor.range_dispatch.call.axes import Axis
     from torch._inductor.range_dispatch.region.fused_call import FusedCall
-    from torch.fx import Node
+    from torch.fx import GraphModule, Node
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,8 @@ def why_not_together(group: RegionGroup) -> str | None:
 
 def _operations(graph_module: GraphModule) -> Iterator[Node]:
     """What a winner's graph computes, with the graphs that it calls."""
-    for module in graph_module.modules():
-        if isinstance(module, GraphModule):
-            for node in module.graph.nodes:
-                kind = kind_of(node)
-                is_operation = node.op == "call_function" and kind != NodeKind.SIZE
-                if is_operation and not kind.is_free:
-                    yield node
+    for node in nodes_within(graph_module):
+        kind = kind_of(node)
+        is_operation = node.op == "call_function" and kind != NodeKind.SIZE
+        if is_operation and not kind.is_free:
+            yield node

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import torch
 from torch._inductor import config
@@ -15,8 +15,18 @@ from torch.fx.experimental.symbolic_shapes import (
     statically_known_true,
 )
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 
 log = logging.getLogger(__name__)
+
+
+def nodes_within(graph_module: torch.fx.GraphModule) -> Iterator[torch.fx.Node]:
+    """The nodes of a graph, and of those nested in it."""
+    for module in graph_module.modules():
+        if isinstance(module, torch.fx.GraphModule):
+            yield from module.graph.nodes
 
 
 def ready_to_lower(graph_module: torch.fx.GraphModule) -> torch.fx.GraphModule:
