@@ -114,7 +114,8 @@ def _run(options: argparse.Namespace) -> Report:
     if options.command == "apply":
         return commands.apply(tree, patch_set, on_wait)
     if options.command == "refresh":
-        return refreshing.refresh(tree, patch_set, on_wait, options.patch)
+        others = [Path(os.path.abspath(other)) for other in options.other_tree]
+        return refreshing.refresh(tree, patch_set, on_wait, options.patch, others)
     if options.command == "revert":
         return commands.revert(tree, on_wait, patch_set)
     return commands.pin(tree, patch_set, options.keep)
@@ -213,6 +214,15 @@ def _parser() -> argparse.ArgumentParser:
                 metavar="NAME",
                 help="the patch that edits of the base's files go to (default: the "
                 "one that wrote those lines, or the nearest)",
+            )
+            command.add_argument(
+                "--other-tree",
+                action="append",
+                default=[],
+                metavar="PATH",
+                help="a tree of another base, to say whether the patches that it "
+                "shares still fit; may be repeated (found by themselves: the .venv* "
+                "that scripts/setup made)",
             )
         if name == "export":
             command.add_argument(

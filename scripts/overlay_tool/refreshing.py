@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +14,8 @@ from .built_in import refuse_built_in, refuse_wheel
 from .errors import Refused
 from .line_edits import assign, diff, find_edits, rebuild
 from .lock import locked
-from .patch_set import OVERLAY_NAME, Patch, PatchSet, load_patch_set
+from .other_bases import judge, trees_at_hand
+from .patch_set import OVERLAY_NAME, PATCHES_NAME, Patch, PatchSet, load_patch_set
 from .patching import ScratchFile, apply_in_steps, apply_series
 from .paths import read_blob, read_content
 from .plan import plan_apply, read_original, scratch_file, touched_by_series
@@ -36,6 +37,7 @@ def refresh(
     patch_set_root: Path,
     on_wait: Callable[[str], None],
     patch: str | None = None,
+    other_trees: Sequence[Path] = (),
 ) -> Report:
     """Brings what was edited in the tree since ``apply`` back into the patch set.
 
@@ -45,6 +47,7 @@ def refresh(
 
     Args:
         patch: the patch of the series that all edits of the base's files go to.
+        other_trees: of other bases, to say whether their patches still fit.
 
     Raises:
         Refused: not applied, or from another patch set; a file of ours was deleted; an
@@ -60,6 +63,7 @@ def refresh(
     if not state.receipt.exists():
         refuse_built_in(tree, state, patch_set)
     base = require_base(tree, patch_set.bases)
+    others = trees_at_hand(patch_set, tree, other_trees)
     with locked(state, "refresh", on_wait):
         redo = load_redo(state, root)
         notes: tuple[str, ...] = ()
@@ -75,11 +79,19 @@ def refresh(
             save_redo(state, redo)
         _finish(tree, state, base, redo)
     names = list(redo.contents)
+    folder = f"{PATCHES_NAME}/"
+    changed = [name.removeprefix(folder) for name in names if name.startswith(folder)]
+    lines, conflicts = judge(patch_set, base.release, changed, others)
     return Report(
         f"refreshed {len(names)} file{'s' * (len(names) > 1)} of {root}",
-        lines=redo.lines,
+        lines=(*redo.lines, *lines),
         notes=notes,
-        details={"outcome": "refreshed", "base": base.tag, "files": names},
+        details={
+            "outcome": "refreshed",
+            "base": base.tag,
+            "files": names,
+            "conflicts": conflicts,
+        },
     )
 
 
@@ -161,20 +173,7 @@ def _refresh(
     for before, after in zip(series, patches, strict=True):
         if before != after:
             files[patch_set.place(base, after.name)] = after.content
-            if after.is_common:
-                sharing = _others_with(patch_set, base, after.name) or "other bases"
-                lines.append(f"{after.name} is for {sharing} too: check those")
     return files, tuple(lines)
-
-
-def _others_with(patch_set: PatchSet, base: Base, name: str) -> str:
-    """The other bases whose series have the patch, as text."""
-    others = (other for other in patch_set.bases if other.tag != base.tag)
-    return ", ".join(
-        other.tag
-        for other in others
-        if any(patch.name == name for patch in patch_set.series(other))
-    )
 
 
 def _edited(state: State, receipt: Receipt) -> dict[str, bytes]:
