@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from .checking import check
+from .checking import CONFLICT, check
 from .errors import OverlayError, Refused
-from .fitting import CONFLICT
 from .patch_set import PatchSet
 from .trees import find_base, identify, require_base, Tree
 
@@ -28,9 +27,7 @@ def trees_at_hand(
     """
     trees = [identify(path) for path in named]
     releases = [require_base(tree, patch_set.bases).release for tree in trees]
-    found = {
-        release: tree.root for release, tree in zip(releases, trees, strict=True)
-    }
+    found = {release: tree.root for release, tree in zip(releases, trees, strict=True)}
     for path in sorted(patch_set.root.glob(_ENVIRONMENTS)):
         try:
             tree = identify(path)
