@@ -1,5 +1,5 @@
 """What scripts/setup, scripts/test and scripts/run share. Standard library only.
 
 Imports go one way:
-interpreter -> commands -> (testing, plain_scripts) -> environment -> (pins, steps).
+interpreter -> commands -> (testing, groups) -> environment -> (pins, steps).
 """

@@ -60,7 +60,7 @@ def import_cell(
 
 
 def tests_cell(
-    root: Path, environment: Environment, arguments: list[str], fast: bool
+    root: Path, environment: Environment, arguments: list[str], everything: bool
 ) -> Cell:
     """Passes the tests and counts them."""
     with tempfile.TemporaryDirectory() as folder:
@@ -70,7 +70,7 @@ def tests_cell(
             environment.python,
             environment.compiler,
             [*arguments, f"--junitxml={results}"],
-            fast,
+            everything,
         )
         if not results.exists():
             return Cell(False, f"pytest ended with {status}")

@@ -5,16 +5,16 @@ import os
 import sys
 from pathlib import Path
 
+from setup_tool import groups
 from setup_tool.cells import Environment
 from setup_tool.environment import child_variables, prepare, python_of
 from setup_tool.lock import locked
 from setup_tool.overlay_step import apply_overlay
 from setup_tool.package_step import link_package
 from setup_tool.pins import choose_base
-from setup_tool.plain_scripts import run_plain_scripts
 from setup_tool.prerequisites import check_tools
-from setup_tool.steps import SetupError, step, UsageError
-from setup_tool.testing import run_pytest
+from setup_tool.steps import report, SetupError, step, UsageError
+from setup_tool.testing import add_all_argument, run_pytest
 from setup_tool.verifying import verify
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -81,31 +81,33 @@ def setup_command(arguments: list[str]) -> int:
 
 
 def test_command(arguments: list[str]) -> int:
-    """scripts/test: the set-up, then pytest or the plain scripts."""
+    """scripts/test: the set-up, then pytest."""
     parser = argparse.ArgumentParser(
         prog="scripts/test",
         description="Sets up, then passes the tests.",
         epilog="Everything else goes to pytest: -k NAME, a file, -n 0, ...",
         allow_abbrev=False,
     )
-    parser.add_argument(
-        "--fast", action="store_true", help="leave out the tests marked slow"
-    )
-    parser.add_argument(
-        "--as-scripts",
-        action="store_true",
-        help="run one test of every file, or of the files named, as a plain script",
-    )
+    add_all_argument(parser)
     add_base_argument(parser)
     options, others = parser.parse_known_args(arguments)
-    for one in others:
-        file = one.partition("::")[0]
-        if file[:1] != "-" and file.endswith(".py") and not (ROOT / file).is_file():
-            parser.error(f"there is no test file {file}")
+    words = [one.partition("::")[0] for one in others if one[:1] != "-"]
+    for word in words:
+        if word.endswith(".py") and not (ROOT / word).is_file():
+            parser.error(f"there is no test file {word}")
     ready = set_up(options.base)
-    if options.as_scripts:
-        return run_plain_scripts(ROOT, ready.python, ready.compiler, others)
-    return run_pytest(ROOT, ready.python, ready.compiler, others, options.fast)
+    chosen = options.all or any((ROOT / word).exists() for word in words)
+    skipped = [] if chosen else groups.unchanged(ROOT)
+    for group in skipped:
+        report("left out", f"tests of {group.name}, which passed as they are")
+    words_for_pytest = [*groups.left_out(ROOT, skipped), *others]
+    status = run_pytest(
+        ROOT, ready.python, ready.compiler, words_for_pytest, options.all
+    )
+    every_test_passed = status == 0 and not others and options.base is None
+    if every_test_passed and groups.record(ROOT):
+        report("passed", f"commit {groups.PASSED} with what changed")
+    return status
 
 
 def verify_command(arguments: list[str]) -> int:

@@ -132,6 +132,8 @@ def install(folder: Path, pins: Pins, lock: int) -> None:
         constraints.flush()
         command = [str(python_of(folder)), "-m", "pip", "install", "--no-input"]
         command += ["--disable-pip-version-check", "--constraint", constraints.name]
+        # Of thousands of modules few are imported, and those are compiled then.
+        command += ["--no-compile"]
         run([*command, *pins.requirements], "pip install", lock)
 
 

@@ -28,7 +28,7 @@ def stack_rows(
     environment: Environment,
     wanted: str | None,
     arguments: list[str],
-    fast: bool,
+    everything: bool,
 ) -> dict[str, list[Cell]]:
     """A row for each pull request, to the first that does not hold.
 
@@ -59,7 +59,7 @@ def stack_rows(
                 tests = [x for x in changed if x.startswith(f"{TESTS}/test_")]
                 options = ["-c", str(root / "setup.cfg"), f"--rootdir={tree}"]
                 options += [*tests, *arguments]
-                cells[2] = tests_cell(tree, environment, options, fast)
+                cells[2] = tests_cell(tree, environment, options, everything)
             rows[f"{tag} {name}"] = cells
             if wanted is not None or not all(cell.holds for cell in cells):
                 break

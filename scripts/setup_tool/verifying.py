@@ -14,6 +14,7 @@ from setup_tool.cells import NOT_REACHED, Cell, Environment, import_cell, tests_
 from setup_tool.pins import find_tag, read_bases
 from setup_tool.stack_verifying import TESTS, stack_rows
 from setup_tool.steps import SetupError, say
+from setup_tool.testing import add_all_argument
 
 BASES_FILE = Path("patches") / "bases.toml"
 OVERLAY = Path("torch_overlay")
@@ -41,9 +42,7 @@ def verify(
         metavar="TAG",
         help="only this release, such as v2.15.0; may be repeated",
     )
-    parser.add_argument(
-        "--fast", action="store_true", help="leave out the tests marked slow"
-    )
+    add_all_argument(parser)
     parser.add_argument(
         "--smoke",
         action="store_true",
@@ -79,11 +78,10 @@ def verify(
             rows[tag] = [Cell(False, words), NOT_REACHED, NOT_REACHED]
         elif options.stack is not None:
             wanted = options.stack or None
-            rows |= stack_rows(root, tag, set_up(tag), wanted, others, options.fast)
+            rows |= stack_rows(root, tag, set_up(tag), wanted, others, options.all)
         else:
             modules = modules_of(root, patched.get(tag, ()))
-            fast = options.fast or options.smoke
-            rows[tag] = row(root, modules, lambda: set_up(tag), others, fast)
+            rows[tag] = row(root, modules, lambda: set_up(tag), others, options.all)
         if options.remove and tag in [*known][1:]:
             shutil.rmtree(known[tag].environment, ignore_errors=True)
     say(table(rows))
@@ -95,7 +93,7 @@ def row(
     modules: Sequence[str],
     set_up: Callable[[], Environment],
     pytest_arguments: list[str],
-    fast: bool,
+    everything: bool,
 ) -> list[Cell]:
     """The cells of one base; after one that does not hold there is nothing to see."""
     try:
@@ -108,7 +106,8 @@ def row(
     imports = import_cell(environment, modules)
     if not imports.holds:
         return [applies, imports, NOT_REACHED]
-    return [applies, imports, tests_cell(root, environment, pytest_arguments, fast)]
+    tests = tests_cell(root, environment, pytest_arguments, everything)
+    return [applies, imports, tests]
 
 
 def read_patched_files(file: Path) -> Mapping[str, Sequence[str]]:

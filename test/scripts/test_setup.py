@@ -8,6 +8,7 @@ what it makes has a shell script for a Python, which writes down how it was call
 import importlib.metadata
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -25,7 +26,7 @@ from packaging.version import Version
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from setup_tool import interpreter, pins, plain_scripts, testing  # noqa: E402
+from setup_tool import interpreter, pins, testing  # noqa: E402
 from setup_tool.environment import site_packages_of, STAMP_NAME  # noqa: E402
 
 FAKE_PYTHON = """#!/bin/sh
@@ -105,6 +106,7 @@ class FakeRepository(unittest.TestCase):
         (self.root / "fake_python").write_text(FAKE_PYTHON)
         (self.root / "fake_python").chmod(0o755)
         (self.root / "setup.cfg").write_text(SETUP_CFG)
+        (self.root / "test").mkdir()
         self.log = self.root / "log"
         self.environment = self.root / ".venv"
 
@@ -404,16 +406,18 @@ class TestCommands(FakeRepository):
     """What scripts/test and scripts/run hand on."""
 
     def test_arguments_go_to_pytest(self) -> None:
-        (self.root / "test").mkdir(exist_ok=True)
         (self.root / "test" / "x.py").touch()
-        self.call("test", "--fast", "-k", "some name", "test/x.py")
-        (call,) = self.calls("-m pytest")
-        self.assertRegex(call, r"-n 2 .*-m not slow -k some name test/x\.py$")
+        workers = f"-n {len(os.sched_getaffinity(0))} --dist worksteal"
+        for options, words in (([], "-m not slow "), (["--all"], "")):
+            self.call("test", *options, "-k", "some name", "test/x.py")
+            call = self.calls("-m pytest")[-1]
+            end = f"{workers} {words}-k some name test/x.py"
+            self.assertEqual(call, f"begin -m pytest {end}")
 
     def test_file_that_is_missing_is_a_usage_error_before_set_up(self) -> None:
         for name in ("nofile.py", "test/nofile.py::NoTest::test_it"):
             with self.subTest(name):
-                output = self.call("test", "--fast", name, expect=2)
+                output = self.call("test", name, expect=2)
                 file = name.partition("::")[0]
                 self.assertIn(f"there is no test file {file}", output)
         self.assertFalse(self.environment.exists())
@@ -427,7 +431,7 @@ class TestCommands(FakeRepository):
 
     def test_torch_does_not_take_our_ci_for_its_own(self) -> None:
         with mock.patch.dict(os.environ, CI="true"):
-            with testing.variables_for_tests("g++", fast=False) as variables:
+            with testing.variables_for_tests("g++") as variables:
                 self.assertNotIn("CI", variables)
                 self.assertEqual(variables["PYTORCH_HYPOTHESIS_PROFILE"], "pytorch_ci")
 
@@ -443,6 +447,52 @@ class TestCommands(FakeRepository):
         (self.root / "scripts" / "main_job.py").write_text("print('the help')\n")
         self.assertIn("the help", self.call("run", "--help"))
         self.assertFalse(self.environment.exists())
+
+
+class TestGroups(FakeRepository):
+    """Which tests scripts/test leaves out since they passed as they are."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        for name in ("scripts/test_x.py", "inductor/test_triton_on_cpu.py"):
+            (self.root / "test" / name).parent.mkdir()
+            (self.root / "test" / name).touch()
+
+    def left_out(self, *arguments: str, status: int = 0) -> set[str]:
+        """The test files that a call leaves out."""
+        variables = {"FAKE_PYTEST_STATUS": str(status)}
+        self.call("test", *arguments, variables=variables, expect=status)
+        call = self.calls("-m pytest")[-1]
+        return set(re.findall(r"--ignore=test/(\S+)", call))
+
+    def test_what_passed_is_left_out_until_it_changes(self) -> None:
+        every = {"scripts/test_x.py", "inductor/test_triton_on_cpu.py"}
+        self.assertEqual(self.left_out(status=1), set())
+        self.assertEqual(self.left_out(), set())
+        self.assertEqual(self.left_out(), every)
+        for changed, left in (
+            ("test/scripts/fixture.py", {"inductor/test_triton_on_cpu.py"}),
+            ("scripts/setup_tool/new.toml", {"inductor/test_triton_on_cpu.py"}),
+            ("test/inductor/_triton_new.py", {"scripts/test_x.py"}),
+        ):
+            with self.subTest(changed):
+                (self.root / changed).touch()
+                self.assertEqual(self.left_out(status=1), left)
+                self.assertEqual(self.left_out(), left)
+                self.assertEqual(self.left_out(), every)
+
+    def test_what_is_asked_for_is_not_left_out(self) -> None:
+        self.left_out()
+        self.assertEqual(self.left_out("--all"), set())
+        self.assertEqual(self.left_out("test/scripts/test_x.py"), set())
+        self.assertEqual(self.left_out("test/scripts"), set())
+        self.assertNotEqual(self.left_out("-k", "name"), set())
+
+    def test_only_a_run_of_every_test_counts(self) -> None:
+        for arguments in (("-k", "name"), ("test/scripts",), ("--base", "v1.5")):
+            self.assertEqual(self.left_out(*arguments), set())
+        self.assertEqual(self.left_out("--all"), set())
+        self.assertNotEqual(self.left_out(), set())
 
 
 class TestVerify(FakeRepository):
@@ -474,7 +524,7 @@ class TestVerify(FakeRepository):
         return {line.split()[0]: line for line in lines[1:]}
 
     def test_a_row_for_every_base(self) -> None:
-        rows = self.verify("--fast", "-k", "name")
+        rows = self.verify("-k", "name")
         self.assertEqual([*rows], ["v1.0", "v1.5"])
         for row in rows.values():
             cells = r"yes, 3 modules +yes, torch 1\.x +yes, 2 passed, 1 skipped$"
@@ -515,42 +565,6 @@ class TestVerify(FakeRepository):
     def test_a_base_that_only_one_file_knows_is_a_hole(self) -> None:
         self.write_bases("v1.0", "v1.5", "v2.0")
         self.assertRegex(self.verify(expect=1)["v2.0"], "NO, setup.cfg has no env")
-
-
-class TestPlainScripts(unittest.TestCase):
-    """What scripts/test --as-scripts takes for a test file that runs."""
-
-    def run_file(self, source: str) -> plain_scripts.Outcome:
-        """Runs a file with this source as a plain script."""
-        with tempfile.TemporaryDirectory() as folder:
-            (Path(folder) / "test_it.py").write_text(source)
-            return plain_scripts.run_file(
-                Path(folder),
-                Path(sys.executable),
-                dict(os.environ),
-                "test_it.py",
-                "TestIt.test_it",
-            )
-
-    def test_only_a_file_that_runs_its_test_is_well(self) -> None:
-        passes = (
-            "import unittest\n"
-            "class TestIt(unittest.TestCase):\n"
-            "    def test_it(self): self.assertTrue(True)\n"
-        )
-        main = "unittest.main()\n"
-        self.assertEqual(self.run_file(passes + main).problem, "")
-        problem = self.run_file(passes.replace("True)", "False)") + main).problem
-        self.assertIn("exit status 1", problem)
-        # No main block: it does nothing at all, and does it well.
-        self.assertIn("exit status 0, 'Ran 1 test'", self.run_file(passes).problem)
-
-    def test_the_first_test_of_each_file_is_chosen(self) -> None:
-        listing = "a.py::A::test_1\na.py::A::test_2\nb.py::test_3\nc.py::C::test_4\n\n"
-        self.assertEqual(
-            plain_scripts.first_tests(listing),
-            {"a.py": "A.test_1", "c.py": "C.test_4"},
-        )
 
 
 class TestPins(unittest.TestCase):
