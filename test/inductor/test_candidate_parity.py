@@ -45,6 +45,21 @@ DISPATCH_LOGGER = "torch._inductor.range_dispatch"
 def cases(flag="", at_most=None):
     """All entries, or those with a flag; tests are slow but for ``at_most`` of the fast
     entries, without it the first one of each kind."""
+    for entry, is_fast in _told_apart(flag, at_most):
+        yield _subtest(entry, entry.name, is_fast)
+
+
+def cells(flag="", at_most=None):
+    """As cases, each in each mode; the fast entries take the modes in turn."""
+    number = 0
+    for entry, is_fast in _told_apart(flag, at_most):
+        for index, mode in enumerate(MODES):
+            is_turn = index == number % len(MODES)
+            yield _subtest((entry, mode), f"{entry.name}_{mode}", is_fast and is_turn)
+        number += is_fast
+
+
+def _told_apart(flag, at_most):
     fast = []
     for entry in ENTRIES:
         if flag and not getattr(entry, flag):
@@ -55,8 +70,12 @@ def cases(flag="", at_most=None):
             else len(fast) < at_most
         )
         fast += [entry] * is_fast
-        decorators = [] if is_fast else [pytest.mark.slow]
-        yield subtest(entry, name=entry.name, decorators=decorators)
+        yield entry, is_fast
+
+
+def _subtest(parameters, name, is_fast):
+    decorators = [] if is_fast else [pytest.mark.slow]
+    return subtest(parameters, name=name, decorators=decorators)
 
 
 def arguments_in(mode, entry, size):
@@ -149,8 +168,7 @@ class ParityTestCase(TestCase):
 
 @instantiate_parametrized_tests
 class CandidateParityTest(ParityTestCase):
-    @parametrize("mode", MODES)
-    @parametrize("entry", cases())
+    @parametrize("entry, mode", cells())
     def test_dispatched_as_alone(self, entry, mode):
         op = self.register(entry, winners=[0, 1])
         if mode not in entry.fails_alone:
@@ -163,7 +181,7 @@ class CandidateParityTest(ParityTestCase):
         with contextlib.suppress(ConstraintViolationError, InductorError):
             self.check_dispatch(entry, op, mode, graphs=1)
 
-    @parametrize("entry", cases(at_most=8))
+    @parametrize("entry", cases(at_most=4))
     def test_compiled_for_the_upper_range_first(self, entry):
         """The range that the implementation runs in is not the one that was seen."""
         op = self.register(entry, winners=[0, 1])
@@ -176,22 +194,19 @@ class CandidateParityTest(ParityTestCase):
                 self.check_dispatch(entry, op, mode, graphs, sizes)
 
     @config.patch(cpp_wrapper=True)
-    @parametrize("mode", MODES)
-    @parametrize("entry", cases("wrappers", at_most=3))
+    @parametrize("entry, mode", cells("wrappers", at_most=2))
     def test_cpp_wrapper(self, entry, mode):
         op = self.register(entry, winners=[0, 1])
         self.check_dispatch(entry, op, mode, graphs=1)
 
     @unittest.skipUnless(HAS_TRITON, SKIP_REASON)
-    @parametrize("mode", MODES)
-    @parametrize("entry", cases("wrappers", at_most=3))
+    @parametrize("entry, mode", cells("wrappers", at_most=2))
     def test_fx_wrapper(self, entry, mode):
         op = self.register(entry, winners=[0, 1])
         with triton_kernels(), config.patch(fx_wrapper=True), torch.no_grad():
             self.check_dispatch(entry, op, mode, graphs=1)
 
-    @parametrize("mode", MODES)
-    @parametrize("entry", cases("trains", at_most=2))
+    @parametrize("entry, mode", cells("trains", at_most=2))
     def test_training(self, entry, mode):
         op = self.register(entry, winners=[0, 1])
         backward = entry.define_backward()
@@ -223,8 +238,7 @@ class CandidateParityTest(ParityTestCase):
 class TunedParityTest(ParityTestCase):
     """Nothing is given: candidates are dropped, if at all, while tuning."""
 
-    @parametrize("mode", MODES)
-    @parametrize("entry", cases("tuned", at_most=4))
+    @parametrize("entry, mode", cells("tuned", at_most=4))
     def test_none_is_dropped(self, entry, mode):
         """Each candidate is timed in each range; the second is the faster one, in the
         range up to the split point as well."""
