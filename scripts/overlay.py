@@ -8,22 +8,19 @@ patches, git.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import io
 import json
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 if sys.version_info < (3, 11):  # noqa: UP036
     sys.exit("overlay: error: Python 3.11 or newer is needed to run this tool")
 
 from overlay_tool import checking, commands, exporting, refreshing
-from overlay_tool.errors import EnvironmentFailure, OverlayError
-from overlay_tool.report import Report
+from overlay_tool.errors import EnvironmentFailure, OverlayError, Report
 
 _DESCRIPTION = """\
 Lays the overlay (whole files) and the patches of this repository over a PyTorch
@@ -58,6 +55,17 @@ example:
   python scripts/overlay.py status --tree .venv/lib/python3.11/site-packages
 """
 
+_COMMANDS = {
+    "status": "say whether it is applied, and current; changes nothing",
+    "check": "say of each file and patch whether it fits; changes nothing",
+    "apply": "apply it, or bring what is applied up to date",
+    "refresh": "bring what you edited in the tree back into the patch set",
+    "revert": "take it off: every file byte for byte as it was",
+    "export": "write it as commits, in mails that git am takes",
+    "wheel": "make a wheel of torch with it, from a wheel without",
+    "pin": "for maintainers: note a pristine tree's blob ids in bases.toml",
+}
+
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -74,13 +82,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A path that the terminal cannot show must not end a command.
         sys.stdout.reconfigure(errors="backslashreplace")
-    _say_goodbye_on_signals()
+    _stop_on_signals()
     try:
         report = _run(options)
     except OverlayError as error:
         return _fail(options, str(error), error.exit_code)
     except OSError as error:
-        return _fail(options, _explain(error), EnvironmentFailure.exit_code)
+        place = f"{error.filename}: " if error.filename is not None else ""
+        message = (
+            f"{place}{error.strerror or error}; nothing was changed. Make it possible "
+            "(space, permission, a writable disk) and run this again"
+        )
+        return _fail(options, message, EnvironmentFailure.exit_code)
     except _Stopped as stopped:
         name = signal.Signals(stopped.number).name
         return _fail(options, f"stopped by {name}", 128 + stopped.number)
@@ -94,11 +107,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> Report:
-    patch_set = Path(os.path.abspath(options.patch_set))
+    patch_set = options.patch_set
     if options.command == "wheel":
-        return _wheel(options, patch_set)
-    # Absolute at once; links in it are resolved later.
-    tree = Path(os.path.abspath(options.tree))
+        try:
+            from overlay_tool.wheels import make_wheel
+        except ImportError as error:
+            raise EnvironmentFailure(
+                f"the command wheel needs the Python package {error.name}: run it with "
+                ".venv/bin/python after scripts/setup, or pip install installer "
+                "packaging"
+            ) from None
+        return make_wheel(options.source, options.out, patch_set)
+    tree = options.tree
 
     def on_wait(who: str) -> None:
         if not options.quiet:
@@ -109,72 +129,24 @@ def _run(options: argparse.Namespace) -> Report:
     if options.command == "check":
         return checking.check(tree, patch_set, options.base)
     if options.command == "export":
-        out = Path(os.path.abspath(options.out))
-        return exporting.export(tree, out, patch_set, options.branch, options.author)
+        author = options.author
+        return exporting.export(tree, options.out, patch_set, options.branch, author)
     if options.command == "apply":
         return commands.apply(tree, patch_set, on_wait)
     if options.command == "refresh":
-        return refreshing.refresh(tree, patch_set, on_wait, options.patch)
+        others = options.other_tree
+        return refreshing.refresh(tree, patch_set, on_wait, options.patch, others)
     if options.command == "revert":
         return commands.revert(tree, on_wait, patch_set)
     return commands.pin(tree, patch_set, options.keep)
 
 
-def _wheel(options: argparse.Namespace, patch_set: Path) -> Report:
-    try:
-        from overlay_tool.wheels import make_wheel
-    except ImportError as error:
-        raise EnvironmentFailure(
-            f"the command wheel needs the Python package {error.name}: run it with "
-            ".venv/bin/python after scripts/setup, or pip install installer packaging"
-        ) from None
-    with _progress(options, "writing the wheel") as on_progress:
-        source, out = Path(options.source), Path(options.out)
-        return make_wheel(source, out, patch_set, on_progress)
-
-
-@contextlib.contextmanager
-def _progress(
-    options: argparse.Namespace, text: str
-) -> Iterator[Callable[[int, int], None]]:
-    """A bar on a terminal, if rich is there to draw one."""
-    try:
-        from rich.console import Console
-        from rich.progress import Progress
-    except ImportError:
-        yield lambda done, total: None
-        return
-    console = Console(stderr=True, quiet=options.quiet)
-    with Progress(console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task(text)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+def _path(text: str) -> Path:
+    """Absolute at once; links in it are resolved later."""
+    return Path(os.path.abspath(text))
 
 
 def _parser() -> argparse.ArgumentParser:
-    of_tree = argparse.ArgumentParser(add_help=False)
-    of_tree.add_argument(
-        "--tree",
-        required=True,
-        metavar="PATH",
-        help="a git checkout of PyTorch, or the site-packages folder of an "
-        "installed torch",
-    )
-    common = argparse.ArgumentParser(add_help=False)
-    common.add_argument(
-        "--patch-set",
-        default=str(Path(__file__).resolve().parent.parent),
-        metavar="DIR",
-        help="the folder that holds torch_overlay/ and patches/ (default: the "
-        "repository of this script); for tests and forks",
-    )
-    common.add_argument(
-        "--quiet", action="store_true", help="print errors only, on stderr"
-    )
-    common.add_argument(
-        "--json",
-        action="store_true",
-        help="print the result, errors too, as one JSON object on stdout",
-    )
     parser = argparse.ArgumentParser(
         prog="overlay.py",
         description=_DESCRIPTION,
@@ -182,71 +154,88 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, text in (
-        ("status", "say whether it is applied, and current; changes nothing"),
-        ("check", "say of each file and patch whether it fits; changes nothing"),
-        ("apply", "apply it, or bring what is applied up to date"),
-        ("refresh", "bring what you edited in the tree back into the patch set"),
-        ("revert", "take it off: every file byte for byte as it was"),
-        ("export", "write it as commits, in mails that git am takes"),
-        ("wheel", "make a wheel of torch with it, from a wheel without"),
-        ("pin", "for maintainers: note a pristine tree's blob ids in bases.toml"),
-    ):
+    add = {}
+    for name, text in _COMMANDS.items():
         command = subparsers.add_parser(
             name,
-            parents=[common] if name == "wheel" else [of_tree, common],
             help=text,
-            description=text[0].upper() + text[1:] + ".",
+            description=f"{text[0].upper()}{text[1:]}.",
             epilog="exit status: see overlay.py --help",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        if name == "check":
+        add[name] = command.add_argument
+        if name != "wheel":
             command.add_argument(
-                "--base",
-                metavar="TAG",
-                help="the patches of this base are meant (default: those of the "
-                "tree's own, or if it is none that is known, those that fit best)",
-            )
-        if name == "refresh":
-            command.add_argument(
-                "--patch",
-                metavar="NAME",
-                help="the patch that edits of the base's files go to (default: the "
-                "one that wrote those lines, or the nearest)",
-            )
-        if name == "export":
-            command.add_argument(
-                "--out", required=True, metavar="DIR", help="where the mails go"
-            )
-            command.add_argument(
-                "--branch", metavar="NAME", help="make this branch of the commits, too"
-            )
-            command.add_argument(
-                "--author",
-                metavar="'NAME <MAIL>'",
-                help="of the commits (default: as the patches say)",
-            )
-        if name == "wheel":
-            command.add_argument(
-                "--from",
-                dest="source",
+                "--tree",
+                type=_path,
                 required=True,
-                metavar="WHEEL",
-                help="a torch-*.whl of a known base (pip download --no-deps torch)",
+                metavar="PATH",
+                help="a git checkout of PyTorch, or the site-packages folder of an "
+                "installed torch",
             )
-            command.add_argument(
-                "--out", required=True, metavar="DIR", help="where to; made if missing"
-            )
-        if name == "pin":
-            command.add_argument(
-                "--keep",
-                action="store_true",
-                help="keep accepting the blob ids that are listed now, too",
-            )
+        command.add_argument(
+            "--patch-set",
+            type=_path,
+            default=Path(__file__).resolve().parent.parent,
+            metavar="DIR",
+            help="the folder that holds torch_overlay/ and patches/ (default: the "
+            "repository of this script); for tests and forks",
+        )
+        command.add_argument(
+            "--quiet", action="store_true", help="print errors only, on stderr"
+        )
+        command.add_argument(
+            "--json",
+            action="store_true",
+            help="print the result, errors too, as one JSON object on stdout",
+        )
+    add["check"](
+        "--base",
+        metavar="TAG",
+        help="the patches of this base are meant, such as v2.13.0 or 2.13.0 (default: "
+        "those of the tree's own, or if it is none that is known, those that fit best)",
+    )
+    add["refresh"](
+        "--patch",
+        metavar="NAME",
+        help="the patch that edits of the base's files go to (default: the one that "
+        "wrote those lines, or the nearest)",
+    )
+    add["refresh"](
+        "--other-tree",
+        type=_path,
+        action="append",
+        default=[],
+        metavar="PATH",
+        help="a tree of another base, to say whether patches that it shares still "
+        "fit; may be repeated (found by themselves: the .venv* that scripts/setup made)",
+    )
+    for name, what in (("export", "where the mails go"), ("wheel", "made if missing")):
+        add[name]("--out", type=_path, required=True, metavar="DIR", help=what)
+    add["export"](
+        "--branch", metavar="NAME", help="make this branch of the commits, too"
+    )
+    add["export"](
+        "--author",
+        metavar="'NAME <MAIL>'",
+        help="of the commits (default: as the patches say)",
+    )
+    add["wheel"](
+        "--from",
+        dest="source",
+        type=_path,
+        required=True,
+        metavar="WHEEL",
+        help="a torch-*.whl of a known base (pip download --no-deps torch)",
+    )
+    add["pin"](
+        "--keep",
+        action="store_true",
+        help="keep accepting the blob ids that are listed now, too",
+    )
     return parser
 
 
-def _say_goodbye_on_signals() -> None:
+def _stop_on_signals() -> None:
     def stop(number: int, frame: object) -> None:
         # Once is enough: a second signal must not cut off the undoing.
         for each in _SIGNALS:
@@ -259,25 +248,16 @@ def _say_goodbye_on_signals() -> None:
             signal.signal(each, stop)
 
 
-def _explain(error: OSError) -> str:
-    place = f"{error.filename}: " if error.filename is not None else ""
-    return (
-        f"{place}{error.strerror or error}; nothing was changed. Make it possible "
-        "(space, permission, a writable disk) and run this again"
-    )
-
-
 def _print(options: argparse.Namespace, report: Report) -> None:
     if options.json:
-        _print_json(
-            {
-                "command": options.command,
-                "exit_code": report.exit_code,
-                "summary": report.summary,
-                **report.details,
-                "notes": list(report.notes),
-            }
-        )
+        document = {
+            "command": options.command,
+            "exit_code": report.exit_code,
+            "summary": report.summary,
+            **report.details,
+            "notes": list(report.notes),
+        }
+        print(json.dumps(document, indent=2))
     elif not options.quiet:
         for line in (*(f"note: {note}" for note in report.notes), report.summary):
             print(line)
@@ -288,17 +268,9 @@ def _print(options: argparse.Namespace, report: Report) -> None:
 def _fail(options: argparse.Namespace, message: str, exit_code: int) -> int:
     print(f"overlay: error: {message}", file=sys.stderr)
     if options.json:
-        document = {
-            "command": options.command,
-            "exit_code": exit_code,
-            "error": message,
-        }
-        _print_json(document)
+        error = {"command": options.command, "exit_code": exit_code, "error": message}
+        print(json.dumps(error, indent=2))
     return exit_code
-
-
-def _print_json(document: dict[str, Any]) -> None:
-    print(json.dumps(document, indent=2))
 
 
 if __name__ == "__main__":

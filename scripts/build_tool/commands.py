@@ -1,83 +1,55 @@
-"""The command line of scripts/build."""
+"""The command line of scripts/build, and what it does in which order."""
 
 import argparse
+import json
 import os
+import shlex
+import shutil
 import signal
 import sys
 from pathlib import Path
+from typing import NoReturn
 
-from build_tool import full, python_only, removal
-from build_tool.binaries import Binaries
-from build_tool.checkout import find_checkout
-from build_tool.place import place_of
+from build_tool import preflight, python_only
+from build_tool.checkout import Checkout, find_checkout
+from overlay_tool import commands as overlay
 from overlay_tool.errors import OverlayError
-from setup_tool.steps import SetupError
+from setup_tool.lock import locked
+from setup_tool.steps import say, SetupError
 
 ROOT = Path(__file__).resolve().parents[2]
+DISPATCH_CHECK = Path(__file__).resolve().parent / "dispatch_check.py"
 
 DESCRIPTION = """\
 Makes an environment whose torch is a PyTorch checkout, with the overlay in it, and in
-which an edit of the checkout's Python takes effect at once.
-
-Two routes:
-  (default)      the base's own editable install (pip install --no-build-isolation -v
-                 -e .), which compiles all of PyTorch: hours, 20 GiB, 60 with CUDA
-  --python-only  the binaries of the matching wheel: minutes, no compilation
-
-First everything that is needed is looked at, and all that is missing is reported at
-once, each with what to do; until then nothing is changed.
+which an edit of the checkout's Python takes effect at once. --cpu and --cuda run the
+base's own editable install, which compiles all of PyTorch: hours, 20 GiB, 60 with CUDA.
+--python-only takes the binaries of the matching wheel and compiles nothing. What is
+needed is looked at first; until then nothing is changed.
 """
 
 EPILOG = """\
-exit status:
-  0      done, or nothing to do
-  1      something is missing, does not match, or failed; the message says what
-  2      wrong usage
-  128+N  stopped by signal N (130: Ctrl-C); call again, finished stages are kept
+exit status: 0 done; 1 something is missing, does not match, or failed; 2 wrong usage;
+130 interrupted. After a failure call again: pip and ninja go on where they were.
 
-in the checkout, all invisible to git:
-  .range-dispatch/venv         the environment (unless --venv names another)
-  .range-dispatch/build.log    the output of all attempts
-  .range-dispatch/state.json   the finished stages
-  .range-dispatch/torch-wheel  with --python-only: the wheel's files, which links in
-                               torch/ point to (.git/info/exclude lists them)
-
-variables: what is set stays. MAX_JOBS is the number of jobs (--jobs goes before it),
-USE_CUDA the default for --cpu and --cuda; any of PyTorch's own (BUILD_TEST, USE_*,
-CC, CXX, CMAKE_*, ...) goes to the build. Only PYTHONPATH and PYTHONHOME are left out,
-as they could let another torch in.
-
-examples:
-  scripts/build editable --source ~/pytorch --cpu
-  scripts/build editable --source ~/pytorch --python-only
-  scripts/build editable --source ~/pytorch --python-only --wheel torch-2.13.0*.whl
-  scripts/build editable --source ~/pytorch --remove
+.range-dispatch/ in the checkout has the environment (venv) and the output of all calls
+(build.log). Variables (MAX_JOBS, BUILD_TEST, USE_*, CC, CXX, CMAKE_*) go to the build;
+USE_CUDA is what --cpu or --cuda says.
 """
-
-_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-class _Stopped(BaseException):
-    """A signal asked us to stop."""
-
-    def __init__(self, number: int) -> None:
-        self.number = number
 
 
 def main(command: str, arguments: list[str]) -> int:
     """Runs scripts/build and returns the exit status."""
     options = parse(arguments)
-    _stop_on_signals()
+    signal.signal(signal.SIGTERM, _stop)
     try:
-        _run(options)
+        build(options)
     except (SetupError, OverlayError, OSError) as error:
         print(f"scripts/{command}: {error}", file=sys.stderr)
         return 1
-    except _Stopped as stopped:
-        name = signal.Signals(stopped.number).name
-        words = f"stopped by {name}; call again, and it goes on where it was"
-        print(f"\nscripts/{command}: {words}", file=sys.stderr)
-        return 128 + stopped.number
+    except KeyboardInterrupt:
+        print(f"\nscripts/{command}: interrupted", file=sys.stderr)
+        return 130
     return 0
 
 
@@ -86,135 +58,148 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="scripts/build",
         description=DESCRIPTION,
-        epilog="exit status and examples: see scripts/build editable --help",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    kinds = parser.add_subparsers(dest="kind", required=True, metavar="KIND")
-    editable = kinds.add_parser(
-        "editable",
-        help="an environment whose torch is the checkout itself",
-        description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    add = editable.add_argument
-    add(
-        "--source",
-        required=True,
-        metavar="CHECKOUT",
-        help="a git checkout of PyTorch, of a release that patches/bases.toml knows",
-    )
-    device = editable.add_mutually_exclusive_group()
-    device.add_argument(
-        "--cpu",
-        dest="device",
-        action="store_const",
-        const="cpu",
-        help="build without CUDA (default); with --python-only: the wheel has none",
-    )
-    device.add_argument(
-        "--cuda",
-        dest="device",
-        action="store_const",
-        const="cuda",
-        help="build with CUDA; with --python-only: the wheel has it",
-    )
-    add("--python-only", action="store_true", help="take the binaries from a wheel")
-    where = editable.add_mutually_exclusive_group()
-    where.add_argument(
-        "--wheel",
-        metavar="FILE",
-        help="with --python-only: that wheel (default: pip's torch of the release)",
-    )
-    where.add_argument(
-        "--installed",
-        metavar="DIR",
-        help="with --python-only: the torch in that site-packages folder, which must "
-        "stay; nothing is installed, all packages beside it can be imported",
-    )
-    add("--venv", metavar="DIR", help="the environment (default: see below)")
-    add(
-        "--python",
-        metavar="PROGRAM",
-        # Not this one if it is an environment's, perhaps of the very one to be made.
-        default=getattr(sys, "_base_executable", sys.executable),
-        help="the Python that the environment is made of (default: %(default)s)",
-    )
-    add(
-        "--jobs",
-        type=_positive,
-        metavar="N",
-        help="compilers at a time (default: MAX_JOBS, else by cores and memory)",
-    )
-    add("--again", action="store_true", help="build, or install the wheel, anew")
+    add = parser.add_argument
+    add("kind", choices=("editable",))
+    known = "a git checkout of PyTorch, of a release that patches/bases.toml knows"
+    add("--source", type=_absolute, required=True, metavar="CHECKOUT", help=known)
+    route = parser.add_mutually_exclusive_group(required=True)
+    for option, what in (
+        ("--cpu", "compile without CUDA"),
+        ("--cuda", "compile with CUDA"),
+        ("--python-only", "take the binaries from a wheel"),
+        ("--remove", "take away what an earlier call made, but for the overlay"),
+    ):
+        route.add_argument(option, action="store_true", help=what)
+    which = "with --python-only: that wheel (default: pip's torch of the release)"
+    add("--wheel", type=_absolute, metavar="FILE", help=which)
+    which = "with --python-only: the torch in that site-packages folder, left there"
+    add("--installed", type=_absolute, metavar="DIR", help=which)
+    which = "the Python that the environment is made of (default: %(default)s)"
+    add("--python", default=sys.executable, metavar="PROGRAM", help=which)
     add("--dry-run", action="store_true", help="check, say the plan, change nothing")
-    add(
-        "--remove",
-        action="store_true",
-        help="take away what an earlier call made; the overlay and C++ that was built "
-        "stay",
-    )
-    add(
-        "--patch-set",
-        default=str(ROOT),
-        metavar="DIR",
-        help="the folder that holds torch_overlay/ and patches/ (default: the "
-        "repository of this script); for tests and forks",
-    )
     options = parser.parse_args(arguments)
-    for name in ("wheel", "installed"):
-        if getattr(options, name) is not None and not options.python_only:
-            editable.error(f"--{name} goes with --python-only")
-    if options.jobs is not None and options.python_only:
-        editable.error("--jobs: nothing is compiled with --python-only")
+    given = [name for name in ("wheel", "installed") if getattr(options, name)]
+    if given and not options.python_only:
+        parser.error(f"--{given[0]} goes with --python-only")
+    if len(given) == 2:
+        parser.error("--installed: not allowed with --wheel")
+    # Not an environment's, perhaps the one that is to be made anew.
+    options.python = os.path.realpath(shutil.which(options.python) or options.python)
     return options
 
 
-def _run(options: argparse.Namespace) -> None:
-    patch_set = Path(os.path.abspath(options.patch_set))
-    checkout = find_checkout(Path(os.path.abspath(options.source)), patch_set)
-    chosen = None if options.venv is None else Path(options.venv)
-    place = place_of(checkout.root, chosen)
+def build(options: argparse.Namespace) -> None:
+    """Checks, then does all that is not done yet."""
+    device = "cuda" if options.cuda else "cpu" if options.cpu else None
+    wanted = [".git", "setup.py"] if device else [".git"]
+    checkout = find_checkout(options.source, ROOT, wanted)
     if options.remove:
-        removal.remove(checkout, place, options.dry_run)
+        remove(checkout, options.dry_run)
         return
-    shared = (checkout, place, patch_set, options.python, options.device)
+    for name in ("wheel", "installed"):
+        if (given := getattr(options, name)) is not None:
+            python_only.check_binaries(checkout, f"--{name} {given}", given)
+    preflight.check(checkout, options.python, device)
+    first = environment_commands(checkout, options)
+    last = [checkout.python, str(DISPATCH_CHECK), str(checkout.root)]
+    install = [checkout.python, "-m", "pip", "install", "--no-build-isolation", "-v"]
+    install += ["-e", "."]
+    if options.dry_run:
+        middle = [install] if device else []
+        for command in [*first, [f"{ROOT}/scripts/overlay.py", "apply"], *middle, last]:
+            say(shlex.join(command))
+        return
+    checkout.folder.mkdir(exist_ok=True)
+    (checkout.folder / ".gitignore").write_text("*\n")
+    with locked(checkout.folder / "lock") as lock:
+        make_environment(checkout, first, options, lock)
+        say(overlay.apply(checkout.root, ROOT, say).summary)
+        try:
+            if device is None:
+                count = python_only.link(checkout, options.installed)
+                say(f"{count} links to the wheel in {checkout.root}")
+            else:
+                checkout.run(install, lock, variables(device))
+            checkout.run(last, lock)
+        except BaseException:
+            say(f"\nunfinished, and the overlay is applied: {_undoing(checkout)}")
+            raise
+    say(f"\nuse it:  source {checkout.environment}/bin/activate")
+
+
+def environment_commands(
+    checkout: Checkout, options: argparse.Namespace
+) -> list[list[str]]:
+    """What makes the environment, from nothing."""
+    venv = [options.python, "-m", "venv", "--clear", str(checkout.environment)]
+    pip = [checkout.python, "-m", "pip", "install"]
+    if not options.python_only:
+        return [venv, [*pip, *preflight.requirements(checkout)]]
+    if options.installed is not None:
+        return [[*venv, "--without-pip"]]
+    release = checkout.base.release.removeprefix("v")
+    # Of 2000 files nobody is to import. Without numpy torch warns at every start.
+    wheel = str(options.wheel or f"torch=={release}")
+    return [venv, [*pip, "--no-compile", wheel, "numpy"]]
+
+
+def variables(device: str) -> dict[str, str]:
+    """What the build gets besides the user's own."""
+    chosen = {"USE_CUDA": str(int(device == "cuda"))}
+    chosen["MAX_JOBS"] = preflight.jobs(device)
+    chosen["BUILD_TEST"] = os.environ.get("BUILD_TEST") or "0"
+    return chosen
+
+
+def make_environment(
+    checkout: Checkout,
+    commands: list[list[str]],
+    options: argparse.Namespace,
+    lock: int,
+) -> None:
+    """Makes the environment, unless the same commands have made the one there is.
+
+    They are written down last: one that was left half made is made anew.
+    """
+    receipt = checkout.folder / "environment.json"
+    changed = options.wheel.stat().st_mtime_ns if options.wheel else None
+    text = json.dumps([commands, str(options.installed), changed])
+    if receipt.exists() and receipt.read_text() == text:
+        say(f"{checkout.environment} is as it was made")
+        return
+    receipt.unlink(missing_ok=True)
+    for command in commands:
+        checkout.run(command, lock)
     if options.python_only:
-        binaries = _binaries(options)
-        python_only.build(*shared, binaries, options.again, options.dry_run)
-    else:
-        full.build(*shared, options.jobs, options.again, options.dry_run)
+        python_only.take_binaries(checkout, options.installed)
+    receipt.write_text(text)
 
 
-def _binaries(options: argparse.Namespace) -> Binaries:
-    wheel, installed = (
-        None if path is None else Path(os.path.abspath(path))
-        for path in (options.wheel, options.installed)
+def remove(checkout: Checkout, dry_run: bool) -> None:
+    """Removes the links and our folder; the overlay stays."""
+    count = len(list(python_only.find_links(checkout)))
+    say(f"{'would remove' if dry_run else 'removes'} {checkout.folder}, {count} links")
+    if not dry_run and checkout.folder.exists():
+        with locked(checkout.folder / "lock"):
+            python_only.remove_links(checkout)
+            python_only.exclude(checkout, [])
+            shutil.rmtree(checkout.folder)
+
+
+def _undoing(checkout: Checkout) -> str:
+    return (
+        "call again, or undo it with\n  scripts/build editable --remove --source "
+        f"{checkout.root}\n  scripts/overlay.py revert --tree {checkout.root}"
     )
-    argument = ""
-    if wheel is not None:
-        argument = f"--wheel {options.wheel}"
-    elif installed is not None:
-        argument = f"--installed {options.installed}"
-    return Binaries(wheel, installed, argument)
 
 
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
-    return int(text)
+def _absolute(text: str) -> Path:
+    return Path(os.path.abspath(text))
 
 
-def _stop_on_signals() -> None:
-    def stop(number: int, frame: object) -> None:
-        # Once is enough: a second signal must not cut off the clearing up.
-        for each in _SIGNALS:
-            signal.signal(each, signal.SIG_IGN)
-        raise _Stopped(number)
-
-    for each in _SIGNALS:
-        # Not what we were told to ignore (nohup, a background job).
-        if signal.getsignal(each) is not signal.SIG_IGN:
-            signal.signal(each, stop)
+def _stop(number: int, frame: object) -> NoReturn:
+    sys.exit(128 + number)

@@ -1,177 +1,152 @@
-"""The Python-only route: torch's Python from the checkout, all else from a wheel."""
+"""The Python-only route: torch's Python from the checkout, all else from a wheel.
 
+Every package of the checkout is imported from the checkout itself, so that all of it
+is live: edits, new files, another branch. What a build would have put there (libraries,
+headers, generated files) are links to the wheel's, and the repository's own
+.git/info/exclude, which is never committed, keeps them out of git's sight.
+"""
+
+import os
+import re
 import shutil
-import sysconfig
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
-from build_tool import environment, preflight
-from build_tool.binaries import Binaries, check_match, check_version, read_folder
 from build_tool.checkout import Checkout
-from build_tool.links import make_links, packages_of, plan_links
-from build_tool.place import Place
-from build_tool.pythons import Python
-from build_tool.session import opened, Session
-from build_tool.verification import say_what_next, verify
-from overlay_tool.filesystem import remove_directory_tree, replace_file
-from setup_tool.pins import INSTALL_GIBIBYTES, read_bases
-from setup_tool.steps import say, step
+from overlay_tool.filesystem import replace_file
+from overlay_tool.git import git_in_repository
+from overlay_tool.trees import find_git_version
+from setup_tool.steps import SetupError
 
-ROUTE = "python-only"
-PATH_FILE = "torch-range-dispatch.pth"
-BESIDES = ("numpy",)
-"""Torch works without, and warns of it at every start."""
+PACKAGES = ("torch", "functorch", "torchgen")
+"""The top-level packages of a wheel of torch."""
 
-NOT_COMPILED = ("--no-compile",)
-"""For pip: it would compile 2000 files of Python that nobody is to import."""
+WHEEL = "torch-wheel"
+"""The folder with the wheel's packages, in ours."""
 
 
-def build(
-    checkout: Checkout,
-    place: Place,
-    patch_set: Path,
-    python_argument: str,
-    device: str | None,
-    binaries: Binaries,
-    again: bool,
-    dry_run: bool,
-) -> None:
-    """Checks, then does what is not done yet."""
-    python = _check(checkout, place, python_argument, device, binaries)
-    if dry_run:
-        _say_plan(checkout, place, binaries)
-        return
-    with opened(checkout, place, patch_set, python, ROUTE) as session:
-        session.apply_overlay()
-        if again:
-            session.forget(environment.STAGE)
-        _make_environment(session, binaries, device)
-        with step("links") as current:
-            planned = plan_links(checkout, place.home)
-            made, removed = make_links(checkout, planned)
-            write_path_file(session, binaries)
-            current.outcome = f"{len(planned)} to the wheel, {made} made"
-            current.outcome += f", {removed} removed" if removed else ""
-            session.changed |= bool(made or removed)
-        verify(session)
-    what = f"The Python of {checkout.root} is live: edits and new files take effect at"
-    say_what_next(place, f"{what} once.")
-
-
-def _check(
-    checkout: Checkout,
-    place: Place,
-    python_argument: str,
-    device: str | None,
-    binaries: Binaries,
-) -> Python:
-    findings = preflight.Findings()
-    gibibytes = _gibibytes(checkout, binaries)
-    findings.check("environment", lambda: preflight.check_place(place, ROUTE))
-    findings.check("old build", lambda: preflight.check_not_built(checkout))
-    specifier = preflight.specifier_of(checkout)
-    python = preflight.check_python(findings, place, python_argument, specifier)
-    if python is not None:
-        found = python
-        findings.check(
-            "binaries", lambda: check_match(binaries, checkout, found, device)
+def check_binaries(checkout: Checkout, what: str, source: Path) -> None:
+    """Raises SetupError unless a wheel, or a folder with a torch, is of the base."""
+    try:
+        if source.is_dir():
+            text = (source / "torch" / "version.py").read_text("utf-8")
+        else:
+            with zipfile.ZipFile(source) as archive:
+                text = archive.read("torch/version.py").decode()
+    except (OSError, zipfile.BadZipFile, KeyError) as error:
+        raise SetupError(f"{what} holds no torch: {error}") from None
+    base, commit = checkout.base, find_git_version(text)
+    if commit != base.commit:
+        raise SetupError(
+            f"{what} is a torch of commit {commit}, and --source {checkout.root} is of "
+            f"base {base.release}, commit {base.commit}"
         )
-    findings.check("compiler", preflight.check_compiler)
-    if not place.home.exists():
-        findings.check("disk", lambda: preflight.check_disk(checkout.root, gibibytes))
-    for fact in findings.facts:
-        say(fact)
-    findings.require_none()
-    assert python is not None
-    return python
 
 
-def _gibibytes(checkout: Checkout, binaries: Binaries) -> float:
-    if binaries.installed is not None:
-        return 0.2
-    if binaries.wheel is not None:
-        # Unpacked it is some four times as large.
-        size = binaries.wheel.stat().st_size if binaries.wheel.is_file() else 0
-        return 5 * size / preflight.machine.GIBIBYTE + 0.5
-    known = read_bases(Path(__file__).resolve().parents[2])
-    pinned = known.get(checkout.base.tag)
-    return pinned.pins.gibibytes if pinned else INSTALL_GIBIBYTES
+def site_packages(checkout: Checkout) -> Path:
+    """Where pip puts packages in the environment."""
+    return next(checkout.environment.glob("lib/python*/site-packages"))
 
 
-def _make_environment(
-    session: Session, binaries: Binaries, device: str | None
-) -> None:
-    checkout, place = session.checkout, session.place
-    requirements: list[str] = []
-    if binaries.wheel is not None:
-        requirements = [*NOT_COMPILED, str(binaries.wheel), *BESIDES]
-    elif binaries.installed is None:
-        requirements = [*NOT_COMPILED, f"torch=={checkout.release}", *BESIDES]
-
-    def finish() -> str:
-        remove_directory_tree(place.home)
-        place.home.mkdir()
-        folder = binaries.installed or site_packages(place, session.python)
-        what = "what pip installed" if not binaries.argument else binaries.argument
-        version_file, names = read_folder(what, folder)
-        told = check_version(
-            what, version_file, names, checkout, session.python, device
-        )
-        for name in packages_of(checkout.root):
-            if not (folder / name).is_dir():
-                continue
-            if binaries.installed is not None:
-                (place.home / name).symlink_to(folder / name)
-            else:
-                # Out of the import system's way: the checkout's is the one to find.
-                # Removing or updating the package with pip then cannot reach through
-                # to the checkout, either.
-                shutil.move(folder / name, place.home / name)
-        return told
-
-    present = (place.home / "torch" / "version.py").is_file()
-    shadow = binaries.installed is None and (
-        site_packages(place, session.python) / "torch"
-    ).exists()
-    if not present or shadow:
-        session.forget(environment.STAGE)
-    inputs = [binaries.digest, checkout.base.commit, packages_of(checkout.root)]
-    # With --installed pip and setuptools are there, too: no older ones before them.
-    options = () if binaries.installed is None else ("--without-pip",)
-    environment.prepare(session, requirements, inputs, finish, options)
+def packages_of(folder: Path) -> list[str]:
+    """The packages that the folder has."""
+    return [name for name in PACKAGES if (folder / name / "__init__.py").is_file()]
 
 
-def site_packages(place: Place, python: Python) -> Path:
-    """Where pip puts packages, in the environment that `python` made."""
-    prefix = {
-        "base": str(place.environment),
-        "platbase": str(place.environment),
-        "py_version_short": "{}.{}".format(*python.version),
-    }
-    return Path(sysconfig.get_path("purelib", "venv", vars=prefix))
+def take_binaries(checkout: Checkout, installed: Path | None) -> None:
+    """Puts the wheel's packages where links can point to.
 
-
-def write_path_file(session: Session, binaries: Binaries) -> None:
-    """Has the environment import from the checkout, as an editable install does.
-
-    With --installed its packages follow, so that torch finds what it needs there.
+    Those that pip installed are moved, out of the import system's way, and pip cannot
+    reach through to the checkout, either. An installed torch stays where it is.
     """
-    folders = [session.checkout.root]
-    if binaries.installed is not None:
-        folders.append(binaries.installed)
-    content = "".join(f"{folder}\n" for folder in folders).encode()
-    file = site_packages(session.place, session.python) / PATH_FILE
-    if not file.exists() or file.read_bytes() != content:
-        replace_file(file, content)
+    home = checkout.folder / WHEEL
+    shutil.rmtree(home, ignore_errors=True)
+    home.mkdir()
+    folder = installed or site_packages(checkout)
+    check_binaries(checkout, "what pip installed", folder)
+    put = os.symlink if installed else shutil.move
+    for name in {*packages_of(checkout.root)} & {*os.listdir(folder)}:
+        put(folder / name, home / name)
 
 
-def _say_plan(checkout: Checkout, place: Place, binaries: Binaries) -> None:
-    say("\nwould do, with all output in " + str(place.log))
-    say(f"  scripts/overlay.py apply --tree {checkout.root}")
-    say(f"  python -m venv {place.environment}")
-    if binaries.installed is None:
-        wanted = binaries.wheel or f"torch=={checkout.release}"
-        say(f"  pip install {wanted} {' '.join(BESIDES)}")
-        say(f"  move {' '.join(packages_of(checkout.root))} to {place.home}")
-    say(f"  link from {checkout.root} what only the wheel has, and have")
-    say("    .git/info/exclude ignore the links")
-    say("  import torch, and see that it is the checkout's")
+def link(checkout: Checkout, installed: Path | None) -> int:
+    """Makes the links, and has the environment import from the checkout; how many."""
+    remove_links(checkout)
+    planned = plan(checkout)
+    # First: a kill in between leaves nothing for git to see.
+    exclude(checkout, planned)
+    for path in planned:
+        (checkout.root / path).symlink_to(checkout.folder / WHEEL / path)
+    folders = [checkout.root, *filter(None, [installed])]
+    lines = "".join(f"{folder}\n" for folder in folders)
+    (site_packages(checkout) / "torch-range-dispatch.pth").write_text(lines)
+    return len(planned)
+
+
+def plan(checkout: Checkout) -> list[str]:
+    """The paths in the checkout that are to be links.
+
+    What git knows is never linked: a file that the user deleted stays deleted.
+    """
+    listed = checkout.git("ls-files", "-z", "--", *PACKAGES)
+    # A repository that was made from a wheel does not have the base's commit.
+    arguments = ["ls-tree", "-r", "-z", "--name-only", checkout.base.commit]
+    released = git_in_repository([*arguments, "--", *PACKAGES], checkout.root).stdout
+    listed += released.decode("utf-8", "surrogateescape")
+    tracked = set(listed.split("\0"))
+    folders = {str(parent) for path in tracked for parent in Path(path).parents}
+    planned: list[str] = []
+
+    def visit(folder: str) -> None:
+        for entry in sorted(os.scandir(home / folder), key=lambda item: item.name):
+            path = f"{folder}/{entry.name}"
+            place = checkout.root / path
+            if entry.name == "__pycache__" or path in tracked:
+                continue
+            if entry.is_dir() and place.is_dir():
+                visit(path)
+            elif path not in folders and not os.path.lexists(place):
+                planned.append(path)
+
+    home = checkout.folder / WHEEL
+    for name in os.listdir(home):
+        visit(name)
+    return planned
+
+
+def find_links(checkout: Checkout) -> Iterator[Path]:
+    """The links of ours, also those that point nowhere.
+
+    They are told by where they point, so no list can be lost or out of date.
+    """
+    for name in PACKAGES:
+        for folder, folders, names in os.walk(checkout.root / name):
+            for place in (Path(folder, entry) for entry in (*folders, *names)):
+                if place.is_symlink() and f"/{WHEEL}/{name}/" in os.readlink(place):
+                    yield place
+
+
+def remove_links(checkout: Checkout) -> int:
+    """Removes the links of ours; returns how many."""
+    found = list(find_links(checkout))
+    for place in found:
+        place.unlink()
+    return len(found)
+
+
+def exclude(checkout: Checkout, paths: list[str]) -> None:
+    """Has git ignore these paths of this checkout and no others of ours."""
+    name = checkout.git("rev-parse", "--git-path", "info/exclude").rstrip("\n")
+    file = checkout.root / name
+    text = file.read_text("utf-8", "surrogateescape") if file.exists() else ""
+    # Worktrees share the file, so each checkout has a part of its own.
+    begin, end = (f"# scripts/build: {x} {checkout.root}\n" for x in ("begin", "end"))
+    part = "\n?" + re.escape(begin) + ".*?" + re.escape(end)
+    text = re.sub(part, "", text, flags=re.DOTALL)
+    if paths:
+        escaped = (re.sub(r"[\\*?\[ ]", r"\\\g<0>", path) for path in paths)
+        lines = ["__pycache__/", *(f"/{path}" for path in escaped), end]
+        text += "\n" + begin + "\n".join(lines)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(file, text.encode("utf-8", "surrogateescape"))

@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from overlay_tool.bases import Base
-from overlay_tool.blobs import blob_id
 from overlay_tool.errors import Refused
 from overlay_tool.exporting import exported_tests
-from overlay_tool.patch_set import OVERLAY_NAME, Patch, load_patch_set
-from overlay_tool.patching import ScratchFile, apply_series, touched_paths
-from overlay_tool.state import State
+from overlay_tool.files import File, State, blob_of, read
+from overlay_tool.patch_set import OVERLAY_NAME, load_patch_set
+from overlay_tool.patching import Patch, apply_series, touched_paths
 from overlay_tool.trees import identify, require_base
 
 Files = Mapping[str, bytes]
@@ -88,12 +87,11 @@ def read_exported(root: Path, tree_path: Path) -> Exported:
     )
 
 
-def read_pristine(state: State, base: Base, path: str) -> ScratchFile | None:
+def read_pristine(state: State, base: Base, path: str) -> File | None:
     """The base's file, from where ``overlay.py apply`` keeps it or from the tree."""
-    for place in (state.originals / path, state.root / path):
-        content = place.read_bytes() if place.is_file() else None
-        if base.accepts(path, content if content is None else blob_id(content)):
-            return None if content is None else ScratchFile(content, executable=False)
+    for file in (read(state.originals, path), read(state.root, path)):
+        if base.accepts(path, blob_of(file)):
+            return file
     raise Refused(
         f"{state.root}: {path} is not {base.tag}'s, nor is that kept: "
         "call scripts/setup, or name a pristine tree with --tree"

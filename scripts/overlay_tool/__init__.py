@@ -1,8 +1,7 @@
 """Lays the overlay and the patches of this repository over a PyTorch tree.
 
 ``scripts/overlay.py`` is the command line; each module here has one job. Imports
-go one way only, from the bottom up: errors, blobs, filesystem, paths, state,
-git, bases, patch_set, mail, placing, patching, fitting, line_edits, receipt,
-trees, lock, transaction, plan, report, tree_fit, checking, exporting, wheels,
-commands, refreshing.
+go one way only, from the bottom up: errors, files, filesystem, git, bases, patching,
+patch_set, trees, lock, transaction, plan, status, checking, other_bases, commands,
+stack, exporting, wheels, line_edits, refreshing.
 """

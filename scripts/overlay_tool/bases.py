@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
-from .blobs import is_blob_id
 from .errors import Refused
+from .files import check_path, is_blob_id
 from .filesystem import replace_file
-from .paths import check_path
 
 _HEADER = """\
 # The PyTorch trees that this patch set is written for.
@@ -58,18 +58,11 @@ class Base:
 
 def load_bases(file: Path) -> tuple[Base, ...]:
     """Reads bases.toml; an error names the entry that is wrong."""
-    try:
-        document = tomllib.loads(file.read_bytes().decode("utf-8"))
-    except FileNotFoundError:
-        raise Refused(
-            f"{file} is missing: --patch-set must name a folder that has it"
-        ) from None
-    except ValueError as error:  # not TOML, or not UTF-8
-        raise Refused(f"{file} cannot be read: {error}") from None
-    entries = document.get("base", [])
-    if not isinstance(entries, list) or set(document) - {"base"}:
+    document = read_toml(file, "--patch-set must name a folder that has it")
+    entries = document.pop("base", [])
+    if not isinstance(entries, list) or document:
         raise Refused(f"{file}: only [[base]] entries are known")
-    bases = tuple(_load_base(file, entry) for entry in entries)
+    bases = tuple(_load_base(file, **entry) for entry in entries)
     named = {
         "tag": [tag for base in bases for tag in (base.tag, *base.also)],
         "commit": [each.commit for base in bases for each in base.releases],
@@ -81,38 +74,45 @@ def load_bases(file: Path) -> tuple[Base, ...]:
     return bases
 
 
-def _load_base(file: Path, entry: Mapping[str, object]) -> Base:
-    tag = entry.get("tag")
+def read_toml(file: Path, hint: str) -> dict[str, Any]:
+    """Reads a TOML file; if it is missing the error has the ``hint``."""
+    try:
+        return tomllib.loads(file.read_bytes().decode("utf-8"))
+    except FileNotFoundError:
+        raise Refused(f"{file} is missing: {hint}") from None
+    except ValueError as error:  # not TOML, or not UTF-8
+        raise Refused(f"{file} cannot be read: {error}") from None
+
+
+def _load_base(
+    file: Path,
+    tag: object = None,
+    commit: object = None,
+    also: object = None,
+    blobs: object = None,
+    **others: object,
+) -> Base:
     # The tag also names a folder of patches/.
     if not isinstance(tag, str) or tag in ("", ".", "..") or "/" in tag:
         raise Refused(f"{file}: {tag!r} is not a tag")
-    table = entry.get("blobs", {})
-    also = entry.get("also", {})
-    unknown = sorted(set(entry) - {"tag", "commit", "also", "blobs"})
-    if unknown or not isinstance(table, dict) or not isinstance(also, dict):
-        raise Refused(
-            f"{file}: {tag}: what is {', '.join(unknown) or 'blobs or also'}?"
-        )
-    commits = {tag: entry.get("commit"), **also}
-    for release, commit in commits.items():
-        if not isinstance(commit, str) or not is_blob_id(commit):
+    also, blobs = also or {}, blobs or {}
+    if others or not isinstance(blobs, dict) or not isinstance(also, dict):
+        what = ", ".join(sorted(others)) or "blobs or also"
+        raise Refused(f"{file}: {tag}: what is {what}?")
+    for release, value in {tag: commit, **also}.items():
+        if not is_blob_id(value):
             raise Refused(
-                f"{file}: {release}: {commit!r} is not a commit id of 40 digits"
+                f"{file}: {release}: {value!r} is not a commit id of 40 digits"
             )
-    blobs: dict[str, tuple[str, ...]] = {}
-    for path, accepted in table.items():
+    for path, ids in blobs.items():
         check_path(path, str(file))
-        if (
-            not isinstance(accepted, list)
-            or not accepted
-            or not all(is_blob_id(blob) for blob in accepted)
-        ):
+        if not isinstance(ids, list) or not ids or not all(map(is_blob_id, ids)):
             raise Refused(f"{file}: {tag}: {path}: not a list of blob ids")
-        blobs[path] = tuple(accepted)
-    return Base(tag=tag, commit=commits[tag], blobs=blobs, also=also)
+    accepted = {path: tuple(ids) for path, ids in blobs.items()}
+    return Base(tag, str(commit), accepted, also)
 
 
-def format_bases(bases: Iterable[Base]) -> str:
+def format_bases(bases: Sequence[Base]) -> str:
     """The text of bases.toml; the same bases always give the same text."""
     lines = [_HEADER, "\n"]
     for base in bases:

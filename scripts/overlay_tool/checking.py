@@ -2,25 +2,81 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from .bases import Base
-from .blobs import blob_id
-from .built_in import Wheel, find_wheel
-from .fitting import APPLIES, CONFLICT, OFFSET, UPSTREAM, Fit
+from .errors import Refused, Report
+from .files import ORIGINALS_NAME, File, State, blob_of, read
+from .git import diff, git_in_repository
 from .patch_set import PatchSet, load_patch_set
-from .patching import ScratchFile
-from .paths import locate, read_content
-from .receipt import Receipt, load_receipt
-from .report import Report
-from .state import ORIGINALS_NAME, State
-from .tree_fit import Fits, best_fits, describe
+from .patching import (
+    Files,
+    Patch,
+    git_apply,
+    misplaced_hunks,
+    offsets_of,
+    read_scratch,
+    scratch_with,
+    touched_paths,
+)
+from .plan import Receipt, load_receipt
+from .status import find_wheel
 from .trees import Tree, find_base, identify_any
 
 CONFLICTS = 15
 """The exit status of ``check`` when something does not fit."""
+
+APPLIES = "applies"
+UPSTREAM = "already upstream"
+OFFSET = "fits with offset"
+CONFLICT = "conflict"
+KINDS = (APPLIES, OFFSET, UPSTREAM, CONFLICT)
+
+
+@dataclass(frozen=True)
+class Hunk:
+    """A hunk that does not fit. ``upstream``: because the file has the change already.
+
+    ``text`` starts with its line of @@.
+    """
+
+    path: str
+    text: str
+    upstream: bool = False
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How a patch or a whole file of ours fits: ``kind`` is one of KINDS.
+
+    ``offsets`` are in lines, one for each hunk that matched elsewhere than it says.
+    ``missing`` are files that a patch changes and the tree does not have, and ``text``
+    says more of a file.
+    """
+
+    name: str
+    kind: str
+    offsets: tuple[int, ...] = ()
+    hunks: tuple[Hunk, ...] = ()
+    missing: tuple[str, ...] = ()
+    text: str = ""
+
+
+@dataclass(frozen=True)
+class Fits:
+    """How all that is for one base fits the tree."""
+
+    base: Base
+    files: tuple[Fit, ...]
+    patches: tuple[Fit, ...]
+
+    @property
+    def counts(self) -> Counter[str]:
+        return Counter(fit.kind for fit in (*self.files, *self.patches))
 
 
 def check(tree_path: Path, patch_set_root: Path, tag: str | None = None) -> Report:
@@ -38,62 +94,11 @@ def check(tree_path: Path, patch_set_root: Path, tag: str | None = None) -> Repo
     state.check()
     patch_set = load_patch_set(patch_set_root)
     wheel = find_wheel(tree)
-    receipt = load_receipt(state) if wheel is None else None
-
-    def read(path: str) -> ScratchFile | None:
-        return _read_without_us(state, receipt, path)
-
+    receipt = None if wheel else load_receipt(state)
     own = find_base(tree, patch_set.bases)
-    fits = best_fits(tree, patch_set, read, tag)
-    return Report(
-        _summary(fits, own),
-        CONFLICTS if fits.counts[CONFLICT] else 0,
-        tuple(describe(fits)),
-        _notes(tree, receipt, wheel, own, patch_set),
-        {
-            "tree": str(tree.root),
-            "commit": tree.commit or None,
-            "base": own.tag if own is not None else None,
-            "patches_of": fits.base.tag,
-            "files": {fit.path: fit.kind for fit in fits.files},
-            "patches": [_as_data(fit) for fit in fits.patches],
-        },
-    )
-
-
-def _read_without_us(
-    state: State, receipt: Receipt | None, path: str
-) -> ScratchFile | None:
-    """What the tree has at ``path``, or had before the overlay was applied."""
-    content = read_content(state.root, path)
-    record = receipt.files.get(path) if receipt is not None else None
-    if record is not None and content is not None and blob_id(content) == record.after:
-        content = read_content(state.root, f"{ORIGINALS_NAME}/{path}")
-    if content is None:
-        return None
-    mode = os.lstat(locate(state.root, path)).st_mode
-    return ScratchFile(content, bool(mode & 0o100))
-
-
-def _summary(fits: Fits, own: Base | None) -> str:
-    counts = fits.counts
-    kinds = (APPLIES, OFFSET, UPSTREAM, CONFLICT)
-    found = ", ".join(f"{counts[kind]} {kind}" for kind in kinds if counts[kind])
-    is_own = own is not None and own.tag == fits.base.tag
-    what = f"{'base' if is_own else 'as'} {fits.base.tag}"
-    return f"{'conflicts' if counts[CONFLICT] else 'fits'} ({what}): {found}"
-
-
-def _notes(
-    tree: Tree,
-    receipt: Receipt | None,
-    wheel: Wheel | None,
-    own: Base | None,
-    patch_set: PatchSet,
-) -> tuple[str, ...]:
     notes = []
     if own is None:
-        known = ", ".join(patch_set.tags)
+        known = ", ".join(each.release for each in patch_set.releases)
         commit = f"commit {tree.commit}" if tree.commit else "an unknown commit"
         notes.append(f"{commit} is no known base ({known}): apply would refuse it")
     if receipt is not None:
@@ -103,12 +108,41 @@ def _notes(
             f"torch is from the wheel {wheel.version}, which has the overlay: judged "
             "is what is there"
         )
-    return tuple(notes)
+    fits = best_fits(
+        tree, patch_set, lambda path: _read_without_us(state, receipt, path), tag
+    )
+    counts = fits.counts
+    found = ", ".join(f"{counts[kind]} {kind}" for kind in KINDS if counts[kind])
+    is_own = own is not None and own.tag == fits.base.tag
+    return Report(
+        f"{'conflicts' if counts[CONFLICT] else 'fits'} "
+        f"({'base' if is_own else 'as'} {fits.base.tag}): {found}",
+        CONFLICTS if counts[CONFLICT] else 0,
+        tuple(line for fit in (*fits.files, *fits.patches) for line in describe(fit)),
+        tuple(notes),
+        {
+            "tree": str(tree.root),
+            "commit": tree.commit or None,
+            "base": own.tag if own is not None else None,
+            "patches_of": fits.base.tag,
+            "files": {fit.name: fit.kind for fit in fits.files},
+            "patches": [_as_data(fit) for fit in fits.patches],
+        },
+    )
+
+
+def _read_without_us(state: State, receipt: Receipt | None, path: str) -> File | None:
+    """What the tree has at ``path``, or had before the overlay was applied."""
+    file = read(state.root, path)
+    record = receipt.files.get(path) if receipt is not None else None
+    if record is not None and file is not None and file.blob == record.after:
+        return read(state.root, f"{ORIGINALS_NAME}/{path}")
+    return file
 
 
 def _as_data(fit: Fit) -> Mapping[str, object]:
     return {
-        "patch": fit.patch,
+        "patch": fit.name,
         "fit": fit.kind,
         "offsets": list(fit.offsets),
         "missing": list(fit.missing),
@@ -117,3 +151,141 @@ def _as_data(fit: Fit) -> Mapping[str, object]:
             for hunk in fit.hunks
         ],
     }
+
+
+def describe(fit: Fit) -> list[str]:
+    """A line for a file or patch, with what does not fit of it below."""
+    moved = ", ".join(f"{offset:+}" for offset in fit.offsets)
+    below = [fit.text, *(f"{path} is missing" for path in fit.missing)]
+    for hunk in fit.hunks:
+        has = " (the tree has it)" if hunk.upstream else ""
+        below.append(f"{hunk.path}{has}\n{hunk.text}")
+    width = max(map(len, KINDS))
+    lines = [line for text in below for line in text.splitlines()]
+    head = f"{fit.kind:<{width}}  {fit.name}{moved and f' ({moved})'}"
+    return [head, *(f"    {line}" for line in lines)]
+
+
+def best_fits(
+    tree: Tree,
+    patch_set: PatchSet,
+    read_file: Callable[[str], File | None],
+    tag: str | None = None,
+) -> Fits:
+    """How what is for the tree's base fits what ``read_file`` says is there.
+
+    Args:
+        tag: the base whose patches are meant; else the tree's own, and for a tree of
+            none that whose patches fit best.
+    """
+    base = find_base(tree, patch_set.bases) if tag is None else patch_set.base(tag)
+    if tag is not None and base is None:
+        known = ", ".join(each.release for each in patch_set.releases)
+        raise Refused(f"--base {tag}: not a known base. Known: {known}")
+    if not patch_set.bases:
+        raise Refused(f"the patch set {patch_set.root} has no base")
+    fits = []
+    for each in patch_set.bases if base is None else (base,):
+        found = {path: read_file(path) for path in patch_set.paths(each)}
+        files = tuple(
+            _fit_file(tree, each, path, ours, found.pop(path))
+            for path, ours in sorted(patch_set.overlay.items())
+        )
+        fits.append(Fits(each, files, fit_series(patch_set.series(each), found)))
+    return min(fits, key=lambda one: one.counts[CONFLICT])
+
+
+def _fit_file(tree: Tree, base: Base, path: str, ours: File, found: File | None) -> Fit:
+    if blob_of(found) == ours.blob:
+        return Fit(path, UPSTREAM)
+    if base.accepts(path, blob_of(found)):
+        return Fit(path, APPLIES)
+    text = f"the tree's file is not that of {base.tag}, which ours takes the place of"
+    if found is None:
+        text = "the tree has no such file"
+    elif path not in base.blobs:
+        text = f"{base.tag} has no such file, the tree has"
+    elif tree.is_checkout:
+        # What the tree changed in the base's file, if its history has the base's.
+        for blob in base.blobs[path]:
+            known = git_in_repository(["cat-file", "blob", blob], tree.root)
+            if known.returncode == 0:
+                text = diff(known.stdout, found.content, 1, path).decode(
+                    errors="replace"
+                )
+    return Fit(path, CONFLICT, text=text)
+
+
+def fit_series(patches: Sequence[Patch], files: Files) -> tuple[Fit, ...]:
+    """How ``patches`` fit ``files``, one after the other.
+
+    It goes on after a patch that does not fit: the hunks of it that do are kept, so
+    that the patches after it are judged as they would be once it was mended.
+
+    Args:
+        files: what the tree has at each path that a patch touches.
+    """
+    with scratch_with(files) as scratch:
+        # Taken off first is what the files have already; the last first, as a later
+        # one may change what an earlier one wrote.
+        upstream = set()
+        for patch in reversed(patches):
+            # With a line of context a hunk may also match where it has no business, in
+            # either direction: what moves least is meant.
+            back = _moved(_try(patch.content, scratch, "--reverse"))
+            if back < _moved(_try(patch.content, scratch)):
+                git_apply(patch.content, scratch, "--reverse").check_returncode()
+                upstream.add(patch.name)
+        return tuple(_fit(patch, scratch, patch.name in upstream) for patch in patches)
+
+
+def _fit(patch: Patch, scratch: Path, upstream: bool) -> Fit:
+    offsets = _try(patch.content, scratch)
+    if offsets is None:
+        return _fit_in_part(patch, scratch)
+    before = read_scratch(scratch, patch)
+    result = git_apply(patch.content, scratch)
+    result.check_returncode()
+    if upstream:
+        return Fit(patch.name, UPSTREAM)
+    hunks = tuple(
+        Hunk(path, f"{text.rstrip()}\n({problem})\n")
+        for path, text, problem in misplaced_hunks(patch, result, before)
+    )
+    kind = CONFLICT if hunks else OFFSET if offsets else APPLIES
+    return Fit(patch.name, kind, offsets, hunks)
+
+
+def _try(content: bytes, scratch: Path, *options: str) -> tuple[int, ...] | None:
+    """The offsets of a patch's hunks in one direction, None if it does not fit."""
+    result = git_apply(content, scratch, "--check", *options)
+    return None if result.returncode else offsets_of(result)
+
+
+def _moved(offsets: tuple[int, ...] | None) -> float:
+    """How many lines all hunks are away from where they should be."""
+    return float("inf") if offsets is None else sum(map(abs, offsets))
+
+
+def _fit_in_part(patch: Patch, scratch: Path) -> Fit:
+    """Applies the hunks that fit; those that do not are in the result."""
+    paths = touched_paths(patch)
+    here = {path for path in paths if (scratch / path).is_file()}
+    # The diff of each file by itself: with one that is missing, git would reject all.
+    for section in re.split(rb"^(?=diff --git )", patch.content, flags=re.M)[1:]:
+        git_apply(section, scratch, "--reject")
+    hunks: list[Hunk] = []
+    for path in paths:
+        rejects = scratch / f"{path}.rej"
+        if rejects.is_file():
+            text = rejects.read_text("utf-8", "surrogateescape")
+            for hunk in re.split(r"^(?=@@ )", text, flags=re.M)[1:]:
+                # Has the file the change, at most a few lines away?
+                alone = f"--- a/{path}\n+++ b/{path}\n{hunk}"
+                content = alone.encode("utf-8", "surrogateescape")
+                back = _try(content, scratch, "--reverse")
+                hunks.append(Hunk(path, hunk, back is not None))
+            rejects.unlink()
+    there = {path for path in paths if (scratch / path).is_file()}
+    missing = tuple(path for path in paths if path not in here | there)
+    return Fit(patch.name, CONFLICT, hunks=tuple(hunks), missing=missing)

@@ -1,6 +1,9 @@
-"""The errors that end a command, each with its exit status."""
+"""How a command ends: with a report, or with an error that has an exit status."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 class OverlayError(Exception):
@@ -17,3 +20,14 @@ class EnvironmentFailure(OverlayError):
     """The machine does not let us: no git, no space, no permission, damage."""
 
     exit_code = 3
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a command has to say: one line, more lines, and the same as data."""
+
+    summary: str
+    exit_code: int = 0
+    lines: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    details: Mapping[str, object] = field(default_factory=dict)

@@ -2,26 +2,41 @@
 
 from __future__ import annotations
 
+import email
+import email.policy
 import email.utils
 import os
+import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .blobs import blob_id
-from .errors import Refused
+from .checking import CONFLICT, UPSTREAM, Fits, best_fits, describe
+from .errors import Refused, Report
+from .files import File, read
 from .filesystem import replace_file
-from .fitting import CONFLICT, UPSTREAM
 from .git import git_in_repository
-from .mail import Message, read_message
-from .patch_set import OverlayFile, Patch, PatchSet, load_patch_set
-from .patching import ScratchFile
-from .report import Report
+from .patch_set import PatchSet, load_patch_set
+from .patching import Patch
 from .stack import Share, load_stack, share_out
-from .tree_fit import Fits, best_fits, describe
 from .trees import identify
+
+# What DEP-3 and this repository note of a patch; nothing that upstream's history needs.
+_OUR_TRAILERS = ("Origin", "Forwarded", "Why", "Remove-When")
+_TRAILER = re.compile(rf"^({'|'.join(_OUR_TRAILERS)}): .*(\n[ \t].*)*\n?", re.M)
+
+
+@dataclass(frozen=True)
+class Message:
+    """Who wrote a change, when (RFC 2822), and why."""
+
+    author: str
+    date: str
+    title: str
+    body: str
+
 
 # Of the commits of a patch set without patches.
 _NOBODY = Message(
@@ -67,7 +82,7 @@ class _Commit:
 
     message: Message
     patch: Patch | None = None
-    files: Mapping[str, OverlayFile] | None = None
+    files: Mapping[str, File] | None = None
 
 
 @dataclass(frozen=True)
@@ -112,10 +127,11 @@ def export(
         if branch is not None:
             repository.check_new_branch(branch)
         fits = best_fits(tree, patch_set, repository.content)
-        if fits.counts[CONFLICT]:
+        all_fits = (*fits.files, *fits.patches)
+        if conflicts := [fit for fit in all_fits if fit.kind == CONFLICT]:
             raise Refused(
                 f"{tree.root}: HEAD is not a tree that all fits:\n"
-                + "\n".join(describe(fits, conflicts_only=True))
+                + "\n".join(line for fit in conflicts for line in describe(fit))
             )
         files: dict[str, bytes] = {}
         ids: list[str] = []
@@ -133,7 +149,7 @@ def export(
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         replace_file(out / name, content)
     mails = [name for name in files if name.endswith(".patch")]
-    left_out = [fit.patch for fit in fits.patches if fit.kind == UPSTREAM]
+    left_out = [fit.name for fit in fits.patches if fit.kind == UPSTREAM]
     return Report(
         f"wrote {len(mails)} mails of {len(requests)} pull requests to {out}"
         + (f" and made the branch {branch}" if branch is not None else ""),
@@ -152,6 +168,22 @@ def export(
     )
 
 
+def read_message(patch: Patch) -> Message:
+    """The message of a patch, without the trailers that are ours alone."""
+    mail = email.message_from_bytes(patch.content, policy=email.policy.default)
+    for name in ("From", "Date", "Subject"):
+        if not mail[name]:
+            raise Refused(f"patch {patch.name}: its mail has no {name}")
+    author = str(mail["From"])
+    if not all(email.utils.parseaddr(author)):
+        raise Refused(f"patch {patch.name}: From: {author!r} is no author")
+    content = patch.content.decode("utf-8", "surrogateescape")
+    text = content.split("\n\n", 1)[1]
+    text = re.split(r"^---\n|^diff --git ", text, maxsplit=1, flags=re.M)[0]
+    title = re.sub(r"^\[PATCH[^\]]*\]\s*", "", str(mail["Subject"]))
+    return Message(author, str(mail["Date"]), title, _TRAILER.sub("", text).strip())
+
+
 def _check_out(out: Path, files: Mapping[str, bytes]) -> None:
     """Mails of an earlier export would be applied with those of this one."""
     if out.is_dir():
@@ -166,8 +198,8 @@ def _requests(
     patch_set: PatchSet, fits: Fits, author: str | None
 ) -> Sequence[_Request]:
     """The pull requests with what the tree does not have yet; without empty ones."""
-    new = {fit.patch for fit in fits.patches if fit.kind != UPSTREAM}
-    there = {fit.path for fit in fits.files if fit.kind == UPSTREAM}
+    new = {fit.name for fit in fits.patches if fit.kind != UPSTREAM}
+    there = {fit.name for fit in fits.files if fit.kind == UPSTREAM}
     series = patch_set.series(fits.base)
     messages = {patch.name: read_message(patch) for patch in series}
     like = next(reversed(messages.values()), _NOBODY)
@@ -198,15 +230,15 @@ def _requests(
     return requests
 
 
-def exported_tests(patch_set: PatchSet) -> dict[str, OverlayFile]:
+def exported_tests(patch_set: PatchSet) -> dict[str, File]:
     """The tests of the feature, by their paths in the tree."""
-    folder = patch_set.root / _TESTS
     files = {}
-    for place in sorted(folder.glob("*")):
+    for place in sorted((patch_set.root / _TESTS).glob("*")):
         if place.is_file() and not place.is_symlink() and place.suffix != ".pyc":
-            executable = bool(place.stat().st_mode & 0o100)
-            content = OverlayFile(place.read_bytes(), executable)
-            files[f"{_TESTS}/{place.name}"] = content
+            path = f"{_TESTS}/{place.name}"
+            file = read(patch_set.root, path)
+            assert file is not None
+            files[path] = file
     return files
 
 
@@ -227,7 +259,7 @@ class _Repository:
             raise Refused(f"git {arguments[0]}: {message}")
         return result.stdout
 
-    def content(self, path: str) -> ScratchFile | None:
+    def content(self, path: str) -> File | None:
         """The file as HEAD has it."""
         listing = self.git("ls-tree", "-z", self.head, "--", path)
         if not listing:
@@ -236,7 +268,7 @@ class _Repository:
         if kind != "blob" or mode == "120000":
             raise Refused(f"{path} of HEAD is not a regular file")
         content = self.git("cat-file", "blob", blob)
-        return ScratchFile(content, mode == "100755")
+        return File(content, mode == "100755")
 
     def check_new_branch(self, branch: str) -> None:
         self.git("check-ref-format", "--branch", branch)
@@ -263,7 +295,6 @@ class _Repository:
             blob = self.git(
                 "hash-object", "-w", "--stdin", "--no-filters", given=file.content
             )
-            assert blob.decode().strip() == blob_id(file.content)
             mode = "100755" if file.executable else "100644"
             entry = f"{mode},{blob.decode().strip()},{path}"
             self.git("update-index", "--add", "--cacheinfo", entry)
@@ -275,9 +306,13 @@ class _Repository:
             who[f"GIT_{role}_NAME"] = name
             who[f"GIT_{role}_EMAIL"] = address
             who[f"GIT_{role}_DATE"] = message.date
-        text = message.text.encode("utf-8", "surrogateescape")
+        text = f"{message.title}\n\n{message.body}".rstrip() + "\n"
         arguments = ("commit-tree", tree, "-p", parent, "-F", "-", "--no-gpg-sign")
-        return self.git(*arguments, given=text, **who).decode().strip()
+        return (
+            self.git(*arguments, given=text.encode(errors="surrogateescape"), **who)
+            .decode()
+            .strip()
+        )
 
     def mails(self, before: str, last: str) -> dict[str, bytes]:
         """The commits after ``before`` as mails, by file name."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import os
 import shutil
 import stat
@@ -15,7 +16,6 @@ _NO_HARD_LINKS = {
     errno.EACCES,
     errno.EMLINK,
     errno.ENOSYS,
-    errno.ENOTSUP,
     errno.EOPNOTSUPP,
     errno.EPERM,
     errno.EXDEV,
@@ -114,16 +114,31 @@ def remove_directory_tree(path: Path) -> None:
         shutil.rmtree(path)
 
 
-def remove_empty_directories(path: Path) -> None:
-    """Removes the folders at and below ``path`` that hold no file."""
-    for folder, _, _ in os.walk(path, topdown=False):
-        remove_directory_if_empty(Path(folder))
-
-
-def remove_directory_if_empty(path: Path) -> None:
-    """Removes the folder ``path`` unless it holds something or is not there."""
+def remove_directory_if_empty(path: Path) -> bool:
+    """Removes the folder ``path`` if it holds nothing; says whether it is gone."""
     try:
         os.rmdir(path)
+    except FileNotFoundError:
+        return True
     except OSError as error:
-        if error.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST):
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
             raise
+        return False
+    return True
+
+
+def remove_what_is_left(module: Path, root: Path) -> None:
+    """Removes what Python cached of a file that is gone, and folders it was alone in.
+
+    A folder without modules would still be a package.
+    """
+    cache = module.parent / "__pycache__"
+    if module.suffix == ".py" and not cache.is_symlink():
+        for compiled in (*cache.glob(f"{glob.escape(module.stem)}.*.pyc"),):
+            os.unlink(compiled)
+    for folder in module.parents:
+        if folder == root:
+            break
+        remove_directory_if_empty(folder / "__pycache__")
+        if not remove_directory_if_empty(folder):
+            break

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -21,13 +23,15 @@ _ISOLATED_SETTINGS = (
     "apply.ignoreWhitespace=no",
 )
 
+Done = subprocess.CompletedProcess[bytes]
+
 
 def git_in_repository(
     arguments: Sequence[str],
     repository: Path,
     standard_input: bytes = b"",
     variables: Mapping[str, str] | None = None,
-) -> subprocess.CompletedProcess[bytes]:
+) -> Done:
     """Runs git on ``repository`` with the user's configuration.
 
     The configuration is kept because it may be what lets git read a repository of
@@ -39,8 +43,8 @@ def git_in_repository(
 
 
 def git_isolated(
-    arguments: Sequence[str], folder: Path, standard_input: bytes
-) -> subprocess.CompletedProcess[bytes]:
+    arguments: Sequence[str], folder: Path, standard_input: bytes = b""
+) -> Done:
     """Runs git in ``folder`` outside of any repository and configuration."""
     variables = {
         "GIT_ATTR_NOSYSTEM": "1",
@@ -53,13 +57,52 @@ def git_isolated(
     return _run(command, folder, ("GIT_EXEC_PATH",), variables, standard_input)
 
 
+def diff(
+    before: bytes | None, after: bytes | None, context: int, path: str = "file"
+) -> bytes:
+    """A unified diff of a/``path`` and b/``path``; None is no file.
+
+    It is empty if they are the same.
+    """
+    options = ("--no-index", "--no-prefix", "--no-renames", "--text")
+    files = {f"a/{path}": before, f"b/{path}": after}
+    result = _on_files(files, "diff", *options, f"--unified={context}", "a", "b")
+    # Of a file that is on one side only, git gives that side twice.
+    head = f"diff --git a/{path} b/{path}\n".encode()
+    made = re.sub(rb"\Adiff --git .*\n", lambda found: head, result.stdout)
+    # Which blobs it was made of is of no use where the base is pinned.
+    return re.sub(rb"^index .*\n", b"", made, count=1, flags=re.M)
+
+
+def merge(ours: bytes, base: bytes, theirs: bytes) -> bytes | None:
+    """``ours`` with what ``theirs`` changed of ``base``; None if they collide."""
+    if ours == base:
+        return theirs
+    files = {"ours": ours, "base": base, "theirs": theirs}
+    result = _on_files(files, "merge-file", "-p", *files)
+    return None if result.returncode else result.stdout
+
+
+def _on_files(files: Mapping[str, bytes | None], *arguments: str) -> Done:
+    with tempfile.TemporaryDirectory(prefix="torch_overlay_") as folder:
+        for name, content in files.items():
+            place = Path(folder, name)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            if content is not None:
+                place.write_bytes(content)
+        result = git_isolated(arguments, Path(folder))
+    if result.returncode > 127:
+        raise EnvironmentFailure(result.stderr.decode("utf-8", "replace"))
+    return result
+
+
 def _run(
     command: Sequence[str],
     folder: Path,
     kept: tuple[str, ...],
     variables: Mapping[str, str],
     standard_input: bytes,
-) -> subprocess.CompletedProcess[bytes]:
+) -> Done:
     environment = {
         name: value
         for name, value in os.environ.items()

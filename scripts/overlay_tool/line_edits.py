@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from .errors import EnvironmentFailure
-from .git import git_isolated
+from .git import diff, merge
 
 _HUNK = re.compile(rb"^@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@", re.M)
 
@@ -54,32 +50,6 @@ def make_edits(content: bytes, edits: Iterable[Edit]) -> bytes:
     return b"".join(lines)
 
 
-def diff(
-    before: bytes | None, after: bytes | None, context: int, path: str = "file"
-) -> bytes:
-    """A unified diff of a/``path`` and b/``path``; None is no file.
-
-    It is empty if they are the same.
-    """
-    with tempfile.TemporaryDirectory(prefix="torch_overlay_") as folder:
-        for side, content in (("a", before), ("b", after)):
-            place = Path(folder, side, path)
-            place.parent.mkdir(parents=True)
-            if content is not None:
-                place.write_bytes(content)
-        options = ("--no-index", "--no-prefix", "--no-renames", "--text")
-        result = git_isolated(
-            ("diff", *options, f"--unified={context}", "a", "b"), Path(folder), b""
-        )
-    if result.returncode not in (0, 1):
-        raise EnvironmentFailure(result.stderr.decode("utf-8", "replace"))
-    # Of a file that is on one side only, git gives that side twice.
-    head = f"diff --git a/{path} b/{path}\n".encode()
-    made = re.sub(rb"\Adiff --git .*\n", lambda found: head, result.stdout)
-    # Which blobs it was made of is of no use where the base is pinned.
-    return re.sub(rb"^index .*\n", b"", made, count=1, flags=re.M)
-
-
 def assign(edits: Sequence[Edit], steps: Sequence[bytes]) -> tuple[Edit, ...]:
     """Each edit of the last of the ``steps`` with the change that it belongs to.
 
@@ -102,7 +72,7 @@ def rebuild(edits: Sequence[Edit], steps: Sequence[bytes]) -> tuple[bytes, ...] 
     rebuilt = [steps[0]]
     for index, step in enumerate(steps[1:]):
         mine = [edit for edit in edits if edit.owner <= index]
-        merged = _merge(step, steps[-1], make_edits(steps[-1], mine))
+        merged = merge(step, steps[-1], make_edits(steps[-1], mine))
         if merged is None:
             return None
         rebuilt.append(merged)
@@ -152,22 +122,6 @@ def _settle(edit: Edit, steps: Sequence[bytes]) -> Edit:
     """Moves the edit to a later change until those after it leave its lines alone."""
     edited = make_edits(steps[-1], [edit])
     for index in range(len(steps) - 2, max(edit.owner, 0) - 1, -1):
-        if _merge(steps[index + 1], steps[-1], edited) is None:
+        if merge(steps[index + 1], steps[-1], edited) is None:
             return replace(edit, owner=index + 1)
     return edit
-
-
-def _merge(ours: bytes, base: bytes, theirs: bytes) -> bytes | None:
-    """``ours`` with what ``theirs`` changed of ``base``; None if they collide."""
-    if ours == base:
-        return theirs
-    if theirs == base:
-        return ours
-    with tempfile.TemporaryDirectory(prefix="torch_overlay_") as folder:
-        names = ("ours", "base", "theirs")
-        for name, content in zip(names, (ours, base, theirs), strict=True):
-            Path(os.path.join(folder, name)).write_bytes(content)
-        result = git_isolated(("merge-file", "-p", *names), Path(folder), b"")
-    if result.returncode > 127:
-        raise EnvironmentFailure(result.stderr.decode("utf-8", "replace"))
-    return None if result.returncode else result.stdout

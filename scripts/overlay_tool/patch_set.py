@@ -5,42 +5,25 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from .bases import Base, load_bases
-from .blobs import blob_id
 from .errors import Refused
-from .paths import check_path
+from .files import File, State, blob_id, check_path, read
+from .patching import (
+    COMMON,
+    Files,
+    Patch,
+    PatchedFiles,
+    apply_series,
+    touched_paths,
+)
 
 OVERLAY_NAME = "torch_overlay"
 PATCHES_NAME = "patches"
 BASES_NAME = "patches/bases.toml"
-COMMON = "common/"
-"""How a series names a patch of patches/common/, which several bases share."""
-
-
-@dataclass(frozen=True)
-class OverlayFile:
-    """A whole file of ours."""
-
-    content: bytes
-    executable: bool
-
-
-@dataclass(frozen=True)
-class Patch:
-    """One file of a series, by the name that the series has for it."""
-
-    name: str
-    content: bytes
-
-    @property
-    def is_common(self) -> bool:
-        """Whether other bases may share it: its hunks may match at other lines."""
-        return self.name.startswith(COMMON)
 
 
 @dataclass(frozen=True)
@@ -49,18 +32,17 @@ class PatchSet:
 
     root: Path
     bases: tuple[Base, ...]
-    overlay: Mapping[str, OverlayFile]
+    overlay: Mapping[str, File]
 
     @property
-    def tags(self) -> tuple[str, ...]:
-        """All releases that are known, as ``base`` takes them."""
-        return tuple(each.release for base in self.bases for each in base.releases)
+    def releases(self) -> tuple[Base, ...]:
+        """All releases that are known."""
+        return tuple(each for base in self.bases for each in base.releases)
 
     def base(self, tag: str) -> Base | None:
         """The base of that tag, with or without its v, or of a release with it."""
-        releases = (each for base in self.bases for each in base.releases)
         names = (tag, f"v{tag}")
-        return next((each for each in releases if each.release in names), None)
+        return next((each for each in self.releases if each.release in names), None)
 
     def series(self, base: Base) -> tuple[Patch, ...]:
         """The patches for ``base``, in order; none if it has no series file.
@@ -74,33 +56,61 @@ class PatchSet:
             return ()
         except UnicodeDecodeError:
             raise Refused(f"{file} is not UTF-8") from None
-        patches: list[Patch] = []
+        patches: dict[str, Patch] = {}
         for line in text.splitlines():
             # quilt allows a comment after the name too.
             name = line.split(" #")[0].strip()
             if not name or name.startswith("#"):
                 continue
-            if any(patch.name == name for patch in patches):
+            if name in patches:
                 raise Refused(f"{file}: {name} is listed twice")
-            content = _read_patch(file, self._folder(base, name), name)
-            patches.append(Patch(name, content))
-        return tuple(patches)
+            if any(part in ("", ".", "..") for part in name.split("/")):
+                raise Refused(f"{file}: {name!r} is not a file name")
+            found = read(self.root, self.place(base, name))
+            if found is None:
+                raise Refused(f"{file}: {self.place(base, name)} is missing")
+            patches[name] = Patch(name, found.content)
+        return tuple(patches.values())
 
     def place(self, base: Base, name: str) -> str:
         """Where the patch that ``base``'s series calls so is, from the root."""
-        return (self._folder(base, name) / name).relative_to(self.root).as_posix()
+        folder = "" if name.startswith(COMMON) else f"{base.tag}/"
+        return f"{PATCHES_NAME}/{folder}{name}"
 
-    def _folder(self, base: Base, name: str) -> Path:
-        """What the names in a series are relative to."""
-        patches = self.root / PATCHES_NAME
-        return patches if name.startswith(COMMON) else patches / base.tag
+    def paths(self, base: Base) -> tuple[str, ...]:
+        """All that it brings or changes; refuses to both overlay and patch a file."""
+        paths = set(self.overlay)
+        for patch in self.series(base):
+            for path in touched_paths(patch):
+                if path in self.overlay:
+                    raise Refused(
+                        f"the patch set both overlays {path} and patches it "
+                        f"({patch.name}): one of the two must go"
+                    )
+                paths.add(path)
+        return tuple(sorted(paths))
+
+    def make(self, base: Base, pristine: Files) -> PatchedFiles:
+        """What it makes of the base's files at its ``paths``.
+
+        A file of ours is as executable as the one that it takes the place of.
+        """
+        patched = apply_series(
+            self.series(base),
+            {path: pristine[path] for path in pristine if path not in self.overlay},
+        )
+        ours: dict[str, File | None] = {}
+        for path, file in self.overlay.items():
+            like = pristine[path] or file
+            ours[path] = File(file.content, like.executable)
+        return PatchedFiles({**patched.files, **ours}, patched.notes)
 
     def digest(self, base: Base) -> str:
         """Names all that is applied to ``base``: it changes when any of it does."""
         parts = {
             "base": [base.tag, base.commit],
             "overlay": [
-                [path, blob_id(file.content), file.executable]
+                [path, file.blob, file.executable]
                 for path, file in sorted(self.overlay.items())
             ],
             "series": [
@@ -113,45 +123,28 @@ class PatchSet:
 
 def load_patch_set(root: Path) -> PatchSet:
     """Reads the patch set that lies in the folder ``root``."""
-    bases = load_bases(root / BASES_NAME)
-    return PatchSet(root=root, bases=bases, overlay=_load_overlay(root))
+    if State(root).journal.exists():
+        raise Refused(f"{root}: a refresh of it was cut off; run refresh again first")
+    return PatchSet(root, load_bases(root / BASES_NAME), _load_overlay(root))
 
 
-def _load_overlay(root: Path) -> dict[str, OverlayFile]:
-    top = root / OVERLAY_NAME
-    if top.is_symlink():
-        raise Refused(f"{top} is a symbolic link: links are not followed")
-
+def _load_overlay(root: Path) -> dict[str, File]:
     def fail(error: OSError) -> None:
         # No overlay at all is fine (patches only); a folder we cannot read is not.
         if not (isinstance(error, FileNotFoundError) and not top.exists()):
             raise error
 
-    files: dict[str, OverlayFile] = {}
+    top = root / OVERLAY_NAME
+    files: dict[str, File] = {}
     for folder, folders, names in os.walk(top, onerror=fail):
         folders[:] = sorted(name for name in folders if name != "__pycache__")
-        for name in (*folders, *sorted(names)):
-            place = Path(folder, name)
-            mode = os.lstat(place).st_mode
-            if stat.S_ISDIR(mode) or name.endswith(".pyc"):
+        links = [name for name in folders if os.path.islink(os.path.join(folder, name))]
+        for name in (*links, *sorted(names)):
+            place = Path(folder, name).relative_to(root).as_posix()
+            if name.endswith(".pyc"):
                 continue
-            if not stat.S_ISREG(mode):
-                raise Refused(f"{place} is not a regular file (links are refused)")
-            path = "torch/" + place.relative_to(top).as_posix()
-            check_path(path, str(place))
-            files[path] = OverlayFile(place.read_bytes(), bool(mode & 0o100))
+            path = check_path(f"torch/{place.partition('/')[2]}", str(root / place))
+            file = read(root, place)
+            assert file is not None
+            files[path] = file
     return files
-
-
-def _read_patch(series: Path, folder: Path, name: str) -> bytes:
-    if any(part in ("", ".", "..") for part in name.split("/")):
-        raise Refused(f"{series}: {name!r} is not a file name below {folder}")
-    place = folder
-    for part in name.split("/"):
-        place = place / part
-        if place.is_symlink():
-            raise Refused(f"{series}: {place} is a symbolic link")
-    try:
-        return place.read_bytes()
-    except FileNotFoundError:
-        raise Refused(f"{series} lists {name}, but {place} is missing") from None

@@ -7,21 +7,82 @@ anything else is an edit of the user's, and is refused by name.
 
 from __future__ import annotations
 
-import os
-import stat
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from .bases import Base
-from .blobs import blob_id
 from .errors import EnvironmentFailure, Refused
-from .patch_set import Patch, PatchSet
-from .patching import ScratchFile, apply_series, touched_paths
-from .paths import locate, read_content
-from .receipt import FileRecord, Receipt
-from .state import ORIGINALS_NAME, RECEIPT_NAME, State
-from .transaction import Change, missing_directories
+from .files import (
+    ORIGINALS_NAME,
+    RECEIPT_NAME,
+    File,
+    State,
+    blob_of,
+    check_path,
+    is_blob_id,
+    read,
+)
+from .patch_set import PatchSet
+from .patching import Files
+from .transaction import Change
 from .trees import Tree
+
+FORMAT_VERSION = 2
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """Blob ids of one file before and after; None where there is no file."""
+
+    before: str | None
+    after: str | None
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What was applied, in ``.torch_overlay.json``: to tell whether it still is."""
+
+    base: str
+    commit: str
+    patch_set: str
+    files: Mapping[str, FileRecord]
+
+    def to_file(self) -> File:
+        """The receipt's own file."""
+        document = {"version": FORMAT_VERSION, **asdict(self)}
+        text = json.dumps(document, indent=2, ensure_ascii=False, sort_keys=True)
+        return File(f"{text}\n".encode())
+
+
+def load_receipt(state: State) -> Receipt | None:
+    """The receipt of a tree, None if nothing is applied to it."""
+    try:
+        document = json.loads(state.receipt.read_bytes())
+        version = document.pop("version")
+        # The first version listed folders, too.
+        if version not in (1, FORMAT_VERSION):
+            raise EnvironmentFailure(
+                f"{state.receipt} has version {version}, this tool knows "
+                f"{FORMAT_VERSION}: use the version of the tool that applied"
+            )
+        document.pop("directories", None)
+        files = {path: FileRecord(**each) for path, each in document["files"].items()}
+        for record in files.values():
+            for blob in (record.before, record.after):
+                if blob is not None and not is_blob_id(blob):
+                    raise ValueError(blob)
+        receipt = Receipt(**{**document, "files": files})
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise EnvironmentFailure(
+            f"{state.receipt} is damaged: put it back as it was, or restore the "
+            f"tree from {state.originals} by hand and remove both"
+        ) from None
+    for path in receipt.files:
+        check_path(path, str(state.receipt))
+    return receipt
 
 
 @dataclass(frozen=True)
@@ -29,97 +90,84 @@ class Plan:
     """The changes that make a tree what it shall be, in the order to make them."""
 
     changes: tuple[Change, ...]
-    prune_directories: tuple[str, ...]
     written: tuple[str, ...]
     restored: tuple[str, ...]
     receipt: Receipt | None
     notes: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class _Wanted:
-    """What one file shall be. ``executable`` None keeps what it is."""
-
-    pristine: bytes | None
-    content: bytes | None
-    executable: bool | None
-
-
-def touched_by_series(patches: Sequence[Patch]) -> dict[str, str]:
-    """Each path that the ``patches`` touch, with the first patch that does."""
-    touched: dict[str, str] = {}
-    for patch in patches:
-        for path in touched_paths(patch):
-            touched.setdefault(path, patch.name)
-    return touched
-
-
-def check_overlap(patch_set: PatchSet, touched: Mapping[str, str]) -> None:
-    """Refuses a patch set that both overlays and patches a file."""
-    for path, name in touched.items():
-        if path in patch_set.overlay:
-            raise Refused(
-                f"the patch set both overlays {path} and patches it ({name}): "
-                "one of the two must go"
-            )
-
-
 def plan_apply(
     tree: Tree, state: State, patch_set: PatchSet, base: Base, receipt: Receipt | None
 ) -> Plan:
     """What ``apply`` has to do; refuses if anything at all does not fit."""
-    patches = patch_set.series(base)
-    touched = touched_by_series(patches)
-    check_overlap(patch_set, touched)
-    paths = sorted({*patch_set.overlay, *touched})
+    paths = patch_set.paths(base)
     if not paths:
         raise Refused(
             f"the patch set {patch_set.root} has nothing for base {base.tag}: neither "
             "overlay files nor patches"
         )
-    current = {path: read_content(state.root, path) for path in paths}
-    pristine = _find_pristine(state, base, receipt, current)
-    patched = apply_series(
-        patches,
-        {path: scratch_file(state, path, pristine[path]) for path in touched},
-    )
-    wanted: dict[str, _Wanted] = {}
-    for path in paths:
-        if path in patch_set.overlay:
-            ours = patch_set.overlay[path]
-            executable = ours.executable if pristine[path] is None else None
-            wanted[path] = _Wanted(pristine[path], ours.content, executable)
-        else:
-            before = scratch_file(state, path, pristine[path])
-            wanted[path] = _wanted_by_patches(before, patched.files[path])
-    _refuse_edits(state, base, receipt, current, wanted)
-    return _plan(tree, state, receipt, wanted, (base, patch_set), patched.notes)
+    current = {path: read(state.root, path) for path in paths}
+    pristine = find_pristine(state, patch_set, base, receipt, current)
+    made = patch_set.make(base, pristine)
+    known = receipt.files if receipt is not None else {}
+    edited = [
+        path
+        for path, record in known.items()
+        if path in current
+        and blob_of(current[path])
+        not in (record.after, record.before, blob_of(made.files[path]))
+        and not base.accepts(path, blob_of(current[path]))
+    ]
+    if edited:
+        raise _refuse_edits(state, edited)
+    files = {
+        path: FileRecord(blob_of(pristine[path]), blob_of(made.files[path]))
+        for path in paths
+    }
+    new = Receipt(base.tag, base.commit, patch_set.digest(base), files)
+    return _plan(tree, state, receipt, new, made.files, made.notes)
 
 
 def plan_revert(tree: Tree, state: State, receipt: Receipt) -> Plan:
     """What ``revert`` has to do: the same as applying nothing."""
-    return _plan(tree, state, receipt, {}, None, ())
+    return _plan(tree, state, receipt, None, {}, ())
 
 
-def _find_pristine(
+def read_original(state: State, path: str, record: FileRecord) -> File | None:
+    """The base's own file where something is applied, None if the base has none."""
+    if record.before is None:
+        return None
+    file = read(state.root, f"{ORIGINALS_NAME}/{path}")
+    if blob_of(file) != record.before:
+        raise EnvironmentFailure(
+            f"{state.originals / path} is missing or damaged: it must be blob "
+            f"{record.before}; put the base's file there and run this again"
+        )
+    return file
+
+
+def find_pristine(
     state: State,
+    patch_set: PatchSet,
     base: Base,
     receipt: Receipt | None,
-    current: Mapping[str, bytes | None],
-) -> dict[str, bytes | None]:
+    current: Files,
+) -> Files:
     """The base's own content of each file: in the tree, or else in the originals."""
-    pristine: dict[str, bytes | None] = {}
+    pristine: dict[str, File | None] = {}
     problems: list[str] = []
-    for path, content in current.items():
-        blob = _blob(content)
+    for path, file in current.items():
         record = receipt.files.get(path) if receipt is not None else None
+        ours = blob_of(patch_set.overlay.get(path))
         if record is not None and (
-            blob == record.after or not base.accepts(path, blob)
+            blob_of(file) == record.after or not base.accepts(path, blob_of(file))
         ):
-            content, blob = read_original(state, path, record), record.before
-        pristine[path] = content
-        if not base.accepts(path, blob):
-            problems.append(_misfit(state, base, path, _blob(current[path])))
+            file = read_original(state, path, record)
+        elif receipt is not None and path not in base.blobs and blob_of(file) == ours:
+            file = None  # written in the tree first, and brought back by a refresh
+        pristine[path] = file
+        if not base.accepts(path, blob_of(file)):
+            problems.append(_misfit(state, base, path, blob_of(current[path])))
     if problems:
         raise Refused(
             f"{len(problems)} file(s) are not those of base {base.tag}:\n  "
@@ -142,78 +190,9 @@ def _misfit(state: State, base: Base, path: str, blob: str | None) -> str:
     return f"{place} is {f'blob {blob}' if blob else 'missing'}, accepted: {listed}"
 
 
-def read_original(state: State, path: str, record: FileRecord) -> bytes | None:
-    """The base's own content of a file that is applied, None if the base has none."""
-    if record.before is None:
-        return None
-    content = read_content(state.root, f"{ORIGINALS_NAME}/{path}")
-    if _blob(content) != record.before:
-        raise EnvironmentFailure(
-            f"{state.originals / path} is missing or damaged: it must be blob "
-            f"{record.before}; put the base's file there and run this again"
-        )
-    return content
-
-
-def _is_original(state: State, path: str, record: FileRecord) -> bool:
-    """Whether a file that is what we made it needs nothing to be the base's."""
-    original = read_original(state, path, record)
-    if original is None or record.before != record.after:
-        return record.before == record.after
-    # A patch may have changed nothing but the mode.
-    modes = {
-        stat.S_IMODE(os.lstat(place).st_mode)
-        for place in (state.originals / path, state.root / path)
-    }
-    return len(modes) == 1
-
-
-def scratch_file(
-    state: State, path: str, pristine: bytes | None
-) -> ScratchFile | None:
-    """The base's file, whose content is given, with its mode."""
-    if pristine is None:
-        return None
-    # The mode of the original, as a patch may have changed it since.
-    places = (locate(state.root, f"{ORIGINALS_NAME}/{path}"), state.root / path)
-    place = next(place for place in places if place.exists())
-    return ScratchFile(pristine, bool(os.lstat(place).st_mode & 0o100))
-
-
-def _wanted_by_patches(
-    before: ScratchFile | None, after: ScratchFile | None
-) -> _Wanted:
-    pristine = None if before is None else before.content
-    if after is None:
-        return _Wanted(pristine, None, None)
-    changed = before is None or before.executable != after.executable
-    return _Wanted(pristine, after.content, after.executable if changed else None)
-
-
-def _refuse_edits(
-    state: State,
-    base: Base,
-    receipt: Receipt | None,
-    current: Mapping[str, bytes | None],
-    wanted: Mapping[str, _Wanted],
-) -> None:
-    edited = []
-    for path, content in current.items():
-        record = receipt.files.get(path) if receipt is not None else None
-        if record is None:
-            continue
-        known = (record.after, record.before, _blob(wanted[path].content))
-        if _blob(content) not in known and not base.accepts(path, _blob(content)):
-            edited.append(path)
-    if edited:
-        raise _edited(state, edited)
-
-
-def _edited(state: State, paths: Sequence[str]) -> Refused:
-    lines = []
-    for path in paths:
-        place = state.root / path
-        lines.append(f"{place}{'' if place.exists() else ' (deleted)'}")
+def _refuse_edits(state: State, paths: Sequence[str]) -> Refused:
+    places = [state.root / path for path in sorted(paths)]
+    lines = [f"{x}{'' if x.exists() else ' (deleted)'}" for x in places]
     return Refused(
         "edited since the overlay was applied, and never overwritten:\n  "
         + "\n  ".join(lines)
@@ -226,113 +205,63 @@ def _edited(state: State, paths: Sequence[str]) -> Refused:
 def _plan(
     tree: Tree,
     state: State,
-    receipt: Receipt | None,
-    wanted: Mapping[str, _Wanted],
-    target: tuple[Base, PatchSet] | None,
+    old: Receipt | None,
+    new: Receipt | None,
+    wanted: Files,
     notes: Sequence[str],
 ) -> Plan:
     """From the tree as it is to ``wanted``, and back to the base for all else."""
-    old_files = dict(receipt.files) if receipt is not None else {}
     writes: list[Change] = []
     restores: list[Change] = []
-    originals: list[Change] = []
-    new_files: dict[str, FileRecord] = {}
+    others: list[Change] = []
+    new_files = new.files if new is not None else {}
+    old_files = old.files if old is not None else {}
     for path, want in sorted(wanted.items()):
-        new_files[path] = FileRecord(_blob(want.pristine), _blob(want.content))
-        originals += _keep_original(state, path, want)
-        change = _write(state, path, want)
-        if change is not None:
-            writes.append(change)
+        now = read(state.root, path)
+        if now != want:
+            writes.append(Change(path, blob_of(now), want))
+        others += _keep_original(state, path, new_files[path].before)
     left = []
     for path, record in sorted(old_files.items()):
+        if new_files.get(path, FileRecord(None, None)).before is None:
+            others += _drop_original(state, path)
         if path in wanted:
             continue
-        blob = _blob(read_content(state.root, path))
-        if blob == record.after and not _is_original(state, path, record):
-            source = None if record.before is None else f"{ORIGINALS_NAME}/{path}"
-            restores.append(Change(path, blob, source=source))
-        elif blob not in (record.before, record.after):
+        now = read(state.root, path)
+        if blob_of(now) == record.after:
+            # Not the blobs: a patch may have changed nothing but the mode.
+            if now != read_original(state, path, record):
+                source = f"{ORIGINALS_NAME}/{path}" if record.before else None
+                restores.append(Change(path, record.after, source))
+        elif blob_of(now) != record.before:
             left.append(path)
     if left:
         # After torch was replaced under us (an upgrade, a checkout of another
         # commit) these are that torch's files: not ours, and no edits of ours.
-        if receipt is None or tree.is_based_on(receipt.commit):
-            raise _edited(state, left)
+        if old is None or tree.is_based_on(old.commit):
+            raise _refuse_edits(state, left)
         notes = [*notes, *(f"{path} is not ours any more: left alone" for path in left)]
-    originals += _drop_originals(state, old_files, new_files)
-    made = missing_directories(
-        state.root, [change.path for change in writes if change.content is not None]
-    )
-    ours = {*(receipt.directories if receipt is not None else ()), *made}
-    used = {
-        folder
-        for folder in ours
-        if any(path.startswith(folder + "/") for path in new_files)
-    }
-    new_receipt = None
-    if target is not None:
-        base, patch_set = target
-        new_receipt = Receipt(
-            base=base.tag,
-            commit=base.commit,
-            patch_set=patch_set.digest(base),
-            files=new_files,
-            directories=tuple(sorted(used)),
-        )
+    written = read(state.root, RECEIPT_NAME)
+    file = None if new is None else new.to_file()
+    if written != file:
+        others.append(Change(RECEIPT_NAME, blob_of(written), file))
     return Plan(
-        changes=(
-            *originals,
-            *restores,
-            *writes,
-            *_receipt_change(state, new_receipt),
-        ),
-        prune_directories=tuple(sorted(ours - used)),
+        changes=(*others, *restores, *writes),
         written=tuple(change.path for change in writes),
         restored=tuple(change.path for change in restores),
-        receipt=new_receipt,
+        receipt=new,
         notes=tuple(notes),
     )
 
 
-def _keep_original(state: State, path: str, want: _Wanted) -> list[Change]:
+def _keep_original(state: State, path: str, blob: str | None) -> list[Change]:
     """Saves the tree's file as the original, unless that is saved already."""
     name = f"{ORIGINALS_NAME}/{path}"
-    saved = _blob(read_content(state.root, name))
-    if want.pristine is None or saved == _blob(want.pristine):
-        return []
-    return [Change(name, saved, source=path)]
+    saved = blob_of(read(state.root, name))
+    return [] if blob in (None, saved) else [Change(name, saved, path)]
 
 
-def _write(state: State, path: str, want: _Wanted) -> Change | None:
-    """The change that makes the file what is wanted, None if it is that already."""
-    blob = _blob(read_content(state.root, path))
-    if blob == _blob(want.content):
-        if blob is None or want.executable is None:
-            return None
-        mode = os.lstat(state.root / path).st_mode
-        if bool(stat.S_IMODE(mode) & 0o100) == want.executable:
-            return None
-    return Change(path, blob, content=want.content, executable=want.executable)
-
-
-def _drop_originals(
-    state: State, old: Mapping[str, FileRecord], new: Mapping[str, FileRecord]
-) -> list[Change]:
-    drops = []
-    for path, record in sorted(old.items()):
-        if record.before is not None and (path not in new or not new[path].before):
-            name = f"{ORIGINALS_NAME}/{path}"
-            saved = _blob(read_content(state.root, name))
-            if saved is not None:
-                drops.append(Change(name, saved))
-    return drops
-
-
-def _receipt_change(state: State, receipt: Receipt | None) -> list[Change]:
-    old = read_content(state.root, RECEIPT_NAME)
-    new = None if receipt is None else receipt.to_bytes()
-    return [] if old == new else [Change(RECEIPT_NAME, _blob(old), content=new)]
-
-
-def _blob(content: bytes | None) -> str | None:
-    return None if content is None else blob_id(content)
+def _drop_original(state: State, path: str) -> list[Change]:
+    name = f"{ORIGINALS_NAME}/{path}"
+    saved = blob_of(read(state.root, name))
+    return [] if saved is None else [Change(name, saved, None)]

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from .bases import Base
-from .blobs import blob_id
-from .built_in import refuse_built_in, refuse_wheel
-from .errors import Refused
-from .line_edits import assign, diff, find_edits, rebuild
+from .bases import Base, load_bases
+from .commands import undo_what_was_cut_off
+from .errors import Refused, Report
+from .files import File, State, blob_of, read
+from .git import diff
+from .line_edits import assign, find_edits, rebuild
 from .lock import locked
-from .patch_set import OVERLAY_NAME, Patch, PatchSet, load_patch_set
-from .patching import ScratchFile, apply_in_steps, apply_series
-from .paths import read_blob, read_content
-from .plan import plan_apply, read_original, scratch_file, touched_by_series
-from .receipt import FileRecord, Receipt, load_receipt
-from .redo import Redo, load_redo, save_redo
-from .report import Report
-from .state import State
-from .transaction import recover, run
-from .trees import Tree, identify, require_base
+from .other_bases import judge, trees_at_hand
+from .patch_set import BASES_NAME, OVERLAY_NAME, PATCHES_NAME, PatchSet, load_patch_set
+from .patching import Files, Patch, apply_in_steps, apply_series
+from .plan import Receipt, find_pristine, load_receipt, plan_apply
+from .status import refuse_built_in, refuse_wheel
+from .transaction import Change, run
+from .trees import identify, require_base
 
 # A line as in `git diff -U1`, or more where it would not fit at its place otherwise.
 _CONTEXTS = (1, 2, 3, 5, 10)
@@ -36,15 +33,21 @@ def refresh(
     patch_set_root: Path,
     on_wait: Callable[[str], None],
     patch: str | None = None,
+    other_trees: Sequence[Path] = (),
 ) -> Report:
     """Brings what was edited in the tree since ``apply`` back into the patch set.
 
-    A file of ours goes to torch_overlay/, also one that is new in a folder of ours. An
+    A file of ours goes to torch_overlay/, also one that is new in a package of ours. An
     edit of a patched file goes into the patch that wrote the lines which it edits, or
     else the one whose lines are nearest; patches of other files stay byte for byte.
 
+    Cut off, it has changed all of the patch set's files or, once it is run again, none;
+    nor does the tree's receipt have to be written with them, as files that are what the
+    patch set makes are no edits.
+
     Args:
         patch: the patch of the series that all edits of the base's files go to.
+        other_trees: of other bases, to say whether their patches still fit.
 
     Raises:
         Refused: not applied, or from another patch set; a file of ours was deleted; an
@@ -56,75 +59,49 @@ def refresh(
     state.check()
     refuse_wheel(tree, "refresh")
     root = patch_set_root.resolve()
-    patch_set = load_patch_set(root)
-    if not state.receipt.exists():
-        refuse_built_in(tree, state, patch_set)
-    base = require_base(tree, patch_set.bases)
-    with locked(state, "refresh", on_wait):
-        redo = load_redo(state, root)
-        notes: tuple[str, ...] = ()
-        if redo is not None:
-            recover(state)
-            notes = ("finished the refresh that was cut off",)
-        else:
-            redo = _decide(state, patch_set, base, patch)
-            if not redo.contents:
-                return Report(
-                    "nothing was edited", details={"outcome": "nothing to do"}
-                )
-            save_redo(state, redo)
-        _finish(tree, state, base, redo)
-    names = list(redo.contents)
+    load_bases(root / BASES_NAME)
+    with locked(state, "refresh", on_wait), locked(State(root), "refresh", on_wait):
+        notes = *undo_what_was_cut_off(State(root)), *undo_what_was_cut_off(state)
+        patch_set = load_patch_set(root)
+        receipt = load_receipt(state)
+        if receipt is None:
+            refuse_built_in(tree, patch_set)
+            raise Refused(f"{tree.root}: not applied, so there is nothing to refresh")
+        base = require_base(tree, patch_set.bases)
+        others = trees_at_hand(patch_set, tree, other_trees)
+        contents, lines = _refresh(state, patch_set, base, receipt, patch)
+        if contents:
+            run(State(root), _changes(root, contents))
+        plan = plan_apply(tree, state, load_patch_set(root), base, receipt)
+        if plan.changes:
+            run(state, plan.changes)
+    if not contents:
+        details = {"outcome": "nothing to do"}
+        return Report("nothing was edited", notes=notes, details=details)
+    names = list(contents)
+    folder = f"{PATCHES_NAME}/"
+    changed = [name.removeprefix(folder) for name in names if name.startswith(folder)]
+    judged, conflicts = judge(patch_set, base.release, changed, others)
     return Report(
         f"refreshed {len(names)} file{'s' * (len(names) > 1)} of {root}",
-        lines=redo.lines,
+        lines=(*lines, *judged),
         notes=notes,
-        details={"outcome": "refreshed", "base": base.tag, "files": names},
+        details={
+            "outcome": "refreshed",
+            "base": base.tag,
+            "files": names,
+            "conflicts": conflicts,
+        },
     )
 
 
-def _decide(state: State, patch_set: PatchSet, base: Base, patch: str | None) -> Redo:
-    """What to write; nothing is written yet."""
-    receipt = _receipt(state, patch_set, base)
-    new = _new_files(state, receipt)
-    contents, lines = _refresh(state, patch_set, base, receipt, new, patch)
-    before = {path: read_blob(patch_set.root, path) for path in contents}
-    return Redo(patch_set.root, contents, before, tuple(new), lines)
-
-
-def _finish(tree: Tree, state: State, base: Base, redo: Redo) -> None:
-    """Writes the patch set, then the receipt; may be cut off, and done again."""
-    redo.write()
-    refreshed_set = load_patch_set(redo.root)
-    # Nothing in the tree changes now but the receipt.
-    receipt = load_receipt(state)
-    assert receipt is not None
-    contents = {path: read_content(state.root, path) for path in redo.new_files}
-    records = {
-        path: FileRecord(None, blob_id(content))
-        for path, content in contents.items()
-        if content is not None
-    }
-    receipt = replace(receipt, files={**receipt.files, **records})
-    plan = plan_apply(tree, state, refreshed_set, base, receipt)
-    if plan.changes:
-        run(state, plan.changes, plan.prune_directories)
-    os.unlink(state.redo)
-
-
-def _receipt(state: State, patch_set: PatchSet, base: Base) -> Receipt:
-    if state.journal.exists():
-        raise Refused(f"{state.root}: a change was cut off; run apply or revert first")
-    receipt = load_receipt(state)
-    if receipt is None:
-        raise Refused(f"{state.root}: not applied, so there is nothing to refresh")
-    if (receipt.base, receipt.patch_set) != (base.tag, patch_set.digest(base)):
-        raise Refused(
-            f"{state.root} has the patch set {receipt.patch_set[:12]} for base "
-            f"{receipt.base}, and {patch_set.root} is another by now: edits can only "
-            "go back to what they are edits of"
-        )
-    return receipt
+def _changes(root: Path, contents: Mapping[str, bytes]) -> list[Change]:
+    changes = []
+    for path, content in contents.items():
+        old = read(root, path)
+        new = replace(old or File(b""), content=content)
+        changes.append(Change(path, blob_of(old), new))
+    return changes
 
 
 def _refresh(
@@ -132,63 +109,61 @@ def _refresh(
     patch_set: PatchSet,
     base: Base,
     receipt: Receipt,
-    new: Mapping[str, bytes],
     wanted: str | None,
 ) -> tuple[Mapping[str, bytes], tuple[str, ...]]:
     """New contents of files of the patch set, by their paths, and what to tell."""
     series = patch_set.series(base)
-    names = [patch.name for patch in series]
-    if wanted is not None and wanted not in names:
+    if wanted is not None and wanted not in [patch.name for patch in series]:
         raise Refused(f"--patch {wanted}: not in the series of {base.tag}")
-    touched = touched_by_series(series)
-    edited = _edited(state, receipt)
+    current = {path: read(state.root, path) for path in patch_set.paths(base)}
+    pristine = find_pristine(state, patch_set, base, receipt, current)
+    made = patch_set.make(base, pristine).files
+    edited = _edited(state, patch_set, base, receipt, current, made)
+    patched = {
+        path: pristine[path] for path in current if path not in patch_set.overlay
+    }
     files: dict[str, bytes] = {}
     lines: list[str] = []
-    for path, content in (*edited.items(), *new.items()):
-        if path not in touched:
+    patches = list(series)
+    for path, content in (*edited.items(), *_new_files(state, receipt).items()):
+        if path in patched:
+            lines += _refresh_patches(path, content, patches, patched, wanted)
+        elif path not in patch_set.overlay or path in edited:
             name = f"{OVERLAY_NAME}/{path.removeprefix('torch/')}"
             files[name] = content
             lines.append(f"{path}: into {name}")
-    pristine = {
-        path: scratch_file(state, path, read_original(state, path, record))
-        for path, record in receipt.files.items()
-        if path in touched
-    }
-    patches = list(series)
-    for path, content in edited.items():
-        if path in touched:
-            lines += _refresh_patches(path, content, patches, pristine, wanted)
     for before, after in zip(series, patches, strict=True):
         if before != after:
             files[patch_set.place(base, after.name)] = after.content
-            if after.is_common:
-                sharing = _others_with(patch_set, base, after.name) or "other bases"
-                lines.append(f"{after.name} is for {sharing} too: check those")
     return files, tuple(lines)
 
 
-def _others_with(patch_set: PatchSet, base: Base, name: str) -> str:
-    """The other bases whose series have the patch, as text."""
-    others = (other for other in patch_set.bases if other.tag != base.tag)
-    return ", ".join(
-        other.tag
-        for other in others
-        if any(patch.name == name for patch in patch_set.series(other))
-    )
-
-
-def _edited(state: State, receipt: Receipt) -> dict[str, bytes]:
+def _edited(
+    state: State,
+    patch_set: PatchSet,
+    base: Base,
+    receipt: Receipt,
+    current: Files,
+    made: Files,
+) -> dict[str, bytes]:
+    """The files of ``current`` that are not what the patch set makes of them."""
     edited = {}
     gone = []
-    for path, record in sorted(receipt.files.items()):
-        content = read_content(state.root, path)
-        blob = None if content is None else blob_id(content)
-        if blob == record.after:
+    for path in sorted({*current, *receipt.files}):
+        file, record = current.get(path), receipt.files.get(path)
+        want = blob_of(made.get(path))
+        if path in current and blob_of(file) == want:
             continue
-        if content is None or blob == record.before:
+        if record is None or record.after != want or receipt.base != base.tag:
+            raise Refused(
+                f"{state.root} has the patch set {receipt.patch_set[:12]} for base "
+                f"{receipt.base}, and {patch_set.root} is another by now: edits can "
+                "only go back to what they are edits of"
+            )
+        if file is None or file.blob == record.before:
             gone.append(str(state.root / path))
         else:
-            edited[path] = content
+            edited[path] = file.content
     if gone:
         raise Refused(
             "deleted, or put back to the base's, which is no edit to bring back:\n  "
@@ -199,16 +174,15 @@ def _edited(state: State, receipt: Receipt) -> dict[str, bytes]:
 
 
 def _new_files(state: State, receipt: Receipt) -> dict[str, bytes]:
-    """Files that the user added in folders which are there for ours only."""
+    """Files that the user added in packages that are ours."""
     new = {}
-    for directory in receipt.directories:
-        for name in sorted(os.listdir(state.root / directory)):
-            path = f"{directory}/{name}"
-            place = state.root / path
-            if name.endswith(".py") and place.is_file() and path not in receipt.files:
-                content = read_content(state.root, path)
-                assert content is not None
-                new[path] = content
+    for path, record in sorted(receipt.files.items()):
+        package, _, name = path.rpartition("/")
+        if record.before is None and name == "__init__.py":
+            for place in sorted((state.root / package).glob("*.py")):
+                file = read(state.root, f"{package}/{place.name}")
+                if file is not None and f"{package}/{place.name}" not in receipt.files:
+                    new[f"{package}/{place.name}"] = file.content
     return new
 
 
@@ -216,7 +190,7 @@ def _refresh_patches(
     path: str,
     content: bytes,
     patches: list[Patch],
-    pristine: Mapping[str, ScratchFile | None],
+    pristine: Files,
     wanted: str | None,
 ) -> list[str]:
     """Puts the edits of one file into ``patches``; says which went where."""
@@ -233,12 +207,13 @@ def _refresh_patches(
             f"{path}: the edits cannot be told apart from what later patches change "
             f"there; {hint}, such as the last that touches the file"
         )
+    files = [
+        file and replace(file, content=new)
+        for file, new in zip(found, rebuilt, strict=True)
+    ]
     for index, patch in enumerate(patches):
-        before, after = found[index], found[index + 1]
-        if (rebuilt[index], rebuilt[index + 1]) != (steps[index], steps[index + 1]):
-            before = _with_content(before, rebuilt[index])
-            after = _with_content(after, rebuilt[index + 1])
-            patches[index] = _with_section(patch, path, before, after)
+        if files[index : index + 2] != found[index : index + 2]:
+            patches[index] = _with_section(patch, path, *files[index : index + 2])
     return [
         f"{path}:{edit.start + 1}: into {patches[edit.owner].name}"
         + (f", whose lines are nearest ({edit.distance} away)" if edit.distance else "")
@@ -246,42 +221,33 @@ def _refresh_patches(
     ]
 
 
-def _with_content(old: ScratchFile | None, content: bytes) -> ScratchFile | None:
-    return None if old is None else replace(old, content=content)
-
-
 def _with_section(
-    patch: Patch, path: str, before: ScratchFile | None, after: ScratchFile | None
+    patch: Patch, path: str, before: File | None, after: File | None
 ) -> Patch:
     """The patch with another diff of one file; all else is as it was."""
     found = _SIGNATURE.search(patch.content)
     end = found.start() if found else len(patch.content)
     body, signature = patch.content[:end], patch.content[end:]
     head, *sections = re.split(rb"^(?=diff --git )", body, flags=re.M)
-    ours = [section for section in sections if _is_of(section, path)]
-    old = b"".join(ours)
-    if before == after and not old:
+    name = f" b/{path}".encode()
+    ours = [each for each in sections if each.partition(b"\n")[0].endswith(name)]
+    others = [each for each in sections if each not in ours]
+    if before == after and not ours:
         return patch
-    if old and _makes(patch, old, path, before, after):
+    if before == after:
+        if not others:
+            raise Refused(
+                f"the edit of {path} takes all of {patch.name} back: take it out of "
+                "the series by hand"
+            )
+    elif ours and _makes(patch, b"".join(ours), path, before, after):
         return patch
-    kept = [section for section in sections if section not in ours]
-    section = b"" if before == after else _section(patch, path, before, after)
-    if not kept and not section:
-        raise Refused(
-            f"the edit of {path} takes all of {patch.name} back: take it out of the "
-            "series by hand"
-        )
-    made = b"".join(sorted([*kept, *([section] if section else [])]))
-    return Patch(patch.name, head + made + signature)
+    else:
+        others.append(_section(patch, path, before, after))
+    return Patch(patch.name, head + b"".join(sorted(others)) + signature)
 
 
-def _is_of(section: bytes, path: str) -> bool:
-    return section.partition(b"\n")[0].endswith(f" b/{path}".encode())
-
-
-def _section(
-    patch: Patch, path: str, before: ScratchFile | None, after: ScratchFile | None
-) -> bytes:
+def _section(patch: Patch, path: str, before: File | None, after: File | None) -> bytes:
     contents = [None if file is None else file.content for file in (before, after)]
     for context in _CONTEXTS:
         section = diff(contents[0], contents[1], context, path)
@@ -291,11 +257,7 @@ def _section(
 
 
 def _makes(
-    patch: Patch,
-    section: bytes,
-    path: str,
-    before: ScratchFile | None,
-    after: ScratchFile | None,
+    patch: Patch, section: bytes, path: str, before: File | None, after: File | None
 ) -> bool:
     """Whether the diff makes the one of the other, each hunk at its very place.
 

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from .bases import read_toml
 from .errors import Refused
-from .patch_set import OverlayFile, Patch
+from .files import File, read
+from .patching import Patch
 
 STACK_NAME = "patches/stack.toml"
 EARLIER = "patches/stack"
-_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Step:
     message: str
     patches: tuple[str, ...]
     files: tuple[str, ...]
-    earlier: Mapping[str, OverlayFile]
+    earlier: Mapping[str, File]
 
 
 @dataclass(frozen=True)
@@ -54,16 +54,11 @@ class Share:
 def load_stack(root: Path) -> tuple[PullRequest, ...]:
     """Reads the stack of the patch set in ``root``; an error names what is wrong."""
     file = root / STACK_NAME
-    try:
-        document = tomllib.loads(file.read_bytes().decode("utf-8"))
-    except FileNotFoundError:
-        raise Refused(f"{file} is missing: it has the messages of commits") from None
-    except ValueError as error:  # not TOML, or not UTF-8
-        raise Refused(f"{file} cannot be read: {error}") from None
+    document = read_toml(file, "it has the messages of commits")
     entries = document.pop("pull_request", [])
-    if document:
+    if document or not isinstance(entries, list):
         raise Refused(f"{file}: only [[pull_request]] entries are known")
-    requests = tuple(_load_request(file, entry) for entry in entries)
+    requests = tuple(_load_request(root, **entry) for entry in entries)
     names = [request.name for request in requests]
     for name in names:
         if names.count(name) > 1:
@@ -71,46 +66,57 @@ def load_stack(root: Path) -> tuple[PullRequest, ...]:
     return requests
 
 
-def _load_request(file: Path, entry: Mapping[str, Any]) -> PullRequest:
-    name = entry.get("name")
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise Refused(f"{file}: {name!r} is no name of a folder, such as cond-fixes")
-    origin = f"{file}: {name}"
-    _check_keys(origin, entry, {"name", "summary", "steps"})
-    if not isinstance(entry.get("summary"), str):
+def _load_request(
+    root: Path,
+    name: object = None,
+    summary: object = None,
+    steps: Sequence[Mapping[str, Any]] = (),
+    **others: object,
+) -> PullRequest:
+    origin = f"{root / STACK_NAME}: {name}"
+    if not isinstance(name, str) or not re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", name):
+        raise Refused(f"{STACK_NAME}: {name!r} is no name of a folder")
+    if not isinstance(summary, str):
         raise Refused(f"{origin}: it has no summary")
-    folder = file.parents[1] / EARLIER / name
-    steps = [_load_step(origin, step, folder) for step in entry.get("steps", [])]
-    return PullRequest(name, entry["summary"].strip(), tuple(steps))
+    if others:
+        raise Refused(f"{origin}: what is {', '.join(others)}?")
+    loaded = tuple(_load_step(root, name, origin, **step) for step in steps)
+    return PullRequest(name, summary.strip(), loaded)
 
 
-def _load_step(origin: str, entry: Mapping[str, Any], folder: Path) -> Step:
-    _check_keys(origin, entry, {"message", "patches", "files", "earlier"})
-    message = entry.get("message", "")
-    patterns = {kind: entry.get(kind, []) for kind in ("patches", "files")}
-    for kind, value in patterns.items():
-        if not isinstance(value, list) or not all(isinstance(x, str) for x in value):
+def _load_step(
+    root: Path,
+    name: str,
+    origin: str,
+    message: object = "",
+    patches: object = (),
+    files: object = (),
+    earlier: Sequence[str] = (),
+    **others: object,
+) -> Step:
+    patterns: dict[str, tuple[str, ...]] = {}
+    for kind, value in (("patches", patches), ("files", files)):
+        if isinstance(value, str) or not isinstance(value, Iterable):
             raise Refused(f"{origin}: {kind} is not a list of patterns")
-    if bool(patterns["patches"]) == bool(patterns["files"]):
-        raise Refused(f"{origin}: a step has either patches or files")
-    if not isinstance(message, str) or bool(message) != bool(patterns["files"]):
-        raise Refused(f"{origin}: a step of files has a message, one of patches none")
-    if entry.get("earlier") and not patterns["files"]:
-        raise Refused(f"{origin}: earlier belongs to a step of files")
-    earlier = {}
-    for path in entry.get("earlier", []):
-        place = folder / path
-        if not place.is_file():
-            raise Refused(f"{origin}: there is no {place}")
-        earlier[path] = OverlayFile(place.read_bytes(), executable=False)
-    return Step(
-        message, tuple(patterns["patches"]), tuple(patterns["files"]), earlier
-    )
-
-
-def _check_keys(origin: str, entry: Mapping[str, Any], known: set[str]) -> None:
-    if unknown := sorted(set(entry) - known):
-        raise Refused(f"{origin}: what is {', '.join(unknown)}?")
+        patterns[kind] = tuple(value)
+    problem = ""
+    if others:
+        problem = f"what is {', '.join(others)}?"
+    elif bool(patches) == bool(files):
+        problem = "a step has either patches or files"
+    elif not isinstance(message, str) or bool(message) != bool(files):
+        problem = "a step of files has a message, one of patches none"
+    elif earlier and not files:
+        problem = "earlier belongs to a step of files"
+    if problem:
+        raise Refused(f"{origin}: {problem}")
+    before = {}
+    for path in earlier:
+        file = read(root, f"{EARLIER}/{name}/{path}")
+        if file is None:
+            raise Refused(f"{origin}: there is no {root / EARLIER / name / path}")
+        before[path] = File(file.content)
+    return Step(str(message), **patterns, earlier=before)
 
 
 def share_out(
@@ -124,26 +130,22 @@ def share_out(
             earlier version of.
     """
     steps = [step for request in stack for step in request.steps]
-    of_patches = [_owner(steps, _short_name(each), "patches") for each in patches]
-    for before, after, patch in zip(of_patches, of_patches[1:], patches[1:]):
+    owners = [_owner(steps, _short_name(each), "patches") for each in patches]
+    for before, after, patch in zip(owners, owners[1:], patches[1:]):
         if before > after:
             raise Refused(
                 f"{STACK_NAME}: {patch.name} would come before patches that stand "
                 "before it in the series"
             )
     of_files = {path: _owner(steps, path, "files") for path in sorted(files)}
+    shares = []
     for number, step in enumerate(steps):
         for path in step.earlier:
             if of_files.get(path, -1) <= number:
                 raise Refused(f"{STACK_NAME}: no later step brings {path}")
-    shares = [
-        Share(
-            step,
-            tuple(patch for patch, owner in zip(patches, of_patches) if owner == i),
-            tuple(path for path, owner in of_files.items() if owner == i),
-        )
-        for i, step in enumerate(steps)
-    ]
+        mine = tuple(x for x, owner in zip(patches, owners) if owner == number)
+        paths = tuple(path for path, owner in of_files.items() if owner == number)
+        shares.append(Share(step, mine, paths))
     remaining = iter(shares)
     return [[next(remaining) for _ in request.steps] for request in stack]
 
@@ -154,7 +156,7 @@ def _short_name(patch: Patch) -> str:
 
 def _owner(steps: Sequence[Step], name: str, kind: str) -> int:
     """Which step has the name: the first with a pattern for it."""
-    for i, step in enumerate(steps):
+    for number, step in enumerate(steps):
         if any(fnmatchcase(name, pattern) for pattern in getattr(step, kind)):
-            return i
+            return number
     raise Refused(f"{STACK_NAME}: no pull request brings {name}")

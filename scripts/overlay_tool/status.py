@@ -1,20 +1,28 @@
-"""In which state a tree is."""
+"""In which state a tree is, also one whose torch came with the overlay.
+
+That was installed from a wheel that ``overlay.py wheel`` made; or somebody committed
+the files, or built torch from a checkout that had them. Such a tree has no originals,
+so nothing can be taken off or brought up to date in it: another torch has to come.
+"""
 
 from __future__ import annotations
 
+import base64
+import csv
+import hashlib
+import importlib.metadata
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from .bases import Base
-from .built_in import Wheel, find_built_in, find_wheel
-from .errors import EnvironmentFailure
+from .errors import Refused, Report
+from .files import State, blob_of, read
 from .lock import holder
 from .patch_set import PatchSet
-from .paths import read_blob
-from .plan import touched_by_series
-from .receipt import Receipt, load_receipt
-from .report import Report
-from .state import State
-from .trees import Tree, find_base, require_base
+from .patching import apply_series
+from .plan import FileRecord, Receipt, load_receipt
+from .trees import VERSION_FILE, Tree, find_base, require_base
 
 # The states of a tree, with the exit status that `status` gives for each.
 STATES: Mapping[str, int] = {
@@ -28,6 +36,11 @@ STATES: Mapping[str, int] = {
 APPLY = "by apply"
 """The origin of what ``apply`` laid over a tree, in a status."""
 
+VERSION = re.compile(rb"^(__version__\s*(?::[^=\n]*)?=\s*)(['\"])([^'\"\n]+)\2", re.M)
+"""The version in a ``torch/version.py`` is its third group."""
+
+_OUR_VERSION = re.compile(r".*[+.]rangedispatch\.([0-9a-f]+)")
+
 
 def find_state(tree: Tree, state: State, patch_set: PatchSet) -> Report:
     """Says in which of STATES the tree is. Writes nothing, waits for nothing."""
@@ -39,110 +52,86 @@ def find_state(tree: Tree, state: State, patch_set: PatchSet) -> Report:
         "base": base.tag if base is not None else None,
         "patch_set": patch_set.digest(base) if base is not None else None,
     }
-    who = holder(state)
-    if who is not None:
+    if who := holder(state):
         return _report("in progress", f"{who} is changing the tree", about)
-    wheel = find_wheel(tree)
-    if wheel is not None:
+    if wheel := find_wheel(tree):
         # Apply refuses such a tree: state in it is of another torch, before this one.
-        return _of_wheel(state, patch_set, base, wheel, about)
+        notes = []
+        if state.receipt.exists() or state.folder.exists():
+            notes.append(
+                f"{state.receipt} and {state.folder} are from before this wheel was "
+                "installed: delete both"
+            )
+        about["origin"] = f"from the wheel {wheel.version}"
+        receipt = wheel.receipt(tree, patch_set, base)
+        return _of_receipt(tree, patch_set, base, receipt, about, notes)
     if state.journal.exists():
         return _report("interrupted", "the next apply or revert undoes it", about)
-    if state.redo.exists():
-        return _report("interrupted", "the next refresh finishes it", about)
-    receipt = load_receipt(state)
-    if receipt is None:
-        require_no_originals(state)
-        return _without_receipt(tree, state, patch_set, about)
-    return _of_receipt(tree, state, patch_set, base, receipt, about)
+    found = load_receipt(state)
+    if found is not None:
+        about["origin"] = APPLY
+        return _of_receipt(tree, patch_set, base, found, about)
+    state.require_no_originals()
+    return _without_receipt(tree, patch_set, about)
 
 
 def _of_receipt(
     tree: Tree,
-    state: State,
     patch_set: PatchSet,
     base: Base | None,
     receipt: Receipt,
     about: dict[str, object],
+    notes: list[str] | None = None,
 ) -> Report:
-    about["origin"] = APPLY
+    kinds = {
+        path: _file_state(blob_of(read(tree.root, path)), record)
+        for path, record in sorted(receipt.files.items())
+    }
     about["applied_base"] = receipt.base
     about["applied_patch_set"] = receipt.patch_set
-    files = {path: _file_state(state, receipt, path) for path in sorted(receipt.files)}
-    about["files"] = files
-    lines = _not_applied(state, files)
-    edits = [kind for kind in files.values() if kind in ("edited", "deleted")]
-    applied = f"base {receipt.base}, patch set {receipt.patch_set[:12]}"
-    if base is None or base.commit != receipt.commit:
-        name = f"base {base.release}" if base is not None else f"commit {tree.commit}"
-        return _report("outdated", f"{applied}, but torch is now {name}", about, lines)
-    if edits:
-        return _report("edited", f"{count(len(edits))}, {applied}", about, lines)
-    current = patch_set.digest(base)
-    if receipt.patch_set != current:
-        summary = f"{applied}, the current one is {current[:12]}"
-        return _report("outdated", summary, about, lines)
-    if lines:
-        summary = f"{applied}, {count(len(lines))} back to the base's"
-        return _report("outdated", summary, about, lines)
-    return _report("applied", f"{count(len(files))}, {applied}", about)
-
-
-def _of_wheel(
-    state: State,
-    patch_set: PatchSet,
-    base: Base | None,
-    wheel: Wheel,
-    about: dict[str, object],
-) -> Report:
-    touched = touched_by_series(patch_set.series(base)) if base is not None else {}
-    found = {
-        path: wheel.file_state(state, path)
-        for path in sorted({*patch_set.overlay, *touched})
-    }
-    files = {path: kind for path, kind in found.items() if kind is not None}
-    about["origin"] = f"from the wheel {wheel.version}"
-    about["applied_base"] = about["base"]
-    about["applied_patch_set"] = wheel.digest
-    about["files"] = files
-    notes = []
-    if state.receipt.exists() or state.folder.exists():
-        notes.append(
-            f"{state.receipt} and {state.folder} are from before this wheel was "
-            "installed: delete both"
-        )
-    lines = _not_applied(state, files)
-    applied = f"patch set {wheel.digest}, {about['origin']}"
+    about["files"] = kinds
+    others = {path: kind for path, kind in kinds.items() if kind != "applied"}
+    lines = [f"{kind}: {tree.root / path}" for path, kind in others.items()]
+    edits = [kind for kind in others.values() if kind != "restored"]
+    name = "outdated"
+    what = f"base {receipt.base}, patch set {receipt.patch_set[:12]}"
+    if about["origin"] != APPLY:
+        what += f", {about['origin']}"
     if base is None:
-        summary = f"{applied}, whose commit {about['commit']} is not a known base"
-        return _report("outdated", summary, about, lines, notes)
-    applied = f"base {base.tag}, {applied}"
-    if lines:
-        summary = f"{count(len(lines))}, {applied}"
-        return _report("edited", summary, about, lines, notes)
-    current = patch_set.digest(base)
-    if not wheel.is_of(patch_set, base):
-        summary = f"{applied}, the current one is {current[:12]}"
-        return _report("outdated", summary, about, lines, notes)
-    about["applied_patch_set"] = current
-    return _report("applied", f"{count(len(files))}, {applied}", about, notes=notes)
+        what += f", but commit {tree.commit} is not a known base"
+    elif base.commit != receipt.commit:
+        what += f", but torch is now base {base.release}"
+    elif edits:
+        name, what = "edited", f"{count(len(edits))}, {what}"
+    elif receipt.patch_set != (current := patch_set.digest(base)):
+        what += f", the current one is {current[:12]}"
+    elif lines:
+        what += f", {count(len(lines))} back to the base's"
+    else:
+        name, what = "applied", f"{count(len(kinds))}, {what}"
+    return _report(name, what, about, lines, notes)
+
+
+def _file_state(blob: str | None, record: FileRecord) -> str:
+    if blob == record.after:
+        return "applied"
+    if blob == record.before:
+        return "restored"
+    return "deleted" if blob is None else "edited"
 
 
 def _without_receipt(
-    tree: Tree, state: State, patch_set: PatchSet, about: dict[str, object]
+    tree: Tree, patch_set: PatchSet, about: dict[str, object]
 ) -> Report:
-    built_in = find_built_in(tree, state, patch_set)
-    if built_in is not None:
+    if (built_in := find_built_in(tree, patch_set)) is not None:
         digest = patch_set.digest(built_in)
         origin = "in torch's own files (committed, or built so)"
-        about.update(
-            origin=origin, applied_base=built_in.tag, applied_patch_set=digest
-        )
+        about.update(origin=origin, applied_base=built_in.tag, applied_patch_set=digest)
         summary = f"base {built_in.tag}, patch set {digest[:12]}, {origin}"
         return _report("applied", summary, about)
     base = require_base(tree, patch_set.bases)
     ours = [path for path in sorted(patch_set.overlay) if path not in base.blobs]
-    there = [f"there: {path}" for path in ours if read_blob(state.root, path)]
+    there = [f"there: {path}" for path in ours if read(tree.root, path)]
     if there:
         summary = (
             f"base {base.tag}, but without a receipt {count(len(there))} of the "
@@ -151,16 +140,6 @@ def _without_receipt(
         )
         return _report("outdated", summary, about, there)
     return _report("not applied", f"base {base.tag}", about)
-
-
-def require_no_originals(state: State) -> None:
-    """Our receipt is made and removed together with the originals: who took it?"""
-    if any(place.is_file() for place in state.originals.rglob("*")):
-        raise EnvironmentFailure(
-            f"{state.receipt} is missing although {state.originals} holds originals: "
-            "put the receipt back, or copy the originals to their places in the "
-            f"tree, delete the files of ours, then delete {state.folder}"
-        )
 
 
 def count(files: int) -> str:
@@ -175,28 +154,129 @@ def _report(
     lines: list[str] | None = None,
     notes: list[str] | None = None,
 ) -> Report:
-    return Report(
-        f"{name}: {summary}",
-        STATES[name],
-        tuple(lines or ()),
-        tuple(notes or ()),
-        details={"state": name, **about},
+    details = {"state": name, **about}
+    lists = tuple(lines or ()), tuple(notes or ())
+    return Report(f"{name}: {summary}", STATES[name], *lists, details)
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """A wheel of ours that torch was installed from.
+
+    ``digest`` is the version's part of the patch set's, ``hashes`` are those that
+    RECORD has of its files, by path.
+    """
+
+    version: str
+    digest: str
+    hashes: Mapping[str, str]
+
+    def receipt(self, tree: Tree, patch_set: PatchSet, base: Base | None) -> Receipt:
+        """What would be the receipt, had ``apply`` brought what the wheel did."""
+        files = {}
+        for path in patch_set.overlay if base is None else patch_set.paths(base):
+            file, expected = read(tree.root, path), self.hashes.get(path)
+            if file is not None:
+                found = base64.urlsafe_b64encode(hashlib.sha256(file.content).digest())
+                same = expected == f"sha256={found.decode().rstrip('=')}"
+                files[path] = FileRecord("", file.blob if same else "")
+            elif expected is not None:
+                files[path] = FileRecord("", "")
+        digest = self.digest
+        if base is not None and digest == digest_in_version(patch_set.digest(base)):
+            digest = patch_set.digest(base)
+        tag = "unknown" if base is None else base.tag
+        return Receipt(tag, tree.commit, digest, files)
+
+
+def digest_in_version(digest: str) -> str:
+    """What of a patch set's digest is in the version of a wheel that has it."""
+    part = digest[:12]
+    # A part of digits only is a number to pip: it loses its leading zeros.
+    return str(int(part)) if part.isdecimal() else part
+
+
+def find_wheel(tree: Tree) -> Wheel | None:
+    """The wheel of ours that torch was installed from, None if it was from no such."""
+    file = tree.root / VERSION_FILE
+    if tree.is_checkout or not file.is_file():
+        return None
+    found = VERSION.search(file.read_bytes())
+    version = "" if found is None else found[3].decode("utf-8", "replace")
+    ours = _OUR_VERSION.fullmatch(version)
+    if ours is None:
+        return None
+    path = [str(tree.root)]
+    # `pip install --target` leaves metadata of other versions behind.
+    for installed in importlib.metadata.distributions(name="torch", path=path):
+        record = installed.read_text("RECORD")
+        if installed.version == version and record is not None:
+            rows = csv.reader(record.splitlines())
+            hashes = {row[0]: row[1] for row in rows if len(row) == 3}
+            return Wheel(version, ours[1], hashes)
+    return None
+
+
+def find_built_in(tree: Tree, patch_set: PatchSet) -> Base | None:
+    """The base that the tree's own files are, with all of the patch set in them.
+
+    None unless taking it off again makes exactly the files of that base.
+    """
+    if not has_overlay(tree, patch_set):
+        return None
+    own = find_base(tree, patch_set.bases)
+    for base in patch_set.bases if own is None else (own,):
+        paths = [
+            path for path in patch_set.paths(base) if path not in patch_set.overlay
+        ]
+        files = {path: read(tree.root, path) for path in paths}
+        try:
+            found = apply_series(patch_set.series(base), files, reverse=True).files
+        except Refused:
+            continue
+        if all(base.accepts(path, blob_of(file)) for path, file in found.items()):
+            return base
+    return None
+
+
+def has_overlay(tree: Tree, patch_set: PatchSet) -> bool:
+    """Whether every whole file of ours is in the tree as it is in the patch set."""
+    return bool(patch_set.overlay) and all(
+        blob_of(read(tree.root, path)) == ours.blob
+        for path, ours in patch_set.overlay.items()
     )
 
 
-def _not_applied(state: State, files: Mapping[str, str]) -> list[str]:
-    return [
-        f"{kind}: {state.root / path}"
-        for path, kind in files.items()
-        if kind != "applied"
-    ]
+def refuse_wheel(tree: Tree, command: str) -> None:
+    """Refuses to change what was installed from a wheel of ours; says what to do."""
+    wheel = find_wheel(tree)
+    if wheel is None:
+        return
+    release = wheel.version.partition("+")[0]
+    install = "pip install --force-reinstall --no-deps"
+    pristine = f"`{install} torch=={release}`, from the index that it came from"
+    make = (
+        f"`python scripts/overlay.py wheel --from torch-{release}*.whl --out dist`, "
+        f"then `{install} dist/torch-{release}*.whl`"
+    )
+    advice = {
+        "apply": f"make a wheel of this patch set and install that: {make}",
+        "pin": f"install torch without it: {pristine}",
+        "refresh": f"edits come back from where apply was used: save yours, {pristine}"
+        f", apply, then edit there; or make another wheel: {make}",
+        "revert": f"to take it off install torch without it: {pristine}",
+    }
+    raise Refused(
+        f"{tree.root}: torch is from the wheel {wheel.version}, which has the overlay; "
+        + advice[command]
+    )
 
 
-def _file_state(state: State, receipt: Receipt, path: str) -> str:
-    blob = read_blob(state.root, path)
-    record = receipt.files[path]
-    if blob == record.after:
-        return "applied"
-    if blob == record.before:
-        return "restored"
-    return "deleted" if blob is None else "edited"
+def refuse_built_in(tree: Tree, patch_set: PatchSet) -> None:
+    """Refuses a tree that has the overlay in its own files; says what to do."""
+    if find_built_in(tree, patch_set) is not None:
+        raise Refused(
+            f"{tree.root}: the overlay is in torch's own files (committed, or built "
+            "so), and apply left no receipt: to take it off go back with git, or "
+            "install a torch without it"
+        )

@@ -1,11 +1,14 @@
-"""Changes files of a tree all together or not at all.
+"""Changes files of a folder all together or not at all.
 
 First everything that needs space is done aside, in the state folder: new contents
 are staged, and each file that will change gets a second name in ``backup``. Then
-the journal is written, and only then the tree is touched, by renames, each atomic.
-Removing the journal is what commits. A journal that is found later is therefore a
-change that was cut off: it is undone, again by renames, so a full disk does not
-stand in the way. Receipt and originals change in the same transaction as the tree.
+the journal is written, which names each file with its blob before and after, and
+only then the files are touched, by renames, each atomic. Removing the journal is what
+commits. A journal that is found later is therefore a change that was cut off: it is
+undone, again by renames, so a full disk does not stand in the way.
+
+A tree's receipt and its originals change in the same transaction as its files, and
+what a refresh writes into the patch set is one, too: so there is one way back for all.
 No file is ever written in place: it may be linked into a package cache.
 """
 
@@ -14,45 +17,47 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
 import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from .blobs import blob_id, is_blob_id
 from .errors import EnvironmentFailure, OverlayError, Refused
+from .files import (
+    File,
+    RECEIPT_NAME,
+    STATE_NAME,
+    State,
+    blob_of,
+    check_path,
+    is_blob_id,
+    locate,
+    read,
+)
 from .filesystem import (
     device_of,
     link_or_copy,
-    remove_directory_if_empty,
     remove_directory_tree,
-    remove_empty_directories,
+    remove_what_is_left,
     replace_file,
     sync_directory,
     write_file,
 )
-from .paths import check_path, locate, read_blob
-from .state import ORIGINALS_NAME, RECEIPT_NAME, State
-
-_JOURNAL_VERSION = 1
 
 
 @dataclass(frozen=True)
 class Change:
-    """What becomes of one file; ``path`` is relative to the tree.
+    """What becomes of one file; ``path`` is relative to the folder.
 
-    The new file is ``source`` itself (a second name of it), or else has ``content``,
-    with the mode of the file that it replaces; with neither it is removed.
-    ``before`` is the blob the file must have now, None if it must not exist.
+    ``before`` is the blob the file must have now, None if it must not exist. The new
+    file is ``new``, with the mode of the one that it replaces as to who may read it; or
+    a second name of the file at that path; None removes it.
     """
 
     path: str
     before: str | None
-    content: bytes | None = None
-    source: str | None = None
-    executable: bool | None = None
+    new: File | str | None
 
 
 class _Entry(NamedTuple):
@@ -63,56 +68,33 @@ class _Entry(NamedTuple):
     after: str | None
 
 
-class _Journal(NamedTuple):
-    entries: tuple[_Entry, ...]
-    made_directories: tuple[str, ...]
-
-
-def missing_directories(root: Path, paths: Sequence[str]) -> tuple[str, ...]:
-    """The folders that ``paths`` need and the tree does not have, outermost first."""
-    missing: list[str] = []
-    for path in paths:
-        parts = path.split("/")[:-1]
-        for length in range(1, len(parts) + 1):
-            folder = "/".join(parts[:length])
-            if folder not in missing and not root.joinpath(folder).exists():
-                missing.append(folder)
-    return tuple(missing)
-
-
-def run(
-    state: State, changes: Sequence[Change], prune_directories: Sequence[str] = ()
-) -> None:
-    """Makes all ``changes``, or none if an exception comes out.
-
-    ``prune_directories`` are removed afterwards where nothing is left in them.
-    """
-    writes = [change.path for change in changes if _makes_file(change)]
-    tree_writes = [path for path in writes if path.startswith("torch/")]
-    made = missing_directories(state.root, tree_writes)
+def run(state: State, changes: Sequence[Change]) -> None:
+    """Makes all ``changes``, or none if an exception comes out."""
     try:
         entries = _prepare(state, changes)
-        _write_journal(state, _Journal(entries, made))
-        for folder in made:
-            os.mkdir(state.root / folder, 0o755)
+        replace_file(state.journal, json.dumps(entries, indent=1).encode())
         for index, entry in enumerate(entries):
-            _install(state, index, entry)
-        _prune(state.root, prune_directories)
-        _sync_parents(state.root, entries)
-        os.unlink(state.journal)
+            target = locate(state.root, entry.path)
+            if entry.after is not None:
+                os.makedirs(target.parent, exist_ok=True)
+                os.replace(_numbered(state.staged, index), target)
+            elif entry.before is not None:
+                os.unlink(target)
+        for entry in entries:
+            if entry.after is None:
+                remove_what_is_left(state.root / entry.path, state.root)
+        _commit(state, entries)
     except BaseException as error:
         try:
             recover(state)
         except (OSError, OverlayError) as second:
             raise EnvironmentFailure(
-                f"{error}; undoing that failed too: {second}; the tree is half "
-                "changed: remove the cause, then run apply or revert, which "
-                "undoes it first"
+                f"{error}; undoing that failed too: {second}; {state.root} is half "
+                "changed: remove the cause, then run this again, which undoes it first"
             ) from error
         raise
     try:
-        sync_directory(state.folder)
-        tidy(state)
+        _tidy(state)
     except OSError as error:
         raise EnvironmentFailure(
             f"the files are all in place, but cleaning up failed: {error}; remove "
@@ -125,21 +107,17 @@ def recover(state: State) -> bool:
     found = state.journal.exists()
     if found:
         _roll_back(state, _read_journal(state))
-    tidy(state)
+    _tidy(state)
     return found
 
 
-def tidy(state: State) -> None:
+def _tidy(state: State) -> None:
     """Removes what only a running change needs."""
+    sync_directory(state.folder)
     remove_directory_tree(state.staged)
     remove_directory_tree(state.backup)
     with contextlib.suppress(FileNotFoundError):
         os.unlink(state.journal.with_name(state.journal.name + ".new"))
-    remove_empty_directories(state.originals)
-
-
-def _makes_file(change: Change) -> bool:
-    return change.source is not None or change.content is not None
 
 
 def _prepare(state: State, changes: Sequence[Change]) -> tuple[_Entry, ...]:
@@ -155,69 +133,53 @@ def _prepare(state: State, changes: Sequence[Change]) -> tuple[_Entry, ...]:
                 f"{target.parent} is on another file system than {state.folder}: a "
                 "file cannot be put there in one step; mount both together"
             )
-        backup = _numbered(state.backup, index)
-        staged = _numbered(state.staged, index)
-        before = None
-        if os.path.lexists(target):
-            link_or_copy(target, backup)
-            before = blob_id(backup.read_bytes())
-        if before != change.before:
+        before = read(state.root, change.path)
+        if before is not None:
+            link_or_copy(target, _numbered(state.backup, index))
+        if blob_of(before) != change.before:
             raise Refused(f"{target} was changed while we worked: try again")
-        after = None
-        if change.source is not None:
-            link_or_copy(locate(state.root, change.source), staged)
-            after = blob_id(staged.read_bytes())
-        elif change.content is not None:
-            _stage(staged, change, target)
-            after = blob_id(change.content)
-        if after is not None and not change.path.startswith("torch/"):
-            os.makedirs(target.parent, exist_ok=True)
-        entries.append(_Entry(change.path, before, after))
+        new, staged = change.new, _numbered(state.staged, index)
+        if isinstance(new, str):
+            link_or_copy(locate(state.root, new), staged)
+            new = File(staged.read_bytes())
+        elif new is not None:
+            _stage(staged, new, target)
+        entries.append(_Entry(change.path, change.before, blob_of(new)))
     sync_directory(state.staged)
     sync_directory(state.backup)
     return tuple(entries)
 
 
-def _stage(staged: Path, change: Change, target: Path) -> None:
-    assert change.content is not None
+def _stage(staged: Path, new: File, target: Path) -> None:
     mode, owner = 0o644, None
     with contextlib.suppress(FileNotFoundError):
         status = os.lstat(target)
         mode = stat.S_IMODE(status.st_mode)
         owner = (status.st_uid, status.st_gid)
-    if change.executable is True:
+    if new.executable:
         mode |= (mode & 0o444) >> 2  # whoever may read may run
-    elif change.executable is False:
+    else:
         mode &= ~0o111
-    write_file(staged, change.content, mode, owner)
+    write_file(staged, new.content, mode, owner)
 
 
-def _install(state: State, index: int, entry: _Entry) -> None:
-    target = locate(state.root, entry.path)
-    if entry.after is not None:
-        os.replace(_numbered(state.staged, index), target)
-    elif entry.before is not None:
-        os.unlink(target)
-        _remove_bytecode(target)
-
-
-def _roll_back(state: State, journal: _Journal) -> None:
+def _roll_back(state: State, entries: Sequence[_Entry]) -> None:
     """Puts every file back; may itself be cut off, and done again."""
-    current = [read_blob(state.root, entry.path) for entry in journal.entries]
-    for entry, blob in zip(journal.entries, current, strict=True):
+    current = [blob_of(read(state.root, entry.path)) for entry in entries]
+    for entry, blob in zip(entries, current, strict=True):
         if blob not in (entry.before, entry.after):
             raise Refused(
                 f"{state.root / entry.path} was edited after a change of it was cut "
                 f"off: move your edit away (the file before is one of those in "
                 f"{state.backup}), then run this again"
             )
-    for index, entry in reversed(tuple(enumerate(journal.entries))):
+    for index, entry in reversed(tuple(enumerate(entries))):
         target = locate(state.root, entry.path)
         backup = _numbered(state.backup, index)
         if entry.before is None:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(target)
-            _remove_bytecode(target)
+            remove_what_is_left(target, state.root)
         elif os.path.lexists(backup):
             os.makedirs(target.parent, exist_ok=True)
             # Nothing happens if they are still one file, which is as well.
@@ -227,73 +189,35 @@ def _roll_back(state: State, journal: _Journal) -> None:
                 f"{backup} is missing: {target} cannot be put back (it was blob "
                 f"{entry.before})"
             )
-    _prune(state.root, journal.made_directories)
-    _sync_parents(state.root, journal.entries)
-    os.unlink(state.journal)
-    sync_directory(state.folder)
+    _commit(state, entries)
 
 
-def _prune(root: Path, folders: Sequence[str]) -> None:
-    """Removes those of the ``folders`` that hold nothing any more."""
-    for folder in sorted(folders, key=len, reverse=True):
-        place = root / folder
-        if not place.is_symlink():
-            remove_directory_if_empty(place / "__pycache__")
-            remove_directory_if_empty(place)
-
-
-def _remove_bytecode(source: Path) -> None:
-    """Removes what Python cached of a module that is gone.
-
-    Without it the module's folder would not get empty, and a folder is a package.
-    """
-    cache = source.parent / "__pycache__"
-    if source.suffix != ".py" or cache.is_symlink() or not cache.is_dir():
-        return
-    ours = re.compile(re.escape(source.stem) + r"\.[^.]+(\.opt-[^.]+)?\.pyc")
-    for name in os.listdir(cache):
-        if ours.fullmatch(name):
-            os.unlink(cache / name)
-    remove_directory_if_empty(cache)
-
-
-def _sync_parents(root: Path, entries: Sequence[_Entry]) -> None:
-    for folder in sorted({(root / entry.path).parent for entry in entries}):
+def _commit(state: State, entries: Sequence[_Entry]) -> None:
+    """Removes the journal once all that it names is on the disk."""
+    for folder in sorted({(state.root / entry.path).parent for entry in entries}):
         if folder.is_dir():
             sync_directory(folder)
+    os.unlink(state.journal)
 
 
 def _numbered(folder: Path, index: int) -> Path:
     return folder / f"{index:06d}"
 
 
-def _write_journal(state: State, journal: _Journal) -> None:
-    document = {"version": _JOURNAL_VERSION, **journal._asdict()}
-    text = json.dumps(document, indent=1, ensure_ascii=False)
-    replace_file(state.journal, text.encode("utf-8"))
-
-
-def _read_journal(state: State) -> _Journal:
+def _read_journal(state: State) -> tuple[_Entry, ...]:
     try:
-        document = json.loads(state.journal.read_bytes())
-        version = document["version"]
-        entries = tuple(_Entry(*entry) for entry in document["entries"])
-        made = tuple(document["made_directories"])
-        blobs = [blob for entry in entries for blob in (entry.before, entry.after)]
-        if version != _JOURNAL_VERSION or not all(
-            blob is None or is_blob_id(blob) for blob in blobs
-        ):
-            raise ValueError(version)
-        for path in (*(entry.path for entry in entries), *made):
-            _check_journal_path(path, state)
-    except (ValueError, KeyError, TypeError, AttributeError):
+        entries = tuple(
+            _Entry(*each) for each in json.loads(state.journal.read_bytes())
+        )
+        for path, *blobs in entries:
+            if not all(blob is None or is_blob_id(blob) for blob in blobs):
+                raise ValueError(blobs)
+            if path != RECEIPT_NAME:
+                tops = (STATE_NAME, "torch", "torch_overlay", "patches")
+                check_path(path, str(state.journal), *tops)
+    except (ValueError, TypeError, AttributeError):
         raise EnvironmentFailure(
             f"{state.journal} is damaged or of another version of the tool: the "
             f"files before the change are in {state.backup}"
         ) from None
-    return _Journal(entries, made)
-
-
-def _check_journal_path(path: str, state: State) -> None:
-    if path != RECEIPT_NAME:
-        check_path(path.removeprefix(ORIGINALS_NAME + "/"), str(state.journal))
+    return entries

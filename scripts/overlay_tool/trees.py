@@ -36,7 +36,12 @@ class Tree:
         """Whether the tree is ``commit``, perhaps with commits of the user on top."""
         if commit in (self.commit, self.built_from):
             return True
-        return self.is_checkout and _is_ancestor(self.root, commit, self.commit)
+        return self.is_checkout and self.has_ancestor(commit)
+
+    def has_ancestor(self, commit: str) -> bool:
+        """Whether the checkout's HEAD stands on ``commit``; no if git lacks it."""
+        arguments = ["merge-base", "--is-ancestor", commit, self.commit]
+        return git_in_repository(arguments, self.root).returncode == 0
 
 
 def identify(root: Path) -> Tree:
@@ -90,7 +95,7 @@ def find_git_version(text: str) -> str | None:
     """The commit that a ``torch/version.py`` of that text says, if it says one."""
     # Searched, never executed: it is not ours.
     found = _GIT_VERSION.search(text)
-    return found.group(1) if found else None
+    return found[1] if found else None
 
 
 def find_base(tree: Tree, bases: Sequence[Base]) -> Base | None:
@@ -102,48 +107,28 @@ def find_base(tree: Tree, bases: Sequence[Base]) -> Base | None:
     that was found.
     """
     releases = [each for base in bases for each in base.releases]
-    for base in releases:
-        if base.commit == tree.commit:
-            return base
-    candidates = [
-        base
-        for base in releases
-        if tree.is_checkout and _is_ancestor(tree.root, base.commit, tree.commit)
-    ]
-    nearest = [
-        base
-        for base in candidates
-        if not any(
-            other is not base and _is_ancestor(tree.root, base.commit, other.commit)
-            for other in candidates
-        )
-    ]
-    if len(nearest) > 1:
-        tags = ", ".join(base.release for base in nearest)
-        raise Refused(f"{tree.root}: HEAD descends from several bases: {tags}")
-    if nearest:
-        return nearest[0]
-    return next((base for base in releases if base.commit == tree.built_from), None)
+    own = [base for base in releases if base.commit == tree.commit]
+    if not own and tree.is_checkout:
+        above = [each for each in releases if tree.has_ancestor(each.commit)]
+        commits = [each.commit for each in above]
+        arguments = ["merge-base", "--independent", *commits]
+        found = git_in_repository(arguments, tree.root).stdout.decode() if above else ""
+        own = [base for base in above if base.commit in found]
+        if len(own) > 1:
+            tags = ", ".join(base.release for base in own)
+            raise Refused(f"{tree.root}: HEAD descends from several bases: {tags}")
+    built_from = [base for base in releases if base.commit == tree.built_from]
+    return next(iter([*own, *built_from]), None)
 
 
 def require_base(tree: Tree, bases: Sequence[Base]) -> Base:
     """The base of ``tree``; refuses a tree of none, and says which are known."""
     base = find_base(tree, bases)
     if base is None:
+        releases = [each for one in bases for each in one.releases]
+        known = ", ".join(f"{each.release} ({each.commit})" for each in releases)
         raise Refused(
             f"{tree.root} is of commit {tree.commit}, which is not a known base. "
-            f"Known: {list_known(bases)}"
+            f"Known: {known or 'none'}"
         )
     return base
-
-
-def list_known(bases: Sequence[Base]) -> str:
-    """The releases that are known, with their commits, for messages."""
-    releases = [each for base in bases for each in base.releases]
-    return ", ".join(f"{each.release} ({each.commit})" for each in releases) or "none"
-
-
-def _is_ancestor(root: Path, commit: str, descendant: str) -> bool:
-    # A commit that the repository does not have is an error to git, and a no to us.
-    arguments = ["merge-base", "--is-ancestor", commit, descendant]
-    return git_in_repository(arguments, root).returncode == 0

@@ -12,10 +12,10 @@ import os
 import re
 import tempfile
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import IO, BinaryIO, cast
 
 from installer.exceptions import InstallerError
 from installer.records import Hash, RecordEntry
@@ -25,21 +25,16 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import Version
 
 from .bases import Base
-from .blobs import blob_id
-from .built_in import VERSION, digest_in_version
-from .errors import EnvironmentFailure, Refused
+from .errors import EnvironmentFailure, Refused, Report
+from .files import File, blob_of
 from .filesystem import sync_directory
 from .patch_set import PatchSet, load_patch_set
-from .patching import ScratchFile, apply_series
-from .plan import check_overlap, touched_by_series
-from .report import Report
+from .status import VERSION, digest_in_version
 from .trees import VERSION_FILE, Tree, find_git_version, require_base
 
 _METADATA_VERSION = re.compile(rb"^(Version:\s*)(\S+)\s*$", re.M)
 _SIGNATURES = ("RECORD.jws", "RECORD.p7s")
 _FILE_TYPE = 0o100000
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -52,27 +47,22 @@ class _Source:
     version: Version
     tags: str
 
-    def read(self, name: str) -> ScratchFile | None:
+    def read(self, name: str) -> File | None:
         """The file of that name, None if there is none."""
         try:
             info = self.archive.getinfo(name)
         except KeyError:
             return None
         executable = bool(info.external_attr >> 16 & 0o100)
-        return ScratchFile(self.archive.read(info), executable)
+        return File(self.archive.read(info), executable)
 
 
-def make_wheel(
-    source: Path, out: Path, patch_set_root: Path, on_progress: Progress
-) -> Report:
+def make_wheel(source: Path, out: Path, patch_set_root: Path) -> Report:
     """Writes the wheel into the folder ``out``, whole or not at all.
 
     Its version is that of ``source`` with the local part rangedispatch.DIGEST, its
     RECORD is that of its files, all else is as in ``source``. The same two inputs
     make the same bytes.
-
-    Args:
-        on_progress: called with the bytes that are done and all bytes to do.
 
     Raises:
         Refused: no wheel of torch, a damaged one, or of no base that is known.
@@ -87,7 +77,7 @@ def make_wheel(
         target = out / f"torch-{version}-{wheel.tags}.whl"
         if target.exists() and target.samefile(source):
             raise Refused(f"--out {out}: there the wheel would take its source's place")
-        written = _write(wheel, changed, str(version), target, on_progress)
+        written = _write(wheel, changed, str(version), target)
     return Report(
         f"made {target}",
         lines=(f"version {version}, {written} files are not as in the other",),
@@ -139,26 +129,20 @@ def _local_version(version: Version, digest: str) -> Version:
 
 def _changed(
     wheel: _Source, patch_set: PatchSet, base: Base, version: Version
-) -> dict[str, ScratchFile | None]:
+) -> dict[str, File | None]:
     """What becomes of each file that is not copied as it is; None: it goes."""
-    patches = patch_set.series(base)
-    touched = touched_by_series(patches)
-    check_overlap(patch_set, touched)
-    pristine = {path: wheel.read(path) for path in (*patch_set.overlay, *touched)}
+    pristine = {path: wheel.read(path) for path in patch_set.paths(base)}
     problems = [
-        f"{path} ({'missing' if file is None else blob_id(file.content)})"
+        f"{path} ({blob_of(file) or 'missing'})"
         for path, file in pristine.items()
-        if not base.accepts(path, None if file is None else blob_id(file.content))
+        if not base.accepts(path, blob_of(file))
     ]
     if problems:
         raise Refused(
             f"{wheel.path}: {len(problems)} file(s) are not those of base {base.tag}: "
-            + ", ".join(sorted(problems))
+            + ", ".join(problems)
         )
-    patched = apply_series(patches, {path: pristine[path] for path in touched})
-    changed: dict[str, ScratchFile | None] = dict(patched.files)
-    for path, ours in patch_set.overlay.items():
-        changed[path] = ScratchFile(ours.content, ours.executable)
+    changed = dict(patch_set.make(base, pristine).files)
     changed[VERSION_FILE] = _renamed(wheel, VERSION_FILE, VERSION, version, 3)
     metadata = f"{wheel.folder}/METADATA"
     changed[metadata] = _renamed(wheel, metadata, _METADATA_VERSION, version, 2)
@@ -167,7 +151,7 @@ def _changed(
 
 def _renamed(
     wheel: _Source, path: str, pattern: re.Pattern[bytes], version: Version, group: int
-) -> ScratchFile:
+) -> File:
     """The file with another version in the group of the pattern's first match."""
     file = wheel.read(path)
     found = None if file is None else pattern.search(file.content)
@@ -175,15 +159,14 @@ def _renamed(
         raise Refused(f"{wheel.path}: {path} does not say the version")
     start, end = found.span(group)
     content = file.content[:start] + str(version).encode() + file.content[end:]
-    return ScratchFile(content, file.executable)
+    return File(content, file.executable)
 
 
 def _write(
     wheel: _Source,
-    changed: Mapping[str, ScratchFile | None],
+    changed: Mapping[str, File | None],
     version: str,
     target: Path,
-    on_progress: Progress,
 ) -> int:
     """Writes the archive under another name first, and reads it once more."""
     folder = f"torch-{version}.dist-info"
@@ -191,7 +174,7 @@ def _write(
     with tempfile.TemporaryDirectory(prefix=prefix, dir=target.parent) as beside:
         draft = Path(beside, target.name)
         with zipfile.ZipFile(draft, "w") as archive:
-            _fill(wheel, changed, folder, archive, on_progress)
+            _fill(wheel, changed, folder, archive)
         with draft.open("rb") as stream, WheelFile.open(draft) as made:
             try:
                 made.validate_record()
@@ -206,58 +189,44 @@ def _write(
 
 def _fill(
     wheel: _Source,
-    changed: Mapping[str, ScratchFile | None],
+    changed: Mapping[str, File | None],
     folder: str,
     archive: zipfile.ZipFile,
-    on_progress: Progress,
 ) -> None:
-    infos = wheel.archive.infolist()
-    total = sum(info.file_size for info in infos)
     record = wheel.archive.getinfo(f"{wheel.folder}/RECORD")
     entries: list[RecordEntry] = []
-    done = 0
 
-    def put(name: str, like: zipfile.ZipInfo, mode: int, stream: BinaryIO) -> None:
+    def put(name: str, like: zipfile.ZipInfo, mode: int, stream: IO[bytes]) -> None:
         info = zipfile.ZipInfo(name, like.date_time)
         info.compress_type = zipfile.ZIP_DEFLATED
         info.external_attr = (mode << 16) | (like.external_attr & 0xFFFF)
         info.file_size = like.file_size  # so that zipfile knows what needs ZIP64
         with archive.open(info, "w") as out:
-            digest, size = copyfileobj_with_hashing(
-                stream, cast("BinaryIO", out), "sha256"
-            )
+            source, target = cast("BinaryIO", stream), cast("BinaryIO", out)
+            digest, size = copyfileobj_with_hashing(source, target, "sha256")
         entries.append(RecordEntry(name, Hash("sha256", digest), size))
 
-    def put_new(name: str, like: zipfile.ZipInfo, mode: int, content: bytes) -> None:
-        put(name, like, mode, io.BytesIO(content))
+    def put_file(name: str, like: zipfile.ZipInfo, mode: int, file: File) -> None:
+        mode = mode | 0o111 if file.executable else mode & ~0o111
+        put(name, like, mode, io.BytesIO(file.content))
 
-    names = {info.filename for info in infos}
-    ours = [info for info in infos if info is not record]
-    for info in ours:
-        name = info.filename
-        done += info.file_size
-        if name.startswith(f"{wheel.folder}/") and name.endswith(_SIGNATURES):
-            continue  # they signed what the wheel was
-        renamed = name
+    infos = {info.filename: info for info in wheel.archive.infolist()}
+    del infos[record.filename]
+    for name, info in infos.items():
+        renamed, mode = name, info.external_attr >> 16
         if name.startswith(f"{wheel.folder}/"):
             renamed = folder + name.removeprefix(wheel.folder)
-        mode = info.external_attr >> 16
+            if name.endswith(_SIGNATURES):
+                continue  # they signed what the wheel was
         if name not in changed:
             with wheel.archive.open(info) as stream:
-                put(renamed, info, mode, cast("BinaryIO", stream))
+                put(renamed, info, mode, stream)
         elif (file := changed[name]) is not None:
-            put_new(renamed, info, _mode(mode, file.executable), file.content)
-        on_progress(done, total)
-    for name in sorted(set(changed) - names):
+            put_file(renamed, info, mode, file)
+    for name in sorted(set(changed) - set(infos)):
         if (file := changed[name]) is not None:
-            mode = _mode(_FILE_TYPE | 0o644, file.executable)
-            put_new(name, record, mode, file.content)
+            put_file(name, record, _FILE_TYPE | 0o644, file)
     entries.append(RecordEntry(f"{folder}/RECORD", None, None))
     scheme = Scheme("purelib")
     with construct_record_file([(scheme, entry) for entry in entries]) as stream:
-        put_new(f"{folder}/RECORD", record, record.external_attr >> 16, stream.read())
-    on_progress(total, total)
-
-
-def _mode(mode: int, executable: bool) -> int:
-    return mode | 0o111 if executable else mode & ~0o111
+        put(f"{folder}/RECORD", record, record.external_attr >> 16, stream)

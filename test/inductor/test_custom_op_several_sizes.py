@@ -96,6 +96,7 @@ class SeveralSizesTestCase(FreshTestCase):
     def setUp(self):
         super().setUp()
         table_store.forget()
+        self.addCleanup(table_store.forget)
 
     def ran(self, calls, function=model, **registered):
         """Compile once for all calls; the k that ran at each, and the record."""

@@ -16,9 +16,10 @@ from _cache_process import counted, OtherProcess
 from _dispatched_models import MODEL_BY_NAME
 
 import torch
-from torch._dynamo.package import DynamoCache
+from torch._dynamo.package import _DynamoCacheEntry, DynamoCache, SourceInfo
 from torch._dynamo.precompile_context import PrecompileContext
 from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
+from torch._inductor.range_dispatch.cache.graph_key import user_lowerings_key
 from torch._inductor.range_dispatch.cache.identity import digest, Indescribable
 from torch._inductor.range_dispatch.tuning import measuring
 from torch._inductor.test_case import run_tests, TestCase
@@ -412,6 +413,20 @@ class CachesTest(TestCase):
         report = other.run("run_packaged", THREE, winners=[0, 1, 2])
         self.assertEqual(report["ran"], [SIN, TANH, RELU])
         self.assertEqual(report["lowered"], 0)
+
+    def test_package_tells_which_registrations_differ(self):
+        with THREE.registered():
+            package = _DynamoCacheEntry(
+                [], SourceInfo(set()), "cpu", user_lowerings=user_lowerings_key()
+            )
+            package.check_versions()
+        three = "other user lowerings of Inductor: range_backends.one_of_three.default"
+        with self.assertRaisesRegex(RuntimeError, f"{three}$"):
+            package.check_versions()
+        with MODEL_BY_NAME["two"].registered(), THREE.registered():
+            two = three.replace("three", "two")
+            with self.assertRaisesRegex(RuntimeError, f"{two}$"):
+                package.check_versions()
 
 
 instantiate_parametrized_tests(DigestTest)

@@ -38,25 +38,26 @@ FAKE_PYTHON = """#!/bin/sh
 echo "$*" | head -n 1 >> "$FAKE_LOG"
 here=$(dirname "$(dirname "$0")")
 site="$here/lib/python%(version)s/site-packages"
+start='import site, sys; del sys.path[0]; site.addsitedir(sys.argv.pop(1))
+exec(sys.argv.pop(1))'
 case "$*" in
-    *"import torch"*|*"import json, sys, torch"*)
+    *"import torch"*)
         shift
-        exec %(python)s -S -B -c \\
-            'import site, sys; site.addsitedir(sys.argv[1]); exec(sys.argv[2])' \\
-            "$site" "$@" ;;
+        exec %(python)s -S -B -c "$start" "$site" "$@" ;;
+    *dispatch_check.py*)
+        exec %(python)s -S -B -c "$start" "$site" "$(cat "$1")" "$2" ;;
     -c*)
         exec %(python)s "$@" ;;
     *"-m venv"*)
-        for folder; do :; done
+        for folder; do
+            case "$folder" in /*) break ;; esac
+        done
         rm -rf "$folder"
         mkdir -p "$folder/bin" "$folder/lib/python%(version)s/site-packages"
         cp "$0" "$folder/bin/python" ;;
     *"--no-build-isolation"*)
         env | grep -E '^(MAX_JOBS|USE_|BUILD_|CMAKE_)' | sort >> "$FAKE_LOG"
         echo "[1/4] Building CXX object a.cpp.o"
-        echo "a warning"
-        echo "[2/4] Building CXX object b.cpp.o"
-        [ -z "$FAKE_BUILD_WORDS" ] || echo "$FAKE_BUILD_WORDS"
         if [ -n "$FAKE_BUILD_SECONDS" ]; then
             echo "$$" > "$FAKE_LOG.build"
             sleep "$FAKE_BUILD_SECONDS"
@@ -71,31 +72,31 @@ case "$*" in
                 torch==*) %(python)s -m zipfile -e "$FAKE_INDEX" "$site" ;;
             esac
         done
-        echo "pip is done"
         exit "${FAKE_PIP_STATUS:-0}" ;;
 esac
 """
 
 DRIVER = """
 import collections, os, shutil, sys
+from pathlib import Path
 sys.path.insert(0, %(scripts)r)
-from build_tool import commands, machine
+from build_tool import commands
 
-def number(name, default):
-    return float(os.environ.get(name, default))
-
+commands.ROOT = Path(%(patch_set)r)
+commands.DISPATCH_CHECK = Path(__file__).with_name("dispatch_check.py")
 Usage = collections.namedtuple("Usage", "total used free")
-machine.cores = lambda: int(number("FAKE_CORES", 8))
-machine.memory_gibibytes = lambda: number("FAKE_MEMORY", 64)
-shutil.disk_usage = lambda folder: Usage(0, 0, number("FAKE_FREE", 500) * 2**30)
+free = float(os.environ.get("FAKE_FREE", 500)) * 2**30
+shutil.disk_usage = lambda folder: Usage(0, 0, free)
 sys.exit(commands.main("build", sys.argv[1:]))
 """
 
-FAKE_COMPILER = """#!/bin/sh
-case "$*" in
-    *-dM*) echo "#define __GNUC__ ${FAKE_GCC:-12}"; echo "#define __GNUC_MINOR__ 2" ;;
-esac
+STUB_CHECK = """
+import sys, torch
+print("torch", torch.__version__, "is", torch.__file__)
+sys.exit(not torch.__file__.startswith(sys.argv[1] + "/torch/"))
 """
+
+FAKE_COMPILER = "#!/bin/sh\nexit ${FAKE_COMPILER_STATUS:-0}\n"
 
 PROJECT = """
 [build-system]
@@ -150,7 +151,10 @@ class BuildTestCase(unittest.TestCase):
         self.log = self.folder / "calls"
         self.wheel = self.make_wheel(version_file(self.commit))
         self.driver = self.folder / "driver.py"
-        self.driver.write_text(DRIVER % {"scripts": str(REPOSITORY / "scripts")})
+        where = {"scripts": str(REPOSITORY / "scripts")}
+        where["patch_set"] = str(self.patch_set)
+        self.driver.write_text(DRIVER % where)
+        (self.folder / "dispatch_check.py").write_text(STUB_CHECK)
         self.machine = self.folder / "machine"
         self.machine.mkdir()
         version = "{}.{}".format(*sys.version_info)
@@ -163,7 +167,7 @@ class BuildTestCase(unittest.TestCase):
             "FAKE_INDEX": str(self.wheel),
             "CXX": "c++",
         }
-        for name in ("MAX_JOBS", "USE_CUDA", "CUDA_HOME", "CUDA_PATH", "BUILD_TEST"):
+        for name in ("MAX_JOBS", "USE_CUDA", "CUDA_HOME", "BUILD_TEST"):
             self.variables[name] = ""
 
     def program(self, name: str, text: str) -> None:
@@ -171,9 +175,10 @@ class BuildTestCase(unittest.TestCase):
         (self.machine / name).write_text(text)
         (self.machine / name).chmod(0o755)
 
-    def only_programs(self, *names: str) -> str:
-        """A PATH that has the stub machine's programs and these real ones only."""
-        for name in (*names, "git", "sh", "head", "dirname", "rm", "mkdir", "cp"):
+    def programs(self) -> str:
+        """A PATH with the stub programs and, of the real ones, what they need."""
+        git_wants = ("git", "sh", "sed", "basename", "uname")
+        for name in (*git_wants, "head", "dirname", "rm", "mkdir", "cp"):
             found = shutil.which(name)
             assert found is not None, name
             if not (self.machine / name).exists():
@@ -196,7 +201,7 @@ class BuildTestCase(unittest.TestCase):
         """Starts scripts/build editable on the checkout."""
         command = [sys.executable, "-B", str(self.driver), "editable"]
         command += ["--source", str(self.checkout), "--python", "fake-python"]
-        command += ["--patch-set", str(self.patch_set), *map(str, arguments)]
+        command += map(str, arguments)
         return subprocess.Popen(
             command,
             cwd=self.folder,

@@ -457,14 +457,12 @@ class RepositoryTest(unittest.TestCase):
 
     def test_it_can_be_read(self) -> None:
         from overlay_tool.patch_set import load_patch_set
-        from overlay_tool.plan import check_overlap, touched_by_series
 
         patch_set = load_patch_set(REPOSITORY)
         tags = [base.tag for base in patch_set.bases]
         self.assertIn("v2.13.0", tags)
         for base in patch_set.bases:
-            touched = touched_by_series(patch_set.series(base))
-            check_overlap(patch_set, touched)
+            self.assertIn("torch/_inductor/config.py", patch_set.paths(base))
 
     def test_bases_are_written_the_one_way(self) -> None:
         from overlay_tool.bases import format_bases, load_bases

@@ -92,7 +92,7 @@ class OurWheelTest(BuiltInTest):
         write_wheel(cls.pristine_wheel, FILES)
         make_patch_set(root / "patch set")
         report = wheels.make_wheel(
-            cls.pristine_wheel, root, root / "patch set", lambda done, total: None
+            cls.pristine_wheel, root, root / "patch set"
         )
         cls.version = str(report.details["version"])
         cls.installed = root / "installed"
@@ -210,7 +210,7 @@ class OurWheelTest(BuiltInTest):
         """Whichever of the two that are there after ``--upgrade`` comes first."""
         make_patch_set(self.patch_set, overlay=NEWER)
         report = wheels.make_wheel(
-            self.pristine_wheel, self.folder, self.patch_set, lambda done, total: None
+            self.pristine_wheel, self.folder, self.patch_set
         )
         newer = Path(str(report.details["wheel"]))
         install(newer, self.tree)
@@ -226,7 +226,7 @@ class OurWheelTest(BuiltInTest):
         (base,) = load_bases(file)
         save_bases(file, [replace(base, also={"v9.9.1": WHEEL_COMMIT})])
         report = wheels.make_wheel(
-            self.pristine_wheel, self.folder, self.patch_set, lambda done, total: None
+            self.pristine_wheel, self.folder, self.patch_set
         )
         shutil.rmtree(self.tree)
         install(Path(str(report.details["wheel"])), self.tree)

@@ -24,7 +24,7 @@ from overlay_fixtures import (
     snapshot,
 )
 from overlay_tool.lock import locked
-from overlay_tool.state import State
+from overlay_tool.files import State
 
 
 class CommandLineTest(OverlayTestCase):

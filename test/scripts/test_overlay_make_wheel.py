@@ -89,7 +89,7 @@ class WheelTest(OverlayTestCase):
 
     def make(self) -> Path:
         report = wheels.make_wheel(
-            self.source, self.out, self.patch_set, lambda done, total: None
+            self.source, self.out, self.patch_set
         )
         return Path(str(report.details["wheel"]))
 

@@ -259,7 +259,7 @@ class EscapeTest(PatchTestCase):
         place = self.patch_set / "torch_overlay" / "_inductor" / "link.py"
         for target in ("/etc/passwd", "kernel", "nowhere"):
             place.symlink_to(target)
-            self.assert_refused(self.apply, str(place), "links are refused")
+            self.assert_refused(self.apply, str(place), "symbolic link")
             place.unlink()
 
     def test_a_patch_that_is_a_link(self) -> None:

@@ -7,8 +7,9 @@ import unittest
 from overlay_fixtures import make_diff, make_patch_set, OverlayTestCase, PATCHED
 from overlay_tool.checking import check, CONFLICTS
 from overlay_tool.errors import Refused
-from overlay_tool.patch_set import Patch
-from overlay_tool.patching import apply_series, ScratchFile
+from overlay_tool.files import File
+from overlay_tool.patching import Patch
+from overlay_tool.patching import apply_series
 
 BODY = "    one = 1\n\n    two = 2\n\n    @classmethod\n    def make(cls): ...\n\n\n"
 MADE = "\n    def ours(self): ...\n\n    @classmethod"
@@ -35,7 +36,7 @@ class PlacingTest(OverlayTestCase):
         self.patch = Patch("common/1.patch", content)
 
     def apply_to(self, content: bytes) -> bytes:
-        made = apply_series([self.patch], {PATCHED: ScratchFile(content, False)})
+        made = apply_series([self.patch], {PATCHED: File(content)})
         file = made.files[PATCHED]
         assert file is not None
         return file.content

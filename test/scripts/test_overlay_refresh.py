@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import unittest
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from hypothesis import given, settings, strategies as st
@@ -19,12 +21,15 @@ from overlay_fixtures import (
     edited_lines,
     make_diff,
     make_patch_set,
+    make_wheel,
     never_waits,
     run_tool,
     snapshot,
     torch_contents,
 )
+from overlay_tool import commands
 from overlay_tool.bases import Base, load_bases, save_bases
+from overlay_tool.checking import check
 from overlay_tool.errors import Refused
 from overlay_tool.line_edits import assign, find_edits, make_edits, rebuild
 from overlay_tool.refreshing import refresh
@@ -129,22 +134,83 @@ class RefreshTest(OverlayTestCase):
         self.edit(line_20="edited")
         report = self.refresh()
         self.assertEqual(report.details["files"], ["patches/common/1.patch"])
-        hint = "common/1.patch is for other bases too: check those"
-        self.assertEqual(report.lines, (f"{PATCHED}:21: into common/1.patch", hint))
+        self.assertEqual(report.lines, (f"{PATCHED}:21: into common/1.patch",))
         second = self.patch_set / "patches" / "common" / "2.patch"
         self.assertEqual(second.read_bytes(), shared)
 
-    def test_the_bases_that_share_a_patch_are_named(self) -> None:
+    def add_bases(self, **series: str) -> None:
+        """Bases of the same files, with these series."""
+        file = self.patch_set / "patches" / "bases.toml"
+        for tag, text in series.items():
+            folder = self.patch_set / "patches" / tag
+            folder.mkdir()
+            (folder / "series").write_text(text)
+            save_bases(file, [*load_bases(file), Base(tag, tag[1] * 40, {})])
+
+    def make_tree(self, place: Path, tag: str, **lines: str) -> Path:
+        make_wheel(place, tag[1] * 40)
+        (place / PATCHED).write_bytes(edited_lines(**lines))
+        return place
+
+    def test_the_bases_that_a_changed_patch_no_longer_fits_are_named(self) -> None:
+        one, both = "common/1.patch\n", "common/1.patch\ncommon/2.patch\n"
+        self.set_patches(("common/1.patch", diff_of({}, FIRST)))
+        second = diff_of(FIRST, FIRST | {"line_24": "second"})
+        (self.patch_set / "patches" / "common" / "2.patch").write_bytes(second)
+        self.add_bases(v3=one, v4=one, v5=both, v6=one, v7="")
+        environment = "lib/python3.11/site-packages"
+        fits = self.make_tree(self.patch_set / ".venv-v3" / environment, "v3")
+        theirs = self.make_tree(self.folder / "theirs", "v4", line_24="theirs")
+        later = self.make_tree(self.folder / "later", "v5")
+        (self.patch_set / ".venv" / environment).mkdir(parents=True)  # no torch there
+        trees = {"v3": fits, "v4": theirs, "v5": later}
+        for tree in trees.values():
+            found = check(tree, self.patch_set).details["patches"]
+            self.assertNotIn("conflict", [patch["fit"] for patch in found])
+        before = {tag: snapshot(tree) for tag, tree in trees.items()}
+        self.edit(content=edited_lines(**FIRST, line_24="edited"))
+        report = self.refresh(other_trees=[theirs, later])
+        self.assertEqual(
+            report.lines[1:],
+            (
+                "v3 has common/1.patch too: every patch fits",
+                "v4 has common/1.patch too: conflicts in common/1.patch (see check "
+                f"--tree {theirs})",
+                "v5 has common/1.patch too: conflicts in common/2.patch (see check "
+                f"--tree {later})",
+                "v6 has common/1.patch too: not checked, as no tree of it is at hand "
+                "(--other-tree names one)",
+            ),
+        )
+        found = {"v3": [], "v4": ["common/1.patch"], "v5": ["common/2.patch"]}
+        self.assertEqual(report.details["conflicts"], found | {"v6": None})
+        self.assertEqual({tag: snapshot(tree) for tag, tree in trees.items()}, before)
+
+    def test_another_base_is_judged_without_the_overlay_that_is_on_it(self) -> None:
+        self.set_patches(("common/1.patch", diff_of({}, FIRST)))
+        self.add_bases(v3="common/1.patch\n")
+        file = self.patch_set / "patches" / "bases.toml"
+        own, other = load_bases(file)
+        save_bases(file, [own, replace(other, blobs=own.blobs)])
+        tree = self.make_tree(self.folder / "other", "v3")
+        commands.apply(tree, self.patch_set, never_waits)
+        (self.tree / PATCHED).write_bytes(edited_lines(**FIRST, line_22="edited"))
+        report = self.refresh(other_trees=[tree])
+        self.assertEqual(report.details["conflicts"], {"v3": []})
+
+    def test_a_release_that_shares_its_base_is_another(self) -> None:
         self.set_patches(("common/1.patch", diff_of({}, FIRST)))
         file = self.patch_set / "patches" / "bases.toml"
-        for tag, number, series in (("v1", "3", "common/1.patch\n"), ("v2", "4", "")):
-            other = self.patch_set / "patches" / tag
-            other.mkdir()
-            (other / "series").write_text(series)
-            save_bases(file, [*load_bases(file), Base(tag, number * 40, {})])
+        (own,) = load_bases(file)
+        save_bases(file, [replace(own, also={"v9.8.0": "8" * 40})])
+        self.apply()
         self.edit(content=edited_lines(**FIRST | {"line_20": "edited"}))
-        hint = "common/1.patch is for v1 too: check those"
-        self.assertIn(hint, self.refresh().lines)
+        self.assertEqual(self.refresh().details["conflicts"], {"v9.8.0": None})
+
+    def test_another_tree_must_be_of_a_known_base(self) -> None:
+        self.edit(line_20="edited")
+        tree = self.make_tree(self.folder / "unknown", "v3")
+        self.assert_refused_refresh("not a known base", other_trees=[tree])
 
     def test_later_patches_keep_their_changes_and_move(self) -> None:
         self.edit(line_5="edited\nand longer\nby two")
@@ -253,12 +319,16 @@ class RefreshTest(OverlayTestCase):
         self.assert_refused_refresh("name another with --patch", patch="1.patch")
 
     def test_command_line(self) -> None:
-        self.edit(line_20="edited")
+        self.set_patches(("common/1.patch", diff_of({}, FIRST)))
+        self.add_bases(v3="common/1.patch\n")
+        tree = self.make_tree(self.folder / "other", "v3")
+        self.edit(content=edited_lines(**FIRST | {"line_20": "edited"}))
         options = ("--tree", self.tree, "--patch-set", self.patch_set)
-        result = run_tool("refresh", *options)
+        result = run_tool("refresh", *options, "--other-tree", tree)
         self.assertEqual((result.returncode, result.stderr), (0, ""))
         self.assertIn("refreshed 1 file of", result.stdout)
-        self.assertIn("into 1.patch", result.stdout)
+        self.assertIn("into common/1.patch", result.stdout)
+        self.assertIn("v3 has common/1.patch too: every patch fits", result.stdout)
 
 
 LINE = st.sampled_from([b"a\n", b"b\n", b"c\n", b"d\n"])

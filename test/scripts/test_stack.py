@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "scripts"))
 
 from overlay_tool.exporting import exported_tests  # noqa: E402
-from overlay_tool.mail import read_message  # noqa: E402
+from overlay_tool.exporting import read_message  # noqa: E402
 from overlay_tool.patch_set import load_patch_set  # noqa: E402
 from overlay_tool.stack import load_stack, share_out  # noqa: E402
 
