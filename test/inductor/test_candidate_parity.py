@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import unittest
+from collections import Counter
 from unittest import mock
 
 import pytest
@@ -16,6 +17,7 @@ from _candidates_norms import NORMS
 from _candidates_numbers import NUMBERS
 from _candidates_routing import ROUTING
 from _triton_on_cpu import HAS_TRITON, SKIP_REASON, triton_kernels
+from _planted_times import planted_times
 
 import torch
 import torch.utils._pytree as pytree
@@ -25,7 +27,6 @@ from torch._functorch import config as functorch_config
 from torch._inductor import config
 from torch._inductor.exc import InductorError
 from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
-from torch._inductor.range_dispatch.benchmark import timing
 from torch._inductor.runtime.cache_dir_utils import cache_dir
 from torch._inductor.test_case import run_tests, TestCase
 from torch.fx.experimental.symbolic_shapes import ConstraintViolationError
@@ -245,22 +246,19 @@ class TunedParityTest(ParityTestCase):
         op = self.register(entry, own=entry.implementation)
         timed = []
 
-        def planted(compiled, inputs, *_):
-            timed.append(len(compiled))
-            return {
-                c.candidate: timing.Timing(
-                    1.0 if c.candidate.name == "shifted" else 2.0
-                )
-                for c in compiled
-            }
+        def milliseconds(candidate, inputs):
+            timed.append(candidate)
+            return 1.0 if candidate.name == "shifted" else 2.0
 
         compiled = compile_in(mode, lambda *args: entry.call(op, *args), "inductor")
         with (
-            mock.patch.object(timing, "time_candidates", planted),
+            planted_times(milliseconds),
             self.assertNoLogs(DISPATCH_LOGGER, "WARNING"),
         ):
             outputs = {n: compiled(*arguments_in(mode, entry, n)) for n in entry.sizes}
-        self.assertEqual({*timed}, {3})
+        # As often as the others, in each range.
+        often = len(timed) // 3
+        self.assertEqual([*Counter(timed).values()], [often] * 3)
         shifted = entry.shifted(1)
         for size, output in outputs.items():
             due = entry.call(shifted, *entry.arguments(size))
@@ -275,6 +273,12 @@ class TableTest(TestCase):
             members = [entry for entry in ENTRIES if entry.kind is kind]
             self.assertGreaterEqual(len(members), 3, msg=kind.name)
             self.assertTrue(any(entry.fast for entry in members), msg=kind.name)
+
+    def test_fast_cells_have_every_kind_and_mode(self):
+        fast = [one for one in cells() if pytest.mark.slow not in one.decorators]
+        entries, modes = zip(*(one.arg_values for one in fast))
+        self.assertEqual({entry.kind for entry in entries}, {*Kind})
+        self.assertEqual({*modes}, {*MODES})
 
     def test_sizes_are_on_both_sides(self):
         for entry in ENTRIES:

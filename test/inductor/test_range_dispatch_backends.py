@@ -84,5 +84,13 @@ class RangeDispatchBackendsTest(TestCase):
 instantiate_parametrized_tests(RangeDispatchBackendsTest)
 
 
+class CellsTest(TestCase):
+    def test_fast_ones_have_each_row_and_each_model(self):
+        fast = [one for one in _cells() if pytest.mark.slow not in one.decorators]
+        rows, models = zip(*(one.arg_values for one in fast))
+        self.assertEqual([row.name for row in rows], [row.name for row in ROWS])
+        self.assertEqual({one.name for one in models}, {one.name for one in MODELS})
+
+
 if __name__ == "__main__":
     run_tests()
