@@ -1,7 +1,8 @@
 # Owner(s): ["module: inductor"]
-"""An op of quick candidates, and a timer that finds the fastest that a test wants."""
+"""Times that a test plants, in place of timing, and an op of quick candidates."""
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 from unittest import mock
 
@@ -11,6 +12,7 @@ from torch._inductor import config
 from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
 from torch._inductor.range_dispatch.benchmark import timing
 from torch._inductor.range_dispatch.benchmark.timing import Timing
+from torch._inductor.range_dispatch.registration.candidates import Candidate
 from torch._inductor.utils import fresh_cache
 
 
@@ -42,20 +44,35 @@ def plus(x: torch.Tensor, k: int) -> torch.Tensor:
 CONFIGS = [CustomOpConfig(plus, k=k) for k in (1, 2)]
 
 
-def planted(split: int) -> Any:
-    """Timing finds k=1 the fastest up to ``split`` elements, and k=2 above."""
+def planted_times(
+    milliseconds: Callable[[Candidate, Sequence[Any]], float | None],
+    noise: float = 0.0,
+) -> contextlib.AbstractContextManager[Any]:
+    """Nothing is run to be timed: a candidate takes ``milliseconds(candidate, inputs)``.
 
-    def time_candidates(compiled: Any, inputs: Any, *_: Any) -> Any:
+    None stands for one that cannot be run.
+    """
+
+    def time_candidates(compiled: Any, inputs: Any, *_: Any, **__: Any) -> Any:
         counters["inductor"]["sizes_timed"] += 1
-        fastest = 1 if inputs[0].numel() <= split else 2
+        taken = {one.candidate: milliseconds(one.candidate, inputs) for one in compiled}
         return {
-            one.candidate: Timing(
-                0.001 * (1 + (one.candidate.params.get("k") != fastest)), 0.0001
-            )
-            for one in compiled
+            candidate: Timing(time, noise)
+            for candidate, time in taken.items()
+            if time is not None
         }
 
     return mock.patch.object(timing, "time_candidates", time_candidates)
+
+
+def planted(split: int) -> contextlib.AbstractContextManager[Any]:
+    """Timing finds k=1 the fastest up to ``split`` elements, and k=2 above."""
+
+    def milliseconds(candidate: Candidate, inputs: Sequence[Any]) -> float:
+        fastest = 1 if inputs[0].numel() <= split else 2
+        return 0.001 * (1 + (candidate.params.get("k") != fastest))
+
+    return planted_times(milliseconds, noise=0.0001)
 
 
 def compiled_values(shapes: Iterable[Any], **options: Any) -> list[float]:

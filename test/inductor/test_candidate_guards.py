@@ -3,11 +3,11 @@
 
 import contextlib
 import logging
-from unittest import mock
 
 import sympy
 from _fresh_test_case import FreshTestCase
 from hypothesis import given, settings, strategies as st
+from _planted_times import planted_times
 
 import torch
 import torch.nn.functional as F
@@ -16,8 +16,6 @@ from torch._inductor import config
 from torch._inductor.exc import InductorError
 from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
 from torch._inductor.range_dispatch import explain
-from torch._inductor.range_dispatch.benchmark import timing
-from torch._inductor.range_dispatch.benchmark.timing import Timing
 from torch._inductor.range_dispatch.record.records import record_dispatches
 from torch._inductor.range_dispatch.trace.proving import holds_for_all
 from torch._inductor.test_case import run_tests, TestCase
@@ -76,14 +74,7 @@ def mark_rows(x, w):
 
 def planted(milliseconds):
     """Replaces timing: by name, what a candidate takes."""
-
-    def time_candidates(running, inputs, *_):
-        return {
-            one.candidate: Timing(milliseconds(one.candidate.name), 0.0)
-            for one in running
-        }
-
-    return mock.patch.object(timing, "time_candidates", time_candidates)
+    return planted_times(lambda candidate, inputs: milliseconds(candidate.name))
 
 
 class CandidateGuardsTestCase(FreshTestCase):

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import unittest
+from collections import Counter
 from unittest import mock
 
 import pytest
@@ -16,6 +17,7 @@ from _candidates_norms import NORMS
 from _candidates_numbers import NUMBERS
 from _candidates_routing import ROUTING
 from _triton_on_cpu import HAS_TRITON, SKIP_REASON, triton_kernels
+from _planted_times import planted_times
 
 import torch
 import torch.utils._pytree as pytree
@@ -25,7 +27,6 @@ from torch._functorch import config as functorch_config
 from torch._inductor import config
 from torch._inductor.exc import InductorError
 from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
-from torch._inductor.range_dispatch.benchmark import timing
 from torch._inductor.runtime.cache_dir_utils import cache_dir
 from torch._inductor.test_case import run_tests, TestCase
 from torch.fx.experimental.symbolic_shapes import ConstraintViolationError
@@ -45,6 +46,21 @@ DISPATCH_LOGGER = "torch._inductor.range_dispatch"
 def cases(flag="", at_most=None):
     """All entries, or those with a flag; tests are slow but for ``at_most`` of the fast
     entries, without it the first one of each kind."""
+    for entry, is_fast in _told_apart(flag, at_most):
+        yield _subtest(entry, entry.name, is_fast)
+
+
+def cells(flag="", at_most=None):
+    """As cases, each in each mode; the fast entries take the modes in turn."""
+    number = 0
+    for entry, is_fast in _told_apart(flag, at_most):
+        for index, mode in enumerate(MODES):
+            is_turn = index == number % len(MODES)
+            yield _subtest((entry, mode), f"{entry.name}_{mode}", is_fast and is_turn)
+        number += is_fast
+
+
+def _told_apart(flag, at_most):
     fast = []
     for entry in ENTRIES:
         if flag and not getattr(entry, flag):
@@ -55,8 +71,12 @@ def cases(flag="", at_most=None):
             else len(fast) < at_most
         )
         fast += [entry] * is_fast
-        decorators = [] if is_fast else [pytest.mark.slow]
-        yield subtest(entry, name=entry.name, decorators=decorators)
+        yield entry, is_fast
+
+
+def _subtest(parameters, name, is_fast):
+    decorators = [] if is_fast else [pytest.mark.slow]
+    return subtest(parameters, name=name, decorators=decorators)
 
 
 def arguments_in(mode, entry, size):
@@ -149,8 +169,7 @@ class ParityTestCase(TestCase):
 
 @instantiate_parametrized_tests
 class CandidateParityTest(ParityTestCase):
-    @parametrize("mode", MODES)
-    @parametrize("entry", cases())
+    @parametrize("entry, mode", cells())
     def test_dispatched_as_alone(self, entry, mode):
         op = self.register(entry, winners=[0, 1])
         if mode not in entry.fails_alone:
@@ -163,7 +182,7 @@ class CandidateParityTest(ParityTestCase):
         with contextlib.suppress(ConstraintViolationError, InductorError):
             self.check_dispatch(entry, op, mode, graphs=1)
 
-    @parametrize("entry", cases(at_most=8))
+    @parametrize("entry", cases(at_most=4))
     def test_compiled_for_the_upper_range_first(self, entry):
         """The range that the implementation runs in is not the one that was seen."""
         op = self.register(entry, winners=[0, 1])
@@ -176,22 +195,19 @@ class CandidateParityTest(ParityTestCase):
                 self.check_dispatch(entry, op, mode, graphs, sizes)
 
     @config.patch(cpp_wrapper=True)
-    @parametrize("mode", MODES)
-    @parametrize("entry", cases("wrappers", at_most=3))
+    @parametrize("entry, mode", cells("wrappers", at_most=2))
     def test_cpp_wrapper(self, entry, mode):
         op = self.register(entry, winners=[0, 1])
         self.check_dispatch(entry, op, mode, graphs=1)
 
     @unittest.skipUnless(HAS_TRITON, SKIP_REASON)
-    @parametrize("mode", MODES)
-    @parametrize("entry", cases("wrappers", at_most=3))
+    @parametrize("entry, mode", cells("wrappers", at_most=2))
     def test_fx_wrapper(self, entry, mode):
         op = self.register(entry, winners=[0, 1])
         with triton_kernels(), config.patch(fx_wrapper=True), torch.no_grad():
             self.check_dispatch(entry, op, mode, graphs=1)
 
-    @parametrize("mode", MODES)
-    @parametrize("entry", cases("trains", at_most=2))
+    @parametrize("entry, mode", cells("trains", at_most=2))
     def test_training(self, entry, mode):
         op = self.register(entry, winners=[0, 1])
         backward = entry.define_backward()
@@ -223,30 +239,26 @@ class CandidateParityTest(ParityTestCase):
 class TunedParityTest(ParityTestCase):
     """Nothing is given: candidates are dropped, if at all, while tuning."""
 
-    @parametrize("mode", MODES)
-    @parametrize("entry", cases("tuned", at_most=4))
+    @parametrize("entry, mode", cells("tuned", at_most=4))
     def test_none_is_dropped(self, entry, mode):
         """Each candidate is timed in each range; the second is the faster one, in the
         range up to the split point as well."""
         op = self.register(entry, own=entry.implementation)
         timed = []
 
-        def planted(compiled, inputs, *_):
-            timed.append(len(compiled))
-            return {
-                c.candidate: timing.Timing(
-                    1.0 if c.candidate.name == "shifted" else 2.0
-                )
-                for c in compiled
-            }
+        def milliseconds(candidate, inputs):
+            timed.append(candidate)
+            return 1.0 if candidate.name == "shifted" else 2.0
 
         compiled = compile_in(mode, lambda *args: entry.call(op, *args), "inductor")
         with (
-            mock.patch.object(timing, "time_candidates", planted),
+            planted_times(milliseconds),
             self.assertNoLogs(DISPATCH_LOGGER, "WARNING"),
         ):
             outputs = {n: compiled(*arguments_in(mode, entry, n)) for n in entry.sizes}
-        self.assertEqual({*timed}, {3})
+        # As often as the others, in each range.
+        often = len(timed) // 3
+        self.assertEqual([*Counter(timed).values()], [often] * 3)
         shifted = entry.shifted(1)
         for size, output in outputs.items():
             due = entry.call(shifted, *entry.arguments(size))
@@ -261,6 +273,12 @@ class TableTest(TestCase):
             members = [entry for entry in ENTRIES if entry.kind is kind]
             self.assertGreaterEqual(len(members), 3, msg=kind.name)
             self.assertTrue(any(entry.fast for entry in members), msg=kind.name)
+
+    def test_fast_cells_have_every_kind_and_mode(self):
+        fast = [one for one in cells() if pytest.mark.slow not in one.decorators]
+        entries, modes = zip(*(one.arg_values for one in fast))
+        self.assertEqual({entry.kind for entry in entries}, {*Kind})
+        self.assertEqual({*modes}, {*MODES})
 
     def test_sizes_are_on_both_sides(self):
         for entry in ENTRIES:

@@ -17,6 +17,7 @@ from unittest import mock
 
 import pytest
 from _tuning_clock import each_size_takes
+from _planted_times import planted_times
 
 import torch
 from torch._dynamo.utils import counters
@@ -31,8 +32,7 @@ from torch._inductor.range_dispatch import (
     save,
     save_counts,
 )
-from torch._inductor.range_dispatch.benchmark import budget, timing
-from torch._inductor.range_dispatch.benchmark.timing import Timing
+from torch._inductor.range_dispatch.benchmark import budget
 from torch._inductor.range_dispatch.cache import table_store
 from torch._inductor.range_dispatch.lowering import observing
 from torch._inductor.range_dispatch.record import live_counting
@@ -131,16 +131,10 @@ def compiled(function=add):
 def planted(milliseconds, noise=0.0):
     """Replaces timing: by ``k``, or "fallback", what a candidate takes at a size."""
 
-    def time_candidates(running, inputs, *_):
-        size = inputs[0].shape[1]
-        return {
-            one.candidate: Timing(
-                milliseconds(one.candidate.params.get("k", "fallback"), size), noise
-            )
-            for one in running
-        }
+    def of_candidate(candidate, inputs):
+        return milliseconds(candidate.params.get("k", "fallback"), inputs[0].shape[1])
 
-    return mock.patch.object(timing, "time_candidates", time_candidates)
+    return planted_times(of_candidate, noise)
 
 
 class DispatchTestCase(TestCase):

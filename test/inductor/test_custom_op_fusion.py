@@ -26,6 +26,7 @@ from _fusion_test_case import (
 
 from _generated_code import run_and_get_graph_code
 from _triton_on_cpu import DEVICE, HAS_TRITON, SKIP_REASON, triton_kernels
+from _planted_times import planted_times
 
 import torch
 import torch.nn.functional as F
@@ -574,16 +575,12 @@ class TunedWithWhatIsFusedTest(FreshTestCase):
     @parametrize("tune_fused", [True, False])
     def test_timed_inputs(self, tune_fused):
         """What the branches read besides is an input of what is timed."""
-        from torch._inductor.range_dispatch.benchmark import timing
-
         given = []
 
-        def planted(running, operands, *args, **kwargs):
+        def milliseconds(candidate, operands):
             given.append([tuple(x.shape) for x in operands if hasattr(x, "shape")])
-            order = [one.candidate for one in running]
-            if operands[0].shape[0] <= 8:
-                order.reverse()
-            return {c: timing.Timing(1.0 + n, 0.0) for n, c in enumerate(order)}
+            is_fast = ("k" in candidate.params) == (operands[0].shape[0] > 8)
+            return 1.0 if is_fast else 2.0
 
         configs = [
             CustomOpConfig(scaled_own, k=3.0),
@@ -595,7 +592,7 @@ class TunedWithWhatIsFusedTest(FreshTestCase):
                 own, configs, dispatch_on=dispatch_on, split_points=[8]
             ),
             config.patch("range_dispatch.tune_fused", tune_fused),
-            mock.patch.object(timing, "time_candidates", planted),
+            planted_times(milliseconds),
             record_dispatches() as records,
             torch.no_grad(),
         ):

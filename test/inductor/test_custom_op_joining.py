@@ -6,7 +6,6 @@ The implementations differ in value, so that a result tells which branch ran.
 
 import re
 import unittest
-from unittest import mock
 
 from _fresh_test_case import FreshTestCase
 from _fusion_checking import FusionCheckingTestCase
@@ -28,6 +27,7 @@ from _fusion_test_case import (
 
 from _generated_code import run_and_get_graph_code
 from _triton_on_cpu import DEVICE, HAS_TRITON, SKIP_REASON, triton_kernels
+from _planted_times import planted_times
 
 import torch
 from torch._inductor import config
@@ -513,18 +513,13 @@ class TunedTest(FreshTestCase):
     @parametrize("split_points", [[8], "auto"])
     def test_each_by_itself(self, split_points):
         """Winners of both are timed, with what is fused around each."""
-        from torch._inductor.range_dispatch.benchmark import timing
-
         read_besides = []
 
-        def planted(running, operands, *args, **kwargs):
+        def milliseconds(candidate, operands):
             shapes = [x.shape for x in operands if isinstance(x, torch.Tensor)]
             (size,) = (shape[0] for shape in shapes if len(shape) == 2)
             read_besides.append(sum(len(shape) == 1 for shape in shapes))
-            order = [one.candidate for one in running]
-            if size <= 8:
-                order.reverse()
-            return {c: timing.Timing(1.0 + 9 * n, 0.0) for n, c in enumerate(order)}
+            return 1.0 if candidate.params["k"] == (5 if size <= 8 else 3) else 10.0
 
         configs = [CustomOpConfig(scaled_own, k=float(k)) for k in (3, 5)]
         dispatch_on = ROWS
@@ -538,7 +533,7 @@ class TunedTest(FreshTestCase):
                 split_points=split_points,
                 include_fallback=False,
             ),
-            mock.patch.object(timing, "time_candidates", planted),
+            planted_times(milliseconds),
             record_dispatches() as records,
             torch.no_grad(),
         ):

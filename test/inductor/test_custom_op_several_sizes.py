@@ -16,6 +16,7 @@ from _fresh_test_case import FreshTestCase
 from _triton_on_cpu import HAS_TRITON, SKIP_REASON, triton_kernels
 from _tuning_clock import each_size_takes
 from hypothesis import strategies as st
+from _planted_times import planted_times
 
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
@@ -27,8 +28,6 @@ from torch._inductor.kernel.custom_op import (
     register_custom_op_autotuning,
 )
 from torch._inductor.range_dispatch import load, save
-from torch._inductor.range_dispatch.benchmark import timing
-from torch._inductor.range_dispatch.benchmark.timing import Timing
 from torch._inductor.range_dispatch.cache import table_store
 from torch._inductor.range_dispatch.plan.decisions import (
     decide,
@@ -475,19 +474,14 @@ class FxWrapperTest(SeveralSizesTestCase):
 def planted(fastest, seen=None):
     """Timing finds ``k = fastest(rows, columns)`` twice as fast as the others."""
 
-    def time_candidates(compiled, inputs, *_):
-        counters["inductor"]["sizes_timed"] += 1
+    def milliseconds(candidate, inputs):
         sizes = tuple(inputs[0].shape)
-        if seen is not None:
+        # Told once a size: the first candidate's turn.
+        if seen is not None and sizes not in seen[-1:]:
             seen.append(sizes)
-        return {
-            one.candidate: Timing(
-                0.001 * (1 + (one.candidate.params.get("k") != fastest(*sizes)))
-            )
-            for one in compiled
-        }
+        return 0.001 * (1 + (candidate.params.get("k") != fastest(*sizes)))
 
-    return mock.patch.object(timing, "time_candidates", time_candidates)
+    return planted_times(milliseconds)
 
 
 class TuningTest(SeveralSizesTestCase):
@@ -634,10 +628,7 @@ class TuningTest(SeveralSizesTestCase):
         self.assertEqual(len(shapes), 12)
 
     def test_what_cannot_be_run_leaves_the_op_itself(self):
-        def nothing(compiled, inputs, *_):
-            return {}
-
-        with mock.patch.object(timing, "time_candidates", nothing):
+        with planted_times(lambda *_: None):
             ran, _ = self.ran(
                 [(5, 5), (300, 300)],
                 configs=configs(2),

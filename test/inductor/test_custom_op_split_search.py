@@ -12,6 +12,7 @@ from unittest import mock
 
 from _fresh_test_case import FreshTestCase
 from _tuning_clock import each_size_takes
+from _planted_times import planted_times
 
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
@@ -297,19 +298,14 @@ def model(x):
 def planted(curves):
     """Replaces timing: by ``k``, or "fallback", milliseconds of a size."""
 
-    def time_candidates(compiled, inputs, *_):
-        taken = {}
-        for one in compiled:
-            name = one.candidate.name
-            curve = curves[name if name == "fallback" else one.candidate.params["k"]]
-            milliseconds = curve(inputs[0].shape[0])
-            if milliseconds is not None:
-                # Small enough for every budget.
-                taken[one.candidate] = Timing(milliseconds / 1e3)
-        counters["inductor"]["sizes_timed"] += 1
-        return taken
+    def of_candidate(candidate, inputs):
+        name = candidate.name
+        curve = curves[name if name == "fallback" else candidate.params["k"]]
+        milliseconds = curve(inputs[0].shape[0])
+        # Small enough for every budget.
+        return None if milliseconds is None else milliseconds / 1e3
 
-    return mock.patch.object(timing, "time_candidates", time_candidates)
+    return planted_times(of_candidate)
 
 
 K_CURVES = {
@@ -528,21 +524,18 @@ class SearchBudgetTest(RegisteredTestCase):
         rounds = []
         measured = []
 
-        def time_candidates(compiled, inputs, *_):
+        def of_candidate(candidate, inputs):
             size = inputs[0].shape[0]
             measured.append(size)
-            taken = {}
-            for one in compiled:
-                milliseconds = 0.01 + per_size * size
-                shortest = 15.0  # however fast a candidate is
-                taking = (timing.MIN_ROUNDS + 1) * milliseconds
-                rounds.append(max(shortest, taking) / 1e3)
-                taken[one.candidate] = Timing(milliseconds)
-            return taken
+            milliseconds = 0.01 + per_size * size
+            shortest = 15.0  # however fast a candidate is
+            taking = (timing.MIN_ROUNDS + 1) * milliseconds
+            rounds.append(max(shortest, taking) / 1e3)
+            return milliseconds
 
         with (
             fresh_cache(),
-            mock.patch.object(timing, "time_candidates", time_candidates),
+            planted_times(of_candidate),
             mock.patch.object(timing.time, "perf_counter", lambda: sum(rounds)),
             custom_op_autotuning(
                 add,

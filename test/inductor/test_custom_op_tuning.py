@@ -24,6 +24,7 @@ from _generated_code import (
     example_arguments,
     run_and_get_graph_code,
 )
+from _planted_times import planted_times
 
 import torch
 from torch._dynamo.utils import counters
@@ -52,6 +53,25 @@ def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor) -> torch.T
 @linear.register_fake
 def _(x, weight, bias):
     return x.new_empty(x.shape[0], weight.shape[1])
+
+
+dispatcher_was_on = []
+
+
+@torch.library.custom_op("tuning_test::told", mutates_args=())
+def told(x: torch.Tensor) -> torch.Tensor:
+    key = torch._C.DispatchKey.PythonDispatcher
+    dispatcher_was_on.append(torch._C._dispatch_tls_is_dispatch_key_included(key))
+    return x.clone()
+
+
+@torch.library.custom_op("tuning_test::tells_dispatcher", mutates_args=())
+def tells_dispatcher(x: torch.Tensor) -> torch.Tensor:
+    return x.clone()
+
+
+for op in (told, tells_dispatcher):
+    op.register_fake(torch.empty_like)
 
 
 def with_beta(x, weight, bias, beta):
@@ -241,15 +261,11 @@ class SharingTest(TuningTestCase):
         def five(x):
             return scale(scale(scale(scale(scale(x)))))
 
-        timed = mock.Mock(
-            side_effect=lambda compiled, inputs, *_: {
-                c.candidate: timing.Timing(
-                    1.0 if f"k={inputs[0].shape[0] // 8}" in c.candidate.name else 2.0
-                )
-                for c in compiled
-            }
-        )
-        with mock.patch.object(timing, "time_candidates", timed):
+        def milliseconds(candidate, inputs):
+            fastest = f"k={inputs[0].shape[0] // 8}"
+            return 1.0 if fastest in candidate.name else 2.0
+
+        with planted_times(milliseconds):
             compiled, code = self.compile(
                 op=scale,
                 function=five,
@@ -258,7 +274,7 @@ class SharingTest(TuningTestCase):
                 dispatch_on={"tensor_name": "x", "dim": 0, "range_upper_bound": 24},
                 split_points=[8, 16],
             )
-        self.assertEqual(timed.call_count, 3)
+        self.assertEqual(counters["inductor"]["sizes_timed"], 3)
         self.assertEqual(counters["inductor"]["custom_op_candidates_compiled"], 4)
         self.assertEqual(len(re.findall(r"def \w*_branch_\d\(args\):", code)), 3)
         kernels = re.findall(r"cpp_pybinding\(.*?r'''(.*?)'''", code, re.DOTALL)
@@ -558,23 +574,36 @@ class Clock:
 class TimingTest(TestCase):
     """How often candidates run, on a clock of our own."""
 
-    def run_all(self, costs, seconds):
+    def time_all(self, costs, seconds=0.5):
         """Times candidates of given seconds a call; returns timings and calls."""
         clock, calls = Clock(), []
 
         def candidate(index, cost):
             times = itertools.repeat(cost) if isinstance(cost, float) else iter(cost)
 
-            def run():
+            def call(inputs):
                 calls.append(index)
                 clock.now += next(times)
 
-            return Candidate(index, str(index), print), run
+            traced = TracedCandidate(Candidate(index, str(index), print), None)
+            return modules.CompiledCandidate(traced, call)
 
-        runs = dict(candidate(i, cost) for i, cost in enumerate(costs))
+        compiled = [candidate(i, cost) for i, cost in enumerate(costs)]
         with mock.patch.object(timing.time, "perf_counter", clock.perf_counter):
-            timings = timing._time_interleaved(runs, {}, seconds, self.fail)
-        return [timings[one] for one in runs], calls
+            timings = timing.time_candidates(
+                compiled, [torch.ones(1)], False, seconds, self.fail
+            )
+        return [timings[one.candidate] for one in compiled], calls
+
+    def run_all(self, costs, seconds):
+        """As ``time_all``, without the first call of each, which comes before any round
+        and is the only one that takes ten milliseconds whatever the costs."""
+        costs = [
+            cost if isinstance(cost, float) else itertools.chain([0.010], cost)
+            for cost in costs
+        ]
+        timings, calls = self.time_all(costs, seconds)
+        return timings, calls[len(costs) :]
 
     def test_rounds_are_interleaved_within_the_budget(self):
         timings, calls = self.run_all([0.010, 0.020], seconds=0.31)
@@ -609,37 +638,18 @@ class TimingTest(TestCase):
         (timing_,), _ = self.run_all([costs], seconds=0.2)
         self.assertLess(timing_.milliseconds, 9.0)
 
-    def time_all(self, costs):
-        """As ``run_all``, with the calls that come before any round."""
-        clock, calls = Clock(), []
-
-        def candidate(index, cost):
-            times = itertools.repeat(cost) if isinstance(cost, float) else iter(cost)
-
-            def call(inputs):
-                calls.append(index)
-                clock.now += next(times)
-
-            traced = TracedCandidate(Candidate(index, str(index), print), None)
-            return modules.CompiledCandidate(traced, call)
-
-        compiled = [candidate(i, cost) for i, cost in enumerate(costs)]
-        with mock.patch.object(timing.time, "perf_counter", clock.perf_counter):
-            timings = timing.time_candidates(
-                compiled, [torch.ones(1)], False, 0.5, self.fail
-            )
-        return [timings[one.candidate].milliseconds for one in compiled], calls
-
     def test_what_is_far_behind_is_called_once(self):
-        times, calls = self.time_all([0.002, 10.0, 0.004])
-        self.assertEqual([round(t, 6) for t in times], [2.0, 10000.0, 4.0])
+        timings, calls = self.time_all([0.002, 10.0, 0.004])
+        milliseconds = [round(t.milliseconds, 6) for t in timings]
+        self.assertEqual(milliseconds, [2.0, 10000.0, 4.0])
         self.assertEqual(calls.count(1), 1)
         self.assertGreater(calls.count(2), 10)
 
     def test_a_first_call_may_make_things_ready(self):
         ready = [0.3, *[0.002] * 400]
-        times, calls = self.time_all([0.002, ready, 0.3])
-        self.assertEqual([round(t, 6) for t in times], [2.0, 2.0, 300.0])
+        timings, calls = self.time_all([0.002, ready, 0.3])
+        milliseconds = [round(t.milliseconds, 6) for t in timings]
+        self.assertEqual(milliseconds, [2.0, 2.0, 300.0])
         self.assertGreater(calls.count(1), 10)
         self.assertEqual(calls.count(2), 2)
 
@@ -648,9 +658,10 @@ class TimingTest(TestCase):
         self.assertGreaterEqual(calls.count(1), timing.MIN_ROUNDS)
 
     def test_noise_is_the_spread_of_the_middle_half(self):
-        result = timing._median_round([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 80.0])
-        self.assertEqual(result.milliseconds, 4.5)
-        self.assertEqual(round(result.noise, 6), round(3.0 / 8**0.5, 6))
+        costs = [0.01, 0.02, 0.03, 0.04, 0.05, 0.06, 0.07, 0.80]
+        (result,), _ = self.run_all([costs], seconds=sum(costs) - 1e-9)
+        self.assertEqual(round(result.milliseconds, 6), 45.0)
+        self.assertEqual(round(result.noise, 6), round(30.0 / 8**0.5, 6))
 
 
 class BudgetTest(TuningTestCase):
@@ -678,17 +689,13 @@ class BudgetTest(TuningTestCase):
         take a millisecond for four rows."""
         rows = {}
 
-        def planted(compiled, inputs, *_):
+        def milliseconds(candidate, inputs):
             size = inputs[0].shape[0]
-            timings = {}
-            for one in compiled:
-                beta = one.candidate.params.get("beta")
-                rows.setdefault(beta, []).append(size)
-                milliseconds = curves.get(beta, lambda n: n / 4)(size)
-                timings[one.candidate] = timing.Timing(milliseconds)
-            return timings
+            beta = candidate.params.get("beta")
+            rows.setdefault(beta, []).append(size)
+            return curves.get(beta, lambda n: n / 4)(size)
 
-        with mock.patch.object(timing, "time_candidates", planted):
+        with planted_times(milliseconds):
             self.compile(
                 configs=betas(3),
                 split_points=split_points,
@@ -733,16 +740,15 @@ class BudgetTest(TuningTestCase):
     def test_aten_calls_are_timed_as_they_will_run(self):
         """The Python dispatcher, on during a compile, made them several times slower
         and let candidates win that call none."""
-        dispatcher = torch._C.DispatchKey.PythonDispatcher
-        is_on = []
-
-        def spy(runs, *_):
-            is_on.append(torch._C._dispatch_tls_is_dispatch_key_included(dispatcher))
-            return {candidate: timing.Timing(1.0) for candidate in runs}
-
-        with mock.patch.object(timing, "_time_interleaved", spy):
-            self.compile(configs=betas(2), split_points=[4])
-        self.assertEqual(is_on, [False, False])
+        self.compile(
+            op=tells_dispatcher,
+            function=lambda x: tells_dispatcher(x),
+            inputs=[torch.zeros(3)],
+            configs=[CustomOpConfig(lambda x: torch.ops.tuning_test.told.default(x))],
+            split_points=[4],
+        )
+        self.assertGreater(len(dispatcher_was_on), 1)
+        self.assertEqual({*dispatcher_was_on}, {False})
 
 
 class ArtifactTest(TuningTestCase):

@@ -10,13 +10,13 @@ from unittest import mock
 
 import pytest
 from _distributed_ranks import run_ranks
+from _planted_times import planted_times
 
 import torch
 import torch.distributed as dist
 from torch._dynamo.utils import counters
 from torch._inductor import config
 from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfig
-from torch._inductor.range_dispatch.benchmark import timing
 from torch._inductor.range_dispatch.distributed import agreement, in_step, ranks
 from torch._inductor.range_dispatch.record.records import record_dispatches
 from torch._inductor.range_dispatch.tuning import winners as choosing
@@ -92,14 +92,11 @@ def register(op, implementations=IMPLEMENTATIONS, split_points=SPLITS, **options
 def planted(*fastest):
     """Timing finds ``fastest`` in the ranges of SPLITS, or one of them everywhere."""
 
-    def time_candidates(compiled, inputs, *_):
+    def milliseconds(candidate, inputs):
         index = sum(inputs[0].shape[0] > point for point in SPLITS) % len(fastest)
-        return {
-            c.candidate: timing.Timing(1.0 + (c.candidate.name != fastest[index]))
-            for c in compiled
-        }
+        return 1.0 + (candidate.name != fastest[index])
 
-    return mock.patch.object(timing, "time_candidates", time_candidates)
+    return planted_times(milliseconds)
 
 
 def weight(width=WIDTH):
@@ -170,16 +167,13 @@ def searched(rank):
     """Each rank would split elsewhere, and rank 1 more often."""
     op = define("searched")
 
-    def time_candidates(compiled, inputs, *_):
+    def milliseconds(candidate, inputs):
         split = [40, 9][rank]
         fastest = ["once", "turned"][inputs[0].shape[0] > split]
-        return {
-            c.candidate: timing.Timing(1.0 + (c.candidate.name != fastest))
-            for c in compiled
-        }
+        return 1.0 + (candidate.name != fastest)
 
     with (
-        mock.patch.object(timing, "time_candidates", time_candidates),
+        planted_times(milliseconds),
         register(op, split_points="auto"),
         record_dispatches() as records,
     ):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "inductor"))
 
-from _planted_times import add, compiled_values, CONFIGS, planted
+from _planted_times import add, compiled_values, CONFIGS, planted, planted_times
 
 
-__all__ = ["CONFIGS", "add", "compiled_values", "planted"]
+__all__ = ["CONFIGS", "add", "compiled_values", "planted", "planted_times"]
