@@ -25,8 +25,8 @@ from _fusion_test_case import (
 )
 
 from _generated_code import run_and_get_graph_code
-from _triton_on_cpu import DEVICE, HAS_TRITON, SKIP_REASON, triton_kernels
 from _planted_times import planted_times
+from _triton_on_cpu import DEVICE, HAS_TRITON, SKIP_REASON, triton_kernels
 
 import torch
 import torch.nn.functional as F
