@@ -117,6 +117,8 @@ class TestRun(GpuCheckTestCase):
         self.assertEqual(data["status"], "passed")
         self.assertEqual(data["base"], TAG)
         self.assertEqual(data["machine"], MACHINE)
+        # Paths of the machine have no place in a file that others read.
+        self.assertNotIn("gpu-check-", json.dumps(data))
         self.assertEqual(len(self.statuses("rows")), 22)
         self.assertEqual({*self.statuses("rows").values()}, {"passed"})
         self.assert_pristine()
@@ -376,6 +378,18 @@ class TestOnThisMachine(unittest.TestCase):
             text=True,
         )
         self.assertEqual(result.returncode, 0, result.stderr)
+
+    def test_a_check_that_takes_too_long_ends_its_worker(self) -> None:
+        paths = [str(REPOSITORY / name) for name in IMPORTED]
+        result = subprocess.run(
+            [sys.executable, str(workers.WORKER)],
+            input=json.dumps([0.1, [{"action": "machine", "device": "cpu"}]]),
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            capture_output=True,
+            text=True,
+        )
+        self.assertEqual((result.returncode, result.stdout), (1, ""))
+        self.assertIn("Timeout (0:00:00.1", result.stderr)
 
     @pytest.mark.slow
     def test_what_a_cpu_allows(self) -> None:
