@@ -30,12 +30,11 @@ from overlay_fixtures import (
     torch_contents,
 )
 
-from gpu_check_tool import asking, commands, installed
+from gpu_check_tool import commands, steps, workers
 from gpu_check_tool.in_worker import stand_ins
-from gpu_check_tool.in_worker.tests import outcome
+from gpu_check_tool.in_worker.checks import outcome
 from gpu_check_tool.page import page
-from gpu_check_tool.run import IMPORTED
-from gpu_check_tool.schedule import OutOfTime, Schedule
+from gpu_check_tool.steps import IMPORTED
 from setup_tool.linked_copy import copy_installed
 
 HERE = Path(__file__).resolve().parent
@@ -47,29 +46,29 @@ MACHINE = {
     "triton": "3.6.0",
 }
 WORKER = """\
-import json, os, sys, time
-tree = os.environ["PYTHONPATH"].split(os.pathsep)[0]
+import faulthandler, json, sys, time
 behaviour = json.loads({behaviour!r})
-for line in sys.stdin:
-    request = json.loads(line)
+seconds, requests = json.load(sys.stdin)
+for request in requests:
     key = request.get("model") or request.get("name") or request["action"]
     what = behaviour.get(key)
     if what == "die":
         sys.exit("out of memory")
     if what == "hang":
         time.sleep(100)
+    if what == "timeout":
+        faulthandler.dump_traceback_later(0.2, exit=True)
+        time.sleep(100)
+    answer = {{"seconds": 1.0}}
     if what == "fail":
         failure = {{"error": "AssertionError", "message": "1 is not 2"}}
-        answer = {{"failure": failure, "details": "a trace"}}
+        answer |= {{"failure": failure, "details": "a trace"}}
     elif request["action"] == "machine":
-        place = os.path.join(tree, "torch", "__init__.py")
-        answer = {{**{machine!r}, "torch_file": place, "overlay_file": place}}
+        answer |= {machine!r}
     elif request["action"] == "tests":
-        answer = {{"tests": ["SomeTest.test_a", "SomeTest.test_b"]}}
+        answer["tests"] = ["SomeTest.test_a", "SomeTest.test_b"]
     elif what == "skip":
-        answer = {{"status": "skipped", "words": "no reason"}}
-    else:
-        answer = {{"status": "passed"}}
+        answer |= {{"status": "skipped", "words": "no reason"}}
     print(json.dumps(answer), flush=True)
 """
 
@@ -78,7 +77,7 @@ class GpuCheckTestCase(OverlayTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.out = self.folder / "out"
-        self.enterContext(mock.patch.object(installed, "find_torch", lambda: self.tree))
+        self.enterContext(mock.patch.object(steps, "find_torch", lambda: self.tree))
         # Of the command itself, not of the process that the tests run in.
         self.enterContext(mock.patch.object(commands.signal, "signal"))
 
@@ -89,12 +88,12 @@ class GpuCheckTestCase(OverlayTestCase):
         text = WORKER.format(behaviour=json.dumps(behaviour), machine=MACHINE)
         worker.write_text(text)
         printed = io.StringIO()
-        options = ["--out", str(self.out), "--patch-set", str(self.patch_set)]
         with (
-            mock.patch.object(asking, "WORKER", worker),
+            mock.patch.object(workers, "WORKER", worker),
+            mock.patch.object(steps, "PATCH_SET", self.patch_set),
             contextlib.redirect_stdout(printed),
         ):
-            status = commands.main([*options, *arguments])
+            status = commands.main(["--out", str(self.out), *arguments])
         return status, printed.getvalue()
 
     def data(self) -> dict[str, Any]:
@@ -118,6 +117,8 @@ class TestRun(GpuCheckTestCase):
         self.assertEqual(data["status"], "passed")
         self.assertEqual(data["base"], TAG)
         self.assertEqual(data["machine"], MACHINE)
+        # Paths of the machine have no place in a file that others read.
+        self.assertNotIn("gpu-check-", json.dumps(data))
         self.assertEqual(len(self.statuses("rows")), 22)
         self.assertEqual({*self.statuses("rows").values()}, {"passed"})
         self.assert_pristine()
@@ -127,7 +128,8 @@ class TestRun(GpuCheckTestCase):
 
     def test_a_failed_check_stops_no_other(self) -> None:
         status, printed = self.run_command(
-            "--steps", "rows", "tests", two="fail", three="die", five="skip"
+            *("--steps", "rows", "tests"),
+            **{"two": "fail", "three": "die", "five": "skip", "apart": "timeout"},
         )
         self.assertEqual(status, 1)
         found = self.statuses("rows")
@@ -141,6 +143,9 @@ class TestRun(GpuCheckTestCase):
         )
         self.assertIn(
             "* **device_context three** failed: died: with exit status 1", self.page()
+        )
+        self.assertIn(
+            "**cudagraph_trees apart** failed: timeout: no answer after 60", self.page()
         )
         self.assertIn("* 2 skipped: no reason", self.page())
         self.assertIn("device_context two failed", printed)
@@ -164,7 +169,8 @@ class TestRun(GpuCheckTestCase):
         status, printed = self.run_command()
         self.assertEqual(status, 1)
         self.assertIn(
-            "(commit 222222222222) is no known base: the patch set is for v9.9.0",
+            "it is of commit 2222222222222222222222222222222222222222, which is not a "
+            "known base. Known: v9.9.0",
             self.page(),
         )
         self.assertEqual(self.step("dispatch")["status"], "not run")
@@ -252,18 +258,10 @@ class TestUsage(GpuCheckTestCase):
         self.assertIn("required: --out", result.stderr)
 
 
-class TestSchedule(unittest.TestCase):
-    def test_what_a_step_leaves_is_the_next_ones(self) -> None:
-        now = [100.0]
-        schedule = Schedule(60, {"a": 1, "b": 2}, lambda: now[0])
-        self.assertEqual(schedule.left("a"), 20)
-        now[0] = 105.0
-        self.assertEqual(schedule.left("a"), 15)
-        self.assertEqual(schedule.left("b"), 55)
-        now[0] = 120.0
-        self.assertRaises(OutOfTime, schedule.left, "a")
-        self.assertEqual(schedule.left("b"), 40)
-        self.assertEqual(schedule.elapsed(), 20)
+class TestDeadlines(unittest.TestCase):
+    def test_each_step_has_its_part(self) -> None:
+        found = steps.deadlines(290, ["overlay", "rows", "tuning"])
+        self.assertEqual(found, {"overlay": 50, "rows": 150, "tuning": 290})
 
 
 class TestOutcome(unittest.TestCase):
@@ -351,13 +349,14 @@ sys.modules.update(dict.fromkeys(sys.argv[1:]))
 from gpu_check_tool.in_worker import stand_ins
 assert stand_ins.missing() == ["expecttest", "pytest"], stand_ins.missing()
 stand_ins.provide()
-from gpu_check_tool.in_worker import machine, rows as row_checks, timing
-from gpu_check_tool.in_worker import op_attention, op_rms_norm, op_split_k
-from gpu_check_tool.in_worker.tests import tests
-from gpu_check_tool.arguments import MODELS, OPERATORS
-from gpu_check_tool.plans import CPU_ROWS, GPU_ROWS, TESTS
-assert tuple(row_checks.MODEL_BY_NAME) == MODELS
-rows = {row.name: row.vehicle.value for row in row_checks.ROWS}
+from gpu_check_tool.in_worker import timing
+from gpu_check_tool.in_worker.checks import tests
+from gpu_check_tool.steps import CPU_ROWS, GPU_ROWS, MODELS, OPERATORS, TESTS
+from _backend_rows_memory import ROWS
+from _dispatched_models import MODEL_BY_NAME
+assert [*MODEL_BY_NAME] == MODELS
+assert [timing.make_operator(name, "cpu").name for name in OPERATORS] == OPERATORS
+rows = {row.name: row.vehicle.value for row in ROWS}
 assert tuple(n for n in rows if rows[n] == "GPU") == GPU_ROWS, rows
 assert {rows[n] for n in CPU_ROWS} == {"CPU"}, rows
 for module, classes in TESTS.items():
@@ -379,6 +378,18 @@ class TestOnThisMachine(unittest.TestCase):
             text=True,
         )
         self.assertEqual(result.returncode, 0, result.stderr)
+
+    def test_a_check_that_takes_too_long_ends_its_worker(self) -> None:
+        paths = [str(REPOSITORY / name) for name in IMPORTED]
+        result = subprocess.run(
+            [sys.executable, str(workers.WORKER)],
+            input=json.dumps([0.1, [{"action": "machine", "device": "cpu"}]]),
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+            capture_output=True,
+            text=True,
+        )
+        self.assertEqual((result.returncode, result.stdout), (1, ""))
+        self.assertIn("Timeout (0:00:00.1", result.stderr)
 
     @pytest.mark.slow
     def test_what_a_cpu_allows(self) -> None:

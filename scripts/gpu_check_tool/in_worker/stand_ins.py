@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.util
 import sys
 import unittest
-from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 from typing import Any
 
@@ -20,16 +19,11 @@ class ExpectTestCase(unittest.TestCase):
     longMessage = True
 
     def assertExpectedInline(self, actual: str, expect: str, skip: int = 0) -> None:
-        """``actual`` is ``expect``, a text; ``skip`` is of use only to rewrite it."""
+        """``actual`` is ``expect``; ``skip`` is of use only to rewrite it."""
         self.assertMultiLineEqual(expect, actual)
 
     def assertExpectedRaisesInline(
-        self,
-        exc_type: type[Exception],
-        callable: Callable[..., Any],
-        expect: str,
-        *args: Any,
-        **kwargs: Any,
+        self, exc_type: Any, callable: Any, expect: str, *args: Any, **kwargs: Any
     ) -> None:
         """The call raises this exception, with this message."""
         with self.assertRaises(exc_type) as raised:
@@ -40,7 +34,7 @@ class ExpectTestCase(unittest.TestCase):
 class Marks:
     """Leaves what is marked as it is."""
 
-    def __getattr__(self, name: str) -> Callable[[Any], Any]:
+    def __getattr__(self, name: str) -> Any:
         return lambda marked: marked
 
 

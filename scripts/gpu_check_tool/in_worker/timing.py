@@ -1,18 +1,17 @@
 """In a worker: an operator is tuned, and what dispatches is timed beside the winners.
 
-Only implementations compete, each of which is compiled alone as well: the op itself,
-uncompiled, is left out.
+Only implementations compete, each of which is compiled alone as well: the fallback is
+left out.
 """
 
 from __future__ import annotations
 
-import importlib
 import time
 from typing import Any
 
 import torch
-from crossover import DISPATCH, Branch, autotuned, branches_of, check, measure
-from operators.specification import RealOperator
+from crossover import DISPATCH, autotuned, branches_of, check, measure
+from gpu_check_tool.in_worker.operators import make_operator
 from reporting import Reporter, median, paired_ratios
 from torch._inductor import config
 from torch._inductor.range_dispatch.record.records import record_dispatches
@@ -41,18 +40,14 @@ def tune(
         cudagraphs: candidates are timed by replay of CUDA graphs.
         seconds: budget for timing, ``tuning_seconds``.
     """
-    chosen = _load(operator, device)
+    chosen = make_operator(operator, device)
+    options = {"include_fallback": False, "tuning_seconds": seconds}
     torch._dynamo.reset()
     with (
         fresh_cache(),
         config.patch(autotune_local_cache=False),
         torch.no_grad(),
-        autotuned(
-            chosen,
-            benchmark_with_cudagraphs=cudagraphs,
-            include_fallback=False,
-            tuning_seconds=seconds,
-        ),
+        autotuned(chosen, benchmark_with_cudagraphs=cudagraphs, **options),
     ):
         compiled = torch.compile(chosen.call)
         started = time.perf_counter()
@@ -61,13 +56,22 @@ def tune(
         taken = time.perf_counter() - started
         check(chosen, {DISPATCH: compiled})
     (record,) = records
+    ranges: list[dict[str, Any]] = [
+        {
+            "range": str(branch.size_range),
+            "winner": branch.implementation,
+            "timed_at": [*branch.timed_at],
+            "milliseconds": dict(branch.milliseconds),
+        }
+        for branch in branches_of(chosen, record)
+    ]
     return {
         "title": chosen.title,
         "unit": chosen.unit,
         "implementations": [one.__name__ for one in chosen.implementations],
         "compile_seconds": round(taken, 1),
         "winners": [row.number for row in record.ranges],
-        "ranges": [_as_json(branch) for branch in branches_of(chosen, record)],
+        "ranges": ranges,
         "dropped": list(record.dropped),
     }
 
@@ -83,53 +87,21 @@ def dispatch(
 
     Without winners the implementations take the ranges in turn.
     """
-    chosen = _load(operator, device)
-    in_turn = winners is None
-    if winners is None:
-        count = len(chosen.implementations)
-        winners = [n % count for n in range(len(chosen.split_points) + 1)]
+    chosen = make_operator(operator, device)
+    count = len(chosen.implementations)
+    in_turn = [n % count for n in range(len(chosen.split_points) + 1)]
     if device == "cpu":
         # With more, whatever else runs on a shared machine stalls all of them.
         torch.set_num_threads(1)
-    result = measure(
-        chosen,
-        repeats,
-        milliseconds,
-        SilentReporter(),
-        winners=winners,
-        include_fallback=False,
-    )
+    options = {"winners": winners or in_turn, "include_fallback": False}
+    result = measure(chosen, repeats, milliseconds, SilentReporter(), **options)
     sizes = []
     for one in result.sizes:
         alone, dispatched = one.microseconds[one.branch], one.microseconds[DISPATCH]
-        sizes.append(
-            {
-                "size": one.size,
-                "branch": one.branch,
-                "microseconds": {n: median(t) for n, t in one.microseconds.items()},
-                "ratio": median(paired_ratios(dispatched, alone)),
-                "best": one.best,
-                "ratio_to_best": one.ratio(DISPATCH),
-            }
-        )
-    return {
-        "title": chosen.title,
-        "unit": chosen.unit,
-        "in_turn": in_turn,
-        "sizes": sizes,
-    }
-
-
-def _load(operator: str, device: str) -> RealOperator:
-    """The operator of this name for this device; its op is defined once a process."""
-    module = importlib.import_module(f"gpu_check_tool.in_worker.op_{operator}")
-    return module.make_operator(device)
-
-
-def _as_json(branch: Branch) -> dict[str, Any]:
-    return {
-        "range": str(branch.size_range),
-        "winner": branch.implementation,
-        "timed_at": [*branch.timed_at],
-        "milliseconds": {**branch.milliseconds},
-    }
+        medians = {name: median(times) for name, times in one.microseconds.items()}
+        ratio = median(paired_ratios(dispatched, alone))
+        found = {"size": one.size, "branch": one.branch, "microseconds": medians}
+        best = {"best": one.best, "ratio_to_best": one.ratio(DISPATCH)}
+        sizes.append({**found, "ratio": ratio, **best})
+    what = {"title": chosen.title, "unit": chosen.unit, "in_turn": winners is None}
+    return {**what, "sizes": sizes}
