@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import Refused
-from .files import check_path, is_blob_id
-from .filesystem import replace_file
+from .filesystem import check_path, is_blob_id, replace_file
 
 _HEADER = """\
 # The PyTorch trees that this patch set is written for.

@@ -11,7 +11,7 @@ from typing import Any
 
 from .bases import read_toml
 from .errors import Refused
-from .files import File, read
+from .filesystem import File, read
 from .patching import Patch
 
 STACK_NAME = "patches/stack.toml"

@@ -21,7 +21,7 @@ from overlay_fixtures import (
 )
 from overlay_tool import commands
 from overlay_tool.bases import Base, format_bases, load_bases
-from overlay_tool.files import blob_id
+from overlay_tool.filesystem import blob_id
 from overlay_tool.errors import Refused
 
 
