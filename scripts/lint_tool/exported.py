@@ -12,7 +12,7 @@ from pathlib import Path
 from overlay_tool.bases import Base
 from overlay_tool.errors import Refused
 from overlay_tool.exporting import exported_tests
-from overlay_tool.files import File, State, blob_of, read
+from overlay_tool.filesystem import File, State, blob_of, read
 from overlay_tool.patch_set import OVERLAY_NAME, load_patch_set
 from overlay_tool.patching import Patch, apply_series, touched_paths
 from overlay_tool.trees import identify, require_base

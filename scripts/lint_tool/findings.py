@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from overlay_tool.line_edits import find_edits
+from overlay_tool.git import find_edits
 
 
 @dataclass(frozen=True, order=True)

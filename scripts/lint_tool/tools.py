@@ -14,7 +14,7 @@ from pathlib import Path
 from lint_tool.checks import check
 from lint_tool.findings import Finding
 from overlay_tool.errors import EnvironmentFailure
-from overlay_tool.line_edits import find_edits
+from overlay_tool.git import find_edits
 
 SETTINGS = Path(__file__).with_name("upstream.toml")
 DEFINITIONS = (ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)

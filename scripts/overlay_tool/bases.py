@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import Refused
-from .files import check_path, is_blob_id
-from .filesystem import replace_file
+from .filesystem import check_path, is_blob_id, replace_file
 
 _HEADER = """\
 # The PyTorch trees that this patch set is written for.
@@ -62,7 +61,7 @@ def load_bases(file: Path) -> tuple[Base, ...]:
     entries = document.pop("base", [])
     if not isinstance(entries, list) or document:
         raise Refused(f"{file}: only [[base]] entries are known")
-    bases = tuple(_load_base(file, **entry) for entry in entries)
+    bases = tuple(_load_base(file, entry) for entry in entries)
     named = {
         "tag": [tag for base in bases for tag in (base.tag, *base.also)],
         "commit": [each.commit for base in bases for each in base.releases],
@@ -84,52 +83,38 @@ def read_toml(file: Path, hint: str) -> dict[str, Any]:
         raise Refused(f"{file} cannot be read: {error}") from None
 
 
-def _load_base(
-    file: Path,
-    tag: object = None,
-    commit: object = None,
-    also: object = None,
-    blobs: object = None,
-    **others: object,
-) -> Base:
-    # The tag also names a folder of patches/.
-    if not isinstance(tag, str) or tag in ("", ".", "..") or "/" in tag:
-        raise Refused(f"{file}: {tag!r} is not a tag")
-    also, blobs = also or {}, blobs or {}
-    if others or not isinstance(blobs, dict) or not isinstance(also, dict):
-        what = ", ".join(sorted(others)) or "blobs or also"
-        raise Refused(f"{file}: {tag}: what is {what}?")
-    for release, value in {tag: commit, **also}.items():
-        if not is_blob_id(value):
-            raise Refused(
-                f"{file}: {release}: {value!r} is not a commit id of 40 digits"
-            )
-    for path, ids in blobs.items():
-        check_path(path, str(file))
-        if not isinstance(ids, list) or not ids or not all(map(is_blob_id, ids)):
-            raise Refused(f"{file}: {tag}: {path}: not a list of blob ids")
-    accepted = {path: tuple(ids) for path, ids in blobs.items()}
-    return Base(tag, str(commit), accepted, also)
+def _load_base(file: Path, entry: Mapping[str, Any]) -> Base:
+    try:
+        base = Base(**{"blobs": {}, **entry})
+        # The tag also names a folder of patches/.
+        if base.tag in ("", ".", "..") or "/" in base.tag:
+            raise TypeError(f"{base.tag!r} is not a tag")
+        for release, commit in {base.tag: base.commit, **base.also}.items():
+            if not is_blob_id(commit):
+                raise TypeError(f"{release}: {commit!r} is not a commit id")
+        for path, ids in base.blobs.items():
+            check_path(path, str(file))
+            if not isinstance(ids, list) or not ids or not all(map(is_blob_id, ids)):
+                raise TypeError(f"{path}: not a list of blob ids")
+    except TypeError as error:
+        raise Refused(f"{file}: {entry.get('tag')}: {error}") from None
+    return replace(base, blobs={path: tuple(ids) for path, ids in base.blobs.items()})
 
 
 def format_bases(bases: Sequence[Base]) -> str:
     """The text of bases.toml; the same bases always give the same text."""
-    lines = [_HEADER, "\n"]
+    text = _HEADER
     for base in bases:
-        lines.append("[[base]]\n")
-        lines.append(f"tag = {_quoted(base.tag)}\n")
-        lines.append(f"commit = {_quoted(base.commit)}\n\n")
+        text += f"\n[[base]]\ntag = {_quoted(base.tag)}\n"
+        text += f"commit = {_quoted(base.commit)}\n\n"
         if base.also:
-            lines.append("[base.also]\n")
-            for tag, commit in base.also.items():
-                lines.append(f"{_quoted(tag)} = {_quoted(commit)}\n")
-            lines.append("\n")
-        lines.append("[base.blobs]\n")
+            also = (f"{_quoted(k)} = {_quoted(v)}\n" for k, v in base.also.items())
+            text += f"[base.also]\n{''.join(also)}\n"
+        text += "[base.blobs]\n"
         for path, accepted in sorted(base.blobs.items()):
-            ids = ", ".join(_quoted(blob) for blob in sorted(accepted))
-            lines.append(f"{_quoted(path)} = [{ids}]\n")
-        lines.append("\n")
-    return "".join(lines).rstrip("\n") + "\n"
+            ids = ", ".join(map(_quoted, sorted(accepted)))
+            text += f"{_quoted(path)} = [{ids}]\n"
+    return text
 
 
 def save_bases(file: Path, bases: Sequence[Base]) -> bool:

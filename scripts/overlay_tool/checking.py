@@ -4,28 +4,20 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from .bases import Base
-from .errors import Refused, Report
-from .files import ORIGINALS_NAME, File, State, blob_of, read
+from .errors import OverlayError, Refused, Report
+from .filesystem import ORIGINALS_NAME, File, State, blob_of, read
 from .git import diff, git_in_repository
 from .patch_set import PatchSet, load_patch_set
-from .patching import (
-    Files,
-    Patch,
-    git_apply,
-    misplaced_hunks,
-    offsets_of,
-    read_scratch,
-    scratch_with,
-    touched_paths,
-)
+from .patching import Files, Patch, git_apply, misplaced_hunks, offsets_of, read_scratch
+from .patching import scratch_with
 from .plan import Receipt, load_receipt
 from .status import find_wheel
-from .trees import Tree, find_base, identify_any
+from .trees import Tree, find_base, identify, identify_any, require_base
 
 CONFLICTS = 15
 """The exit status of ``check`` when something does not fit."""
@@ -34,6 +26,8 @@ APPLIES = "applies"
 UPSTREAM = "already upstream"
 OFFSET = "fits with offset"
 CONFLICT = "conflict"
+# What scripts/setup makes beside a patch set.
+_ENVIRONMENTS = ".venv*/lib/python*/site-packages"
 KINDS = (APPLIES, OFFSET, UPSTREAM, CONFLICT)
 
 
@@ -240,42 +234,16 @@ def fit_series(patches: Sequence[Patch], files: Files) -> tuple[Fit, ...]:
 
 
 def _fit(patch: Patch, scratch: Path, upstream: bool) -> Fit:
-    offsets = _try(patch.content, scratch)
-    if offsets is None:
-        return _fit_in_part(patch, scratch)
     before = read_scratch(scratch, patch)
-    result = git_apply(patch.content, scratch)
-    result.check_returncode()
-    if upstream:
-        return Fit(patch.name, UPSTREAM)
-    hunks = tuple(
-        Hunk(path, f"{text.rstrip()}\n({problem})\n")
-        for path, text, problem in misplaced_hunks(patch, result, before)
-    )
-    kind = CONFLICT if hunks else OFFSET if offsets else APPLIES
-    return Fit(patch.name, kind, offsets, hunks)
-
-
-def _try(content: bytes, scratch: Path, *options: str) -> tuple[int, ...] | None:
-    """The offsets of a patch's hunks in one direction, None if it does not fit."""
-    result = git_apply(content, scratch, "--check", *options)
-    return None if result.returncode else offsets_of(result)
-
-
-def _moved(offsets: tuple[int, ...] | None) -> float:
-    """How many lines all hunks are away from where they should be."""
-    return float("inf") if offsets is None else sum(map(abs, offsets))
-
-
-def _fit_in_part(patch: Patch, scratch: Path) -> Fit:
-    """Applies the hunks that fit; those that do not are in the result."""
-    paths = touched_paths(patch)
-    here = {path for path in paths if (scratch / path).is_file()}
     # The diff of each file by itself: with one that is missing, git would reject all.
-    for section in re.split(rb"^(?=diff --git )", patch.content, flags=re.M)[1:]:
-        git_apply(section, scratch, "--reject")
-    hunks: list[Hunk] = []
-    for path in paths:
+    diffs = re.split(rb"^(?=diff --git )", patch.content, flags=re.M)[1:]
+    results = [git_apply(each, scratch, "--reject") for each in diffs]
+    messages = b"".join(result.stderr for result in results)
+    hunks = [
+        Hunk(path, f"{text.rstrip()}\n({problem})\n")
+        for path, text, problem in misplaced_hunks(patch, messages, before)
+    ]
+    for path in before:
         rejects = scratch / f"{path}.rej"
         if rejects.is_file():
             text = rejects.read_text("utf-8", "surrogateescape")
@@ -286,6 +254,80 @@ def _fit_in_part(patch: Patch, scratch: Path) -> Fit:
                 back = _try(content, scratch, "--reverse")
                 hunks.append(Hunk(path, hunk, back is not None))
             rejects.unlink()
-    there = {path for path in paths if (scratch / path).is_file()}
-    missing = tuple(path for path in paths if path not in here | there)
-    return Fit(patch.name, CONFLICT, hunks=tuple(hunks), missing=missing)
+    if hunks or any(result.returncode for result in results):
+        after = read_scratch(scratch, patch)
+        missing = tuple(path for path in before if not (before[path] or after[path]))
+        return Fit(patch.name, CONFLICT, hunks=tuple(hunks), missing=missing)
+    offsets = offsets_of(messages)
+    kind = UPSTREAM if upstream else OFFSET if offsets else APPLIES
+    return Fit(patch.name, kind, () if upstream else offsets)
+
+
+def _try(content: bytes, scratch: Path, *options: str) -> tuple[int, ...] | None:
+    """The offsets of a patch's hunks in one direction, None if it does not fit."""
+    result = git_apply(content, scratch, "--check", *options)
+    return None if result.returncode else offsets_of(result.stderr)
+
+
+def _moved(offsets: tuple[int, ...] | None) -> float:
+    """How many lines all hunks are away from where they should be."""
+    return float("inf") if offsets is None else sum(map(abs, offsets))
+
+
+def trees_at_hand(
+    patch_set: PatchSet, own: Tree, named: Sequence[Path]
+) -> Mapping[str, Path]:
+    """A tree for each release that one is found of, other than the tree ``own``.
+
+    Raises:
+        Refused: one of those named is no tree of a known base.
+    """
+    trees = [identify(path) for path in named]
+    releases = [require_base(tree, patch_set.bases).release for tree in trees]
+    found = {release: tree.root for release, tree in zip(releases, trees, strict=True)}
+    for path in sorted(patch_set.root.glob(_ENVIRONMENTS)):
+        try:
+            tree = identify(path)
+            base = find_base(tree, patch_set.bases)
+        except Refused:
+            continue
+        if base is not None and tree.root != own.root:
+            found.setdefault(base.release, tree.root)
+    return found
+
+
+def judge(
+    patch_set: PatchSet, release: str, changed: Iterable[str], trees: Mapping[str, Path]
+) -> tuple[list[str], Mapping[str, Sequence[str] | None]]:
+    """How each other release that has a changed patch is fitted: as text, and data.
+
+    A release's data are the patches of its series that do not fit, a later one
+    perhaps by what changed in an earlier one; None if no tree of it is at hand.
+    """
+    lines = []
+    conflicts: dict[str, Sequence[str] | None] = {}
+    for base in (each for known in patch_set.bases for each in known.releases):
+        names = {patch.name for patch in patch_set.series(base)}
+        shared = ", ".join(name for name in changed if name in names)
+        if not shared or base.release == release:
+            continue
+        tree = trees.get(base.release)
+        try:
+            found = None if tree is None else _conflicts(tree, patch_set, base.tag)
+        except OverlayError as error:
+            found, hint = None, f"could not be checked: {error}"
+        else:
+            hint = "not checked, as no tree of it is at hand (--other-tree names one)"
+        conflicts[base.release] = found
+        if found:
+            what = f"{', '.join(found)} does not fit (see check --tree {tree})"
+        else:
+            what = hint if found is None else "every patch fits"
+        lines.append(f"{base.release} has {shared} too: {what}")
+    return lines, conflicts
+
+
+def _conflicts(tree: Path, patch_set: PatchSet, tag: str) -> Sequence[str]:
+    patches = check(tree, patch_set.root, tag).details["patches"]
+    assert isinstance(patches, list)
+    return [each["patch"] for each in patches if each["fit"] == CONFLICT]

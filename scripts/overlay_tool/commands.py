@@ -8,21 +8,13 @@ from pathlib import Path
 
 from .bases import save_bases
 from .errors import EnvironmentFailure, Refused, Report
-from .files import State, blob_of, read
+from .filesystem import State, blob_of, read
 from .git import git_in_repository
-from .lock import locked
 from .patch_set import BASES_NAME, load_patch_set
 from .plan import load_receipt, plan_apply, plan_revert
-from .status import (
-    APPLY,
-    STATES,
-    count,
-    find_state,
-    has_overlay,
-    refuse_built_in,
-    refuse_wheel,
-)
-from .transaction import recover, run
+from .status import APPLY, STATES, count, find_state, has_overlay, refuse_built_in
+from .status import refuse_wheel
+from .transaction import locked, recover, run
 from .trees import Tree, identify, require_base
 
 
@@ -48,7 +40,7 @@ def apply(
         keys = ("applied_base", "applied_patch_set", "origin")
         tag, digest, origin = (str(found.details[key]) for key in keys)
         return _nothing_to_do(tag, digest, origin, found.notes)
-    refuse_wheel(tree, "apply")
+    refuse_wheel(tree)
     base = require_base(tree, patch_set.bases)
     digest = patch_set.digest(base)
     with locked(state, "apply", on_wait):
@@ -105,7 +97,7 @@ def revert(
     tree = identify(tree_path)
     state = State(tree.root)
     state.check()
-    refuse_wheel(tree, "revert")
+    refuse_wheel(tree)
     nothing = "not applied, nothing to do"
     if not state.receipt.exists() and not state.folder.exists():
         if patch_set_root is not None:
@@ -150,7 +142,7 @@ def pin(tree_path: Path, patch_set_root: Path, keep: bool) -> Report:
     """Writes the blob ids of a pristine tree's files into bases.toml."""
     tree = identify(tree_path)
     state = State(tree.root)
-    refuse_wheel(tree, "pin")
+    refuse_wheel(tree)
     patch_set = load_patch_set(patch_set_root)
     base = require_base(tree, patch_set.bases)
     problem = ""

@@ -8,20 +8,18 @@ import email.utils
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from .checking import CONFLICT, UPSTREAM, Fits, best_fits, describe
 from .errors import Refused, Report
-from .files import File, read
-from .filesystem import replace_file
+from .filesystem import File, read, replace_file
 from .git import git_in_repository
 from .patch_set import PatchSet, load_patch_set
 from .patching import Patch
-from .stack import Share, load_stack, share_out
-from .trees import identify
+from .stack import load_stack, share_out
+from .trees import Tree, identify
 
 # What DEP-3 and this repository note of a patch; nothing that upstream's history needs.
 _OUR_TRAILERS = ("Origin", "Forwarded", "Why", "Remove-When")
@@ -47,33 +45,11 @@ _NOBODY = Message(
 )
 _TESTS = "test/inductor"
 # Whatever the user's configuration says: the same commits make the same mails.
-_MAIL_OPTIONS = (
-    "--numbered",
-    "--zero-commit",
-    "--no-signature",
-    "--no-renames",
-    "--full-index",
-    "--no-attach",
-    "--no-thread",
-    "--no-cover-letter",
-    "--no-base",
-    "--no-notes",
-    "--no-ext-diff",
-    "--no-textconv",
-    "--no-color",
-    "--no-signoff",
-    "--no-from",
-    "--no-to",
-    "--no-cc",
-    "--subject-prefix=PATCH",
-    "--suffix=.patch",
-    "--start-number=1",
-    "--src-prefix=a/",
-    "--dst-prefix=b/",
-    "--diff-algorithm=myers",
-    "--unified=3",
-    "--quiet",
-)
+_MAIL_OPTIONS = """--numbered --zero-commit --no-signature --no-renames --full-index
+    --no-attach --no-thread --no-cover-letter --no-base --no-notes --no-ext-diff
+    --no-textconv --no-color --no-signoff --no-from --no-to --no-cc
+    --subject-prefix=PATCH --suffix=.patch --start-number=1 --src-prefix=a/
+    --dst-prefix=b/ --diff-algorithm=myers --unified=3 --quiet""".split()
 
 
 @dataclass(frozen=True)
@@ -82,16 +58,7 @@ class _Commit:
 
     message: Message
     patch: Patch | None = None
-    files: Mapping[str, File] | None = None
-
-
-@dataclass(frozen=True)
-class _Request:
-    """A pull request by the name of its folder."""
-
-    folder: str
-    summary: str
-    commits: Sequence[_Commit]
+    files: Mapping[str, File] = field(default_factory=dict)
 
 
 def export(
@@ -123,9 +90,10 @@ def export(
     patch_set = load_patch_set(patch_set_root)
     if author is not None and not all(email.utils.parseaddr(author)):
         raise Refused(f"--author {author!r}: must be 'Name <mail>'")
-    with _repository(tree.root, tree.commit, branch is not None) as repository:
-        if branch is not None:
-            repository.check_new_branch(branch)
+    mails: dict[str, bytes] = {}
+    ids: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="torch_overlay_") as folder:
+        repository = _Repository(tree, Path(folder), keep=branch is not None)
         fits = best_fits(tree, patch_set, repository.content)
         all_fits = (*fits.files, *fits.patches)
         if conflicts := [fit for fit in all_fits if fit.kind == CONFLICT]:
@@ -133,22 +101,27 @@ def export(
                 f"{tree.root}: HEAD is not a tree that all fits:\n"
                 + "\n".join(line for fit in conflicts for line in describe(fit))
             )
-        files: dict[str, bytes] = {}
-        ids: list[str] = []
         requests = _requests(patch_set, fits, author)
-        for request in requests:
+        for folder_name, commits in requests.items():
             parent = ids[-1] if ids else tree.commit
-            ids += repository.commit(request.commits, parent)
-            files[f"{request.folder}/summary.md"] = f"{request.summary}\n".encode()
+            ids += repository.commit(commits, parent)
             for name, mail in repository.mails(parent, ids[-1]).items():
-                files[f"{request.folder}/{name}"] = mail
+                mails[f"{folder_name}/{name}"] = mail
+        summaries = {
+            f"{name}/summary.md": f"{request.summary}\n".encode()
+            for name in requests
+            for request in load_stack(patch_set.root)
+            if request.name == name[3:]
+        }
+        files = {**mails, **summaries}
         _check_out(out, files)
         if branch is not None and ids:
-            repository.make_branch(branch, ids[-1])
+            # Refuses a name that there is, or that cannot be.
+            new = (f"refs/heads/{branch}", ids[-1], "0" * 40)
+            repository.git("update-ref", *new)
     for name, content in files.items():
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         replace_file(out / name, content)
-    mails = [name for name in files if name.endswith(".patch")]
     left_out = [fit.name for fit in fits.patches if fit.kind == UPSTREAM]
     return Report(
         f"wrote {len(mails)} mails of {len(requests)} pull requests to {out}"
@@ -161,8 +134,8 @@ def export(
             "parent": tree.commit,
             "commits": ids,
             "branch": branch,
-            "pull_requests": [request.folder for request in requests],
-            "mails": mails,
+            "pull_requests": list(requests),
+            "mails": list(mails),
             "left_out": left_out,
         },
     )
@@ -196,8 +169,11 @@ def _check_out(out: Path, files: Mapping[str, bytes]) -> None:
 
 def _requests(
     patch_set: PatchSet, fits: Fits, author: str | None
-) -> Sequence[_Request]:
-    """The pull requests with what the tree does not have yet; without empty ones."""
+) -> dict[str, list[_Commit]]:
+    """The commits of each pull request, by the name of its folder.
+
+    With what the tree does not have yet; without pull requests that are empty then.
+    """
     new = {fit.name for fit in fits.patches if fit.kind != UPSTREAM}
     there = {fit.name for fit in fits.files if fit.kind == UPSTREAM}
     series = patch_set.series(fits.base)
@@ -205,28 +181,24 @@ def _requests(
     like = next(reversed(messages.values()), _NOBODY)
     files = {**patch_set.overlay, **exported_tests(patch_set)}
     stack = load_stack(patch_set.root)
-
-    def commits_of(share: Share) -> Iterator[_Commit]:
-        for patch in share.patches:
-            if patch.name in new:
-                yield _Commit(messages[patch.name], patch)
-        own = {path: files[path] for path in share.files} | dict(share.step.earlier)
-        if own := {path: file for path, file in own.items() if path not in there}:
-            title, _, body = share.step.message.strip().partition("\n")
-            message = Message(like.author, like.date, title, body.strip())
-            yield _Commit(message, files=own)
-
-    requests: list[_Request] = []
+    requests: dict[str, list[_Commit]] = {}
     for request, shares in zip(stack, share_out(stack, series, files), strict=True):
-        commits = [commit for share in shares for commit in commits_of(share)]
+        commits = []
+        for share in shares:
+            patches = [patch for patch in share.patches if patch.name in new]
+            commits += [_Commit(messages[patch.name], patch) for patch in patches]
+            own = {path: files[path] for path in share.files} | dict(share.step.earlier)
+            if own := {path: file for path, file in own.items() if path not in there}:
+                title, _, body = share.step.message.strip().partition("\n")
+                message = replace(like, title=title, body=body.strip())
+                commits.append(_Commit(message, files=own))
         if author is not None:
             commits = [
                 replace(each, message=replace(each.message, author=author))
                 for each in commits
             ]
         if commits:
-            folder = f"{len(requests) + 1:02}-{request.name}"
-            requests.append(_Request(folder, request.summary, commits))
+            requests[f"{len(requests) + 1:02}-{request.name}"] = commits
     return requests
 
 
@@ -242,18 +214,26 @@ def exported_tests(patch_set: PatchSet) -> dict[str, File]:
     return files
 
 
-@dataclass(frozen=True)
 class _Repository:
-    """A checkout's repository with an index of its own, and perhaps objects."""
+    """A checkout's repository with an index of its own.
 
-    root: Path
-    head: str
-    variables: Mapping[str, str]
+    Args:
+        keep: whether what is made stays in it, or goes with ``folder``.
+    """
+
+    def __init__(self, tree: Tree, folder: Path, keep: bool) -> None:
+        self.tree = tree
+        self.folder = folder
+        self.variables = {"GIT_INDEX_FILE": str(folder / "index")}
+        if not keep:
+            theirs = self.git("rev-parse", "--git-path", "objects").decode().strip()
+            (folder / "objects").mkdir()
+            self.variables["GIT_OBJECT_DIRECTORY"] = str(folder / "objects")
+            self.variables["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = str(tree.root / theirs)
 
     def git(self, *arguments: str, given: bytes = b"", **variables: str) -> bytes:
-        result = git_in_repository(
-            arguments, self.root, given, {**self.variables, **variables}
-        )
+        variables = {**self.variables, **variables}
+        result = git_in_repository(arguments, self.tree.root, given, variables)
         if result.returncode != 0:
             message = result.stderr.decode("utf-8", "replace").strip()
             raise Refused(f"git {arguments[0]}: {message}")
@@ -261,80 +241,52 @@ class _Repository:
 
     def content(self, path: str) -> File | None:
         """The file as HEAD has it."""
-        listing = self.git("ls-tree", "-z", self.head, "--", path)
+        listing = self.git("ls-tree", "-z", self.tree.commit, "--", path)
         if not listing:
             return None
         mode, kind, blob = listing.split(b"\t")[0].decode().split()
         if kind != "blob" or mode == "120000":
             raise Refused(f"{path} of HEAD is not a regular file")
-        content = self.git("cat-file", "blob", blob)
-        return File(content, mode == "100755")
-
-    def check_new_branch(self, branch: str) -> None:
-        self.git("check-ref-format", "--branch", branch)
-        known = self.git("for-each-ref", f"refs/heads/{branch}")
-        if known:
-            raise Refused(f"--branch {branch}: there is such a branch already")
+        return File(self.git("cat-file", "blob", blob), mode == "100755")
 
     def commit(self, commits: Sequence[_Commit], parent: str) -> list[str]:
         """Commits on top of ``parent``; their ids."""
         self.git("read-tree", parent)
         ids = []
         for each in commits:
-            self._stage(each)
+            if each.patch is not None:
+                command = "apply --cached --whitespace=nowarn -p1 -".split()
+                self.git(*command, given=each.patch.content)
+            for path, file in each.files.items():
+                command = "hash-object -w --stdin --no-filters".split()
+                self.git(*command, given=file.content)
+                mode = "100755" if file.executable else "100644"
+                entry = f"{mode},{file.blob},{path}"
+                self.git("update-index", "--add", "--cacheinfo", entry)
             tree = self.git("write-tree").decode().strip()
-            parent = self._commit_tree(tree, parent, each.message)
+            message = each.message
+            name, address = email.utils.parseaddr(message.author)
+            who = {
+                f"GIT_{role}_{key}": value
+                for role in ("AUTHOR", "COMMITTER")
+                for key, value in (
+                    ("NAME", name),
+                    ("EMAIL", address),
+                    ("DATE", message.date),
+                )
+            }
+            text = f"{message.title}\n\n{message.body}".rstrip() + "\n"
+            given = text.encode("utf-8", "surrogateescape")
+            command = f"commit-tree {tree} -p {parent} -F - --no-gpg-sign".split()
+            made = self.git(*command, given=given, **who)
+            parent = made.decode().strip()
             ids.append(parent)
         return ids
 
-    def _stage(self, commit: _Commit) -> None:
-        if commit.patch is not None:
-            options = ("--cached", "--whitespace=nowarn", "-p1", "-")
-            self.git("apply", *options, given=commit.patch.content)
-        for path, file in (commit.files or {}).items():
-            blob = self.git(
-                "hash-object", "-w", "--stdin", "--no-filters", given=file.content
-            )
-            mode = "100755" if file.executable else "100644"
-            entry = f"{mode},{blob.decode().strip()},{path}"
-            self.git("update-index", "--add", "--cacheinfo", entry)
-
-    def _commit_tree(self, tree: str, parent: str, message: Message) -> str:
-        name, address = email.utils.parseaddr(message.author)
-        who = {}
-        for role in ("AUTHOR", "COMMITTER"):
-            who[f"GIT_{role}_NAME"] = name
-            who[f"GIT_{role}_EMAIL"] = address
-            who[f"GIT_{role}_DATE"] = message.date
-        text = f"{message.title}\n\n{message.body}".rstrip() + "\n"
-        arguments = ("commit-tree", tree, "-p", parent, "-F", "-", "--no-gpg-sign")
-        return (
-            self.git(*arguments, given=text.encode(errors="surrogateescape"), **who)
-            .decode()
-            .strip()
-        )
-
     def mails(self, before: str, last: str) -> dict[str, bytes]:
         """The commits after ``before`` as mails, by file name."""
-        with tempfile.TemporaryDirectory(prefix="torch_overlay_") as folder:
+        with tempfile.TemporaryDirectory(dir=self.folder) as folder:
             options = (*_MAIL_OPTIONS, "-o", folder)
             self.git("format-patch", *options, f"{before}..{last}")
             places = sorted(Path(folder).iterdir())
             return {place.name: place.read_bytes() for place in places}
-
-    def make_branch(self, branch: str, commit: str) -> None:
-        self.git("update-ref", f"refs/heads/{branch}", commit, "0" * 40)
-
-
-@contextmanager
-def _repository(root: Path, head: str, keep: bool) -> Iterator[_Repository]:
-    """``keep``: what is made stays in the repository of the checkout."""
-    with tempfile.TemporaryDirectory(prefix="torch_overlay_") as folder:
-        variables = {"GIT_INDEX_FILE": os.path.join(folder, "index")}
-        if not keep:
-            objects = git_in_repository(["rev-parse", "--git-path", "objects"], root)
-            place = os.path.join(root, objects.stdout.decode().strip())
-            variables["GIT_OBJECT_DIRECTORY"] = os.path.join(folder, "objects")
-            variables["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = place
-            os.mkdir(variables["GIT_OBJECT_DIRECTORY"])
-        yield _Repository(root, head, variables)

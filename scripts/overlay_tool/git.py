@@ -7,6 +7,7 @@ import re
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from .errors import EnvironmentFailure
@@ -22,6 +23,8 @@ _ISOLATED_SETTINGS = (
     "apply.whitespace=nowarn",
     "apply.ignoreWhitespace=no",
 )
+
+_HUNK = re.compile(rb"^@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@", re.M)
 
 Done = subprocess.CompletedProcess[bytes]
 
@@ -72,6 +75,37 @@ def diff(
     made = re.sub(rb"\Adiff --git .*\n", lambda found: head, result.stdout)
     # Which blobs it was made of is of no use where the base is pinned.
     return re.sub(rb"^index .*\n", b"", made, count=1, flags=re.M)
+
+
+@dataclass(frozen=True)
+class Edit:
+    """Lines ``start`` to ``end`` (from 0, the end is not one of them) become ``new``.
+
+    ``owner`` counts the changes from 0; ``distance`` is how many lines away from the
+    edit the owner's own lines are.
+    """
+
+    start: int
+    end: int
+    new: tuple[bytes, ...]
+    owner: int = 0
+    distance: int = 0
+
+
+def find_edits(before: bytes, after: bytes) -> tuple[Edit, ...]:
+    """The edits that make ``after`` of ``before``, in order."""
+    lines = after.splitlines(keepends=True)
+    edits = []
+    for found in _HUNK.finditer(diff(before, after, context=0)):
+        start, count, new_start, new_count = (
+            1 if group is None else int(group) for group in found.groups()
+        )
+        # Of no lines, git gives the line before.
+        first = start if count == 0 else start - 1
+        new_first = new_start if new_count == 0 else new_start - 1
+        new = lines[new_first : new_first + new_count]
+        edits.append(Edit(first, first + count, tuple(new)))
+    return tuple(edits)
 
 
 def merge(ours: bytes, base: bytes, theirs: bytes) -> bytes | None:

@@ -11,15 +11,8 @@ from pathlib import Path
 
 from .bases import Base, load_bases
 from .errors import Refused
-from .files import File, State, blob_id, check_path, read
-from .patching import (
-    COMMON,
-    Files,
-    Patch,
-    PatchedFiles,
-    apply_series,
-    touched_paths,
-)
+from .filesystem import File, State, blob_id, check_path, read
+from .patching import COMMON, Files, Patch, PatchedFiles, apply_series, touched_paths
 
 OVERLAY_NAME = "torch_overlay"
 PATCHES_NAME = "patches"

@@ -18,8 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from .errors import Refused
-from .files import File, check_path, read
-from .filesystem import naming
+from .filesystem import File, check_path, naming, read
 from .git import Done, git_isolated
 
 COMMON = "common/"
@@ -110,7 +109,7 @@ def apply_in_steps(
                 raise Refused(f"patch {patch.name} does not fit: {_message(result)}")
             before = steps[-1].files
             if not reverse:  # its line numbers are the patch's own
-                for _, _, problem in misplaced_hunks(patch, result, before):
+                for _, _, problem in misplaced_hunks(patch, result.stderr, before):
                     raise Refused(f"patch {patch.name}: {problem}")
             found = [] if patch.is_common else _OFFSET.finditer(_message(result))
             notes = tuple(f"patch {patch.name}: {offset[0]}" for offset in found)
@@ -151,24 +150,24 @@ def git_apply(content: bytes, scratch: Path, *options: str) -> Done:
     return git_isolated(arguments, scratch, content)
 
 
-def offsets_of(result: Done) -> tuple[int, ...]:
+def offsets_of(messages: bytes) -> tuple[int, ...]:
     """By how many lines each hunk that was moved was moved."""
-    return tuple(int(found[3]) for found in _OFFSET.finditer(_text(result.stderr)))
+    return tuple(int(found[3]) for found in _OFFSET.finditer(_text(messages)))
 
 
 def misplaced_hunks(
-    patch: Patch, result: Done, before: Files
+    patch: Patch, messages: bytes, before: Files
 ) -> Iterator[tuple[str, str, str]]:
     """The hunks that git put into another class or function than they are made for.
 
     Args:
-        result: what ``git_apply`` said.
+        messages: of ``git_apply``.
         before: the files before it.
 
     Returns:
         For each the file's path, its text, and what is wrong.
     """
-    places = _moved_hunks(_text(result.stderr))
+    places = _moved_hunks(_text(messages))
     for path, hunks in _hunks_of(_text(patch.content)):
         file = before.get(path)
         lines = _text(file.content).splitlines() if file is not None else []

@@ -13,16 +13,8 @@ from dataclasses import asdict, dataclass
 
 from .bases import Base
 from .errors import EnvironmentFailure, Refused
-from .files import (
-    ORIGINALS_NAME,
-    RECEIPT_NAME,
-    File,
-    State,
-    blob_of,
-    check_path,
-    is_blob_id,
-    read,
-)
+from .filesystem import ORIGINALS_NAME, RECEIPT_NAME, File, State, blob_of, check_path
+from .filesystem import is_blob_id, read
 from .patch_set import PatchSet
 from .patching import Files
 from .transaction import Change
@@ -167,7 +159,12 @@ def find_pristine(
             file = None  # written in the tree first, and brought back by a refresh
         pristine[path] = file
         if not base.accepts(path, blob_of(file)):
-            problems.append(_misfit(state, base, path, blob_of(current[path])))
+            blob = blob_of(current[path])
+            listed = " or ".join(base.blobs.get(path, ()))
+            what = f"is {f'blob {blob}' if blob else 'missing'}, accepted: {listed}"
+            if not listed:
+                what = f"exists (blob {blob}): not the base's, or it was not pinned"
+            problems.append(f"{state.root / path} {what}")
     if problems:
         raise Refused(
             f"{len(problems)} file(s) are not those of base {base.tag}:\n  "
@@ -176,18 +173,6 @@ def find_pristine(
             "wheel: reinstall it) and apply again."
         )
     return pristine
-
-
-def _misfit(state: State, base: Base, path: str, blob: str | None) -> str:
-    place = state.root / path
-    accepted = base.blobs.get(path)
-    if accepted is None:
-        return (
-            f"{place} exists (blob {blob}), but the base has no such file, or it was "
-            "not pinned"
-        )
-    listed = " or ".join(accepted)
-    return f"{place} is {f'blob {blob}' if blob else 'missing'}, accepted: {listed}"
 
 
 def _refuse_edits(state: State, paths: Sequence[str]) -> Refused:
@@ -213,28 +198,27 @@ def _plan(
     """From the tree as it is to ``wanted``, and back to the base for all else."""
     writes: list[Change] = []
     restores: list[Change] = []
-    others: list[Change] = []
+    originals: list[Change] = []
+    left = []
+    nothing = FileRecord(None, None)
     new_files = new.files if new is not None else {}
     old_files = old.files if old is not None else {}
-    for path, want in sorted(wanted.items()):
-        now = read(state.root, path)
-        if now != want:
-            writes.append(Change(path, blob_of(now), want))
-        others += _keep_original(state, path, new_files[path].before)
-    left = []
-    for path, record in sorted(old_files.items()):
-        if new_files.get(path, FileRecord(None, None)).before is None:
-            others += _drop_original(state, path)
+    for path in sorted({*new_files, *old_files}):
+        now, record = read(state.root, path), old_files.get(path, nothing)
         if path in wanted:
-            continue
-        now = read(state.root, path)
-        if blob_of(now) == record.after:
+            if now != wanted[path]:
+                writes.append(Change(path, blob_of(now), wanted[path]))
+        elif blob_of(now) == record.after:
             # Not the blobs: a patch may have changed nothing but the mode.
             if now != read_original(state, path, record):
                 source = f"{ORIGINALS_NAME}/{path}" if record.before else None
                 restores.append(Change(path, record.after, source))
         elif blob_of(now) != record.before:
             left.append(path)
+        name = f"{ORIGINALS_NAME}/{path}"
+        saved, keep = read(state.root, name), new_files.get(path, nothing).before
+        if blob_of(saved) != keep:
+            originals.append(Change(name, blob_of(saved), path if keep else None))
     if left:
         # After torch was replaced under us (an upgrade, a checkout of another
         # commit) these are that torch's files: not ours, and no edits of ours.
@@ -243,25 +227,16 @@ def _plan(
         notes = [*notes, *(f"{path} is not ours any more: left alone" for path in left)]
     written = read(state.root, RECEIPT_NAME)
     file = None if new is None else new.to_file()
-    if written != file:
-        others.append(Change(RECEIPT_NAME, blob_of(written), file))
+    receipts = [Change(RECEIPT_NAME, blob_of(written), file)]
     return Plan(
-        changes=(*others, *restores, *writes),
+        changes=(
+            *originals,
+            *restores,
+            *writes,
+            *(receipts if written != file else ()),
+        ),
         written=tuple(change.path for change in writes),
         restored=tuple(change.path for change in restores),
         receipt=new,
         notes=tuple(notes),
     )
-
-
-def _keep_original(state: State, path: str, blob: str | None) -> list[Change]:
-    """Saves the tree's file as the original, unless that is saved already."""
-    name = f"{ORIGINALS_NAME}/{path}"
-    saved = blob_of(read(state.root, name))
-    return [] if blob in (None, saved) else [Change(name, saved, path)]
-
-
-def _drop_original(state: State, path: str) -> list[Change]:
-    name = f"{ORIGINALS_NAME}/{path}"
-    saved = blob_of(read(state.root, name))
-    return [] if saved is None else [Change(name, saved, None)]

@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from .bases import Base, load_bases
+from .checking import judge, trees_at_hand
 from .commands import undo_what_was_cut_off
 from .errors import Refused, Report
-from .files import File, State, blob_of, read
-from .git import diff
-from .line_edits import assign, find_edits, rebuild
-from .lock import locked
-from .other_bases import judge, trees_at_hand
+from .filesystem import File, State, blob_of, read
+from .git import Edit, diff, find_edits, merge
 from .patch_set import BASES_NAME, OVERLAY_NAME, PATCHES_NAME, PatchSet, load_patch_set
 from .patching import Files, Patch, apply_in_steps, apply_series
 from .plan import Receipt, find_pristine, load_receipt, plan_apply
 from .status import refuse_built_in, refuse_wheel
-from .transaction import Change, run
+from .transaction import Change, locked, run
 from .trees import identify, require_base
 
 # A line as in `git diff -U1`, or more where it would not fit at its place otherwise.
 _CONTEXTS = (1, 2, 3, 5, 10)
+# A line that no file has.
+_EDITED = b"\1 edited \1\n"
 # What git writes below the last diff of a mail.
 _SIGNATURE = re.compile(rb"^-- \n[^\n]*\n+\Z", re.M)
 
@@ -57,7 +58,7 @@ def refresh(
     tree = identify(tree_path)
     state = State(tree.root)
     state.check()
-    refuse_wheel(tree, "refresh")
+    refuse_wheel(tree)
     root = patch_set_root.resolve()
     load_bases(root / BASES_NAME)
     with locked(state, "refresh", on_wait), locked(State(root), "refresh", on_wait):
@@ -268,3 +269,55 @@ def _makes(
     except Refused:
         return False
     return made.files[path] == after and not made.notes
+
+
+def make_edits(content: bytes, edits: Iterable[Edit]) -> bytes:
+    """The content with the edits, which are in order and do not overlap."""
+    lines = content.splitlines(keepends=True)
+    for edit in reversed(tuple(edits)):
+        lines[edit.start : edit.end] = edit.new
+    return b"".join(lines)
+
+
+def assign(edits: Sequence[Edit], steps: Sequence[bytes]) -> tuple[Edit, ...]:
+    """Each edit of the last of the ``steps`` with the change that it belongs to.
+
+    Change i makes ``steps[i + 1]`` of ``steps[i]``. An edit belongs to the last change
+    that it would collide with, were it made before that one; that is, to the one which
+    wrote those lines. If there is none it grows until there is: that is the nearest.
+
+    Returns:
+        The edits with their owner, which is -1 where no change touches the file.
+    """
+    changes = [i for i in range(len(steps) - 1) if steps[i] != steps[i + 1]]
+    lines = steps[-1].splitlines(keepends=True)
+
+    def owner(edit: Edit, distance: int) -> int:
+        start, end = max(edit.start - distance, 0), edit.end + distance
+        grown = b"".join([*lines[:start], _EDITED, *lines[end:]])
+        collide = (
+            i for i in reversed(changes) if merge(steps[i], steps[-1], grown) is None
+        )
+        return next(collide, -1)
+
+    assigned = []
+    for edit in edits:
+        distances = range(len(lines) + 1)
+        nearest = bisect_left(distances, 0, key=lambda each: owner(edit, each))
+        assigned.append(replace(edit, owner=owner(edit, nearest), distance=nearest))
+    return tuple(assigned)
+
+
+def rebuild(edits: Sequence[Edit], steps: Sequence[bytes]) -> tuple[bytes, ...] | None:
+    """The steps as they are with the edits made in the change that owns each.
+
+    None if that cannot be, as the edits overlap with what other changes do.
+    """
+    rebuilt = [steps[0]]
+    for index, step in enumerate(steps[1:]):
+        mine = [edit for edit in edits if edit.owner <= index]
+        merged = merge(step, steps[-1], make_edits(steps[-1], mine))
+        if merged is None:
+            return None
+        rebuilt.append(merged)
+    return tuple(rebuilt)

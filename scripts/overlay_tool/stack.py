@@ -11,7 +11,7 @@ from typing import Any
 
 from .bases import read_toml
 from .errors import Refused
-from .files import File, read
+from .filesystem import File, read
 from .patching import Patch
 
 STACK_NAME = "patches/stack.toml"
@@ -55,68 +55,48 @@ def load_stack(root: Path) -> tuple[PullRequest, ...]:
     """Reads the stack of the patch set in ``root``; an error names what is wrong."""
     file = root / STACK_NAME
     document = read_toml(file, "it has the messages of commits")
-    entries = document.pop("pull_request", [])
-    if document or not isinstance(entries, list):
-        raise Refused(f"{file}: only [[pull_request]] entries are known")
-    requests = tuple(_load_request(root, **entry) for entry in entries)
-    names = [request.name for request in requests]
-    for name in names:
-        if names.count(name) > 1:
-            raise Refused(f"{file}: two pull requests are named {name}")
-    return requests
+    try:
+        requests = [_load_request(root, **each) for each in document["pull_request"]]
+        names = [request.name for request in requests]
+        for name in names:
+            if names.count(name) > 1:
+                raise ValueError(f"two pull requests are named {name}")
+    except (TypeError, KeyError, ValueError) as error:
+        raise Refused(f"{file}: {error}") from None
+    return tuple(requests)
 
 
 def _load_request(
-    root: Path,
-    name: object = None,
-    summary: object = None,
-    steps: Sequence[Mapping[str, Any]] = (),
-    **others: object,
+    root: Path, *, name: str, summary: str, steps: Sequence[Mapping[str, Any]] = ()
 ) -> PullRequest:
-    origin = f"{root / STACK_NAME}: {name}"
-    if not isinstance(name, str) or not re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", name):
-        raise Refused(f"{STACK_NAME}: {name!r} is no name of a folder")
-    if not isinstance(summary, str):
-        raise Refused(f"{origin}: it has no summary")
-    if others:
-        raise Refused(f"{origin}: what is {', '.join(others)}?")
-    loaded = tuple(_load_step(root, name, origin, **step) for step in steps)
+    if not re.fullmatch("[a-z0-9]+(-[a-z0-9]+)*", name):
+        raise ValueError(f"{name!r} is no name of a folder, such as cond-fixes")
+    folder = f"{EARLIER}/{name}"
+    loaded = tuple(_load_step(root, folder, **step) for step in steps)
     return PullRequest(name, summary.strip(), loaded)
 
 
 def _load_step(
     root: Path,
-    name: str,
-    origin: str,
-    message: object = "",
-    patches: object = (),
-    files: object = (),
+    folder: str,
+    *,
+    message: str = "",
+    patches: Sequence[str] = (),
+    files: Sequence[str] = (),
     earlier: Sequence[str] = (),
-    **others: object,
 ) -> Step:
-    patterns: dict[str, tuple[str, ...]] = {}
-    for kind, value in (("patches", patches), ("files", files)):
-        if isinstance(value, str) or not isinstance(value, Iterable):
-            raise Refused(f"{origin}: {kind} is not a list of patterns")
-        patterns[kind] = tuple(value)
-    problem = ""
-    if others:
-        problem = f"what is {', '.join(others)}?"
-    elif bool(patches) == bool(files):
-        problem = "a step has either patches or files"
-    elif not isinstance(message, str) or bool(message) != bool(files):
-        problem = "a step of files has a message, one of patches none"
-    elif earlier and not files:
-        problem = "earlier belongs to a step of files"
-    if problem:
-        raise Refused(f"{origin}: {problem}")
+    if not all(isinstance(each, list | tuple) for each in (patches, files, earlier)):
+        raise ValueError(f"{folder}: patterns are lists")
+    if bool(patches) == bool(files) or bool(message) != bool(files):
+        raise ValueError(f"{folder}: a step has patches, or files and a message")
+    if earlier and not files:
+        raise ValueError(f"{folder}: earlier belongs to a step of files")
     before = {}
     for path in earlier:
-        file = read(root, f"{EARLIER}/{name}/{path}")
-        if file is None:
-            raise Refused(f"{origin}: there is no {root / EARLIER / name / path}")
-        before[path] = File(file.content)
-    return Step(str(message), **patterns, earlier=before)
+        if (file := read(root, f"{folder}/{path}")) is None:
+            raise ValueError(f"there is no {folder}/{path}")
+        before[path] = file
+    return Step(message, tuple(patches), tuple(files), before)
 
 
 def share_out(
@@ -130,7 +110,8 @@ def share_out(
             earlier version of.
     """
     steps = [step for request in stack for step in request.steps]
-    owners = [_owner(steps, _short_name(each), "patches") for each in patches]
+    short_names = [Path(patch.name).stem for patch in patches]
+    owners = [_owner(steps, name, "patches") for name in short_names]
     for before, after, patch in zip(owners, owners[1:], patches[1:]):
         if before > after:
             raise Refused(
@@ -148,10 +129,6 @@ def share_out(
         shares.append(Share(step, mine, paths))
     remaining = iter(shares)
     return [[next(remaining) for _ in request.steps] for request in stack]
-
-
-def _short_name(patch: Patch) -> str:
-    return patch.name.rpartition("/")[2].removesuffix(".patch")
 
 
 def _owner(steps: Sequence[Step], name: str, kind: str) -> int:

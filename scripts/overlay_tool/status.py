@@ -17,11 +17,11 @@ from dataclasses import dataclass
 
 from .bases import Base
 from .errors import Refused, Report
-from .files import State, blob_of, read
-from .lock import holder
+from .filesystem import State, blob_of, read
 from .patch_set import PatchSet
 from .patching import apply_series
 from .plan import FileRecord, Receipt, load_receipt
+from .transaction import holder
 from .trees import VERSION_FILE, Tree, find_base, require_base
 
 # The states of a tree, with the exit status that `status` gives for each.
@@ -72,7 +72,15 @@ def find_state(tree: Tree, state: State, patch_set: PatchSet) -> Report:
         about["origin"] = APPLY
         return _of_receipt(tree, patch_set, base, found, about)
     state.require_no_originals()
-    return _without_receipt(tree, patch_set, about)
+    built_in = find_built_in(tree, patch_set)
+    if built_in is None:
+        return _not_applied(tree, patch_set, about)
+    about["origin"] = "in torch's own files (committed, or built so)"
+    digest, paths = patch_set.digest(built_in), patch_set.paths(built_in)
+    blobs = {path: blob_of(read(tree.root, path)) for path in paths}
+    files = {path: FileRecord(None, blob) for path, blob in blobs.items()}
+    receipt = Receipt(built_in.tag, built_in.commit, digest, files)
+    return _of_receipt(tree, patch_set, built_in, receipt, about)
 
 
 def _of_receipt(
@@ -120,15 +128,7 @@ def _file_state(blob: str | None, record: FileRecord) -> str:
     return "deleted" if blob is None else "edited"
 
 
-def _without_receipt(
-    tree: Tree, patch_set: PatchSet, about: dict[str, object]
-) -> Report:
-    if (built_in := find_built_in(tree, patch_set)) is not None:
-        digest = patch_set.digest(built_in)
-        origin = "in torch's own files (committed, or built so)"
-        about.update(origin=origin, applied_base=built_in.tag, applied_patch_set=digest)
-        summary = f"base {built_in.tag}, patch set {digest[:12]}, {origin}"
-        return _report("applied", summary, about)
+def _not_applied(tree: Tree, patch_set: PatchSet, about: dict[str, object]) -> Report:
     base = require_base(tree, patch_set.bases)
     ours = [path for path in sorted(patch_set.overlay) if path not in base.blobs]
     there = [f"there: {path}" for path in ours if read(tree.root, path)]
@@ -247,29 +247,19 @@ def has_overlay(tree: Tree, patch_set: PatchSet) -> bool:
     )
 
 
-def refuse_wheel(tree: Tree, command: str) -> None:
+def refuse_wheel(tree: Tree) -> None:
     """Refuses to change what was installed from a wheel of ours; says what to do."""
-    wheel = find_wheel(tree)
-    if wheel is None:
-        return
-    release = wheel.version.partition("+")[0]
-    install = "pip install --force-reinstall --no-deps"
-    pristine = f"`{install} torch=={release}`, from the index that it came from"
-    make = (
-        f"`python scripts/overlay.py wheel --from torch-{release}*.whl --out dist`, "
-        f"then `{install} dist/torch-{release}*.whl`"
-    )
-    advice = {
-        "apply": f"make a wheel of this patch set and install that: {make}",
-        "pin": f"install torch without it: {pristine}",
-        "refresh": f"edits come back from where apply was used: save yours, {pristine}"
-        f", apply, then edit there; or make another wheel: {make}",
-        "revert": f"to take it off install torch without it: {pristine}",
-    }
-    raise Refused(
-        f"{tree.root}: torch is from the wheel {wheel.version}, which has the overlay; "
-        + advice[command]
-    )
+    if (wheel := find_wheel(tree)) is not None:
+        release = wheel.version.partition("+")[0]
+        install = "pip install --force-reinstall --no-deps"
+        raise Refused(
+            f"{tree.root}: torch is from the wheel {wheel.version}, which has the "
+            "overlay, and is not changed. To bring it up to date make another wheel, "
+            f"`python scripts/overlay.py wheel --from torch-{release}*.whl --out dist`,"
+            f" and `{install} dist/torch-{release}*.whl`; to take it off, or to edit "
+            f"what apply brings, `{install} torch=={release}`, from the index that it "
+            "came from"
+        )
 
 
 def refuse_built_in(tree: Tree, patch_set: PatchSet) -> None:

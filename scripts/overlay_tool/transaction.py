@@ -10,40 +10,30 @@ undone, again by renames, so a full disk does not stand in the way.
 A tree's receipt and its originals change in the same transaction as its files, and
 what a refresh writes into the patch set is one, too: so there is one way back for all.
 No file is ever written in place: it may be linked into a package cache.
+
+One process at a time does so in a folder: it holds the lock.
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import glob
 import json
 import os
+import socket
 import stat
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from .errors import EnvironmentFailure, OverlayError, Refused
-from .files import (
-    File,
-    RECEIPT_NAME,
-    STATE_NAME,
-    State,
-    blob_of,
-    check_path,
-    is_blob_id,
-    locate,
-    read,
-)
-from .filesystem import (
-    device_of,
-    link_or_copy,
-    remove_directory_tree,
-    remove_what_is_left,
-    replace_file,
-    sync_directory,
-    write_file,
-)
+from .filesystem import RECEIPT_NAME, STATE_NAME, File, State, blob_of, check_path
+from .filesystem import is_blob_id, link_or_copy, locate, naming, read
+from .filesystem import remove_directory_if_empty, remove_directory_tree, replace_file
+from .filesystem import sync_directory, write_file
 
 
 @dataclass(frozen=True)
@@ -80,9 +70,7 @@ def run(state: State, changes: Sequence[Change]) -> None:
                 os.replace(_numbered(state.staged, index), target)
             elif entry.before is not None:
                 os.unlink(target)
-        for entry in entries:
-            if entry.after is None:
-                remove_what_is_left(state.root / entry.path, state.root)
+        _remove_what_is_left(state, entries)
         _commit(state, entries)
     except BaseException as error:
         try:
@@ -128,11 +116,6 @@ def _prepare(state: State, changes: Sequence[Change]) -> tuple[_Entry, ...]:
         os.mkdir(folder, 0o755)
     for index, change in enumerate(changes):
         target = locate(state.root, change.path)
-        if device_of(target.parent) != device_of(state.folder):
-            raise EnvironmentFailure(
-                f"{target.parent} is on another file system than {state.folder}: a "
-                "file cannot be put there in one step; mount both together"
-            )
         before = read(state.root, change.path)
         if before is not None:
             link_or_copy(target, _numbered(state.backup, index))
@@ -176,10 +159,11 @@ def _roll_back(state: State, entries: Sequence[_Entry]) -> None:
     for index, entry in reversed(tuple(enumerate(entries))):
         target = locate(state.root, entry.path)
         backup = _numbered(state.backup, index)
+        if os.path.lexists(_numbered(state.staged, index)):
+            continue  # the new file did not get to its place
         if entry.before is None:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(target)
-            remove_what_is_left(target, state.root)
         elif os.path.lexists(backup):
             os.makedirs(target.parent, exist_ok=True)
             # Nothing happens if they are still one file, which is as well.
@@ -189,7 +173,26 @@ def _roll_back(state: State, entries: Sequence[_Entry]) -> None:
                 f"{backup} is missing: {target} cannot be put back (it was blob "
                 f"{entry.before})"
             )
+    _remove_what_is_left(state, entries)
     _commit(state, entries)
+
+
+def _remove_what_is_left(state: State, entries: Sequence[_Entry]) -> None:
+    """Removes what Python cached of files that are gone, and the empty folders.
+
+    A folder without modules would still be a package.
+    """
+    for place in (state.root / entry.path for entry in entries):
+        if os.path.lexists(place):
+            continue
+        cache = place.parent / "__pycache__"
+        if place.suffix == ".py" and not cache.is_symlink():
+            for compiled in list(cache.glob(f"{glob.escape(place.stem)}.*.pyc")):
+                os.unlink(compiled)
+        for folder in place.relative_to(state.root).parents[:-1]:
+            remove_directory_if_empty(state.root / folder / "__pycache__")
+            if not remove_directory_if_empty(state.root / folder):
+                break
 
 
 def _commit(state: State, entries: Sequence[_Entry]) -> None:
@@ -221,3 +224,82 @@ def _read_journal(state: State) -> tuple[_Entry, ...]:
             f"files before the change are in {state.backup}"
         ) from None
     return entries
+
+
+@contextlib.contextmanager
+def locked(
+    state: State, command: str, on_wait: Callable[[str], None]
+) -> Iterator[None]:
+    """Holds the tree's lock; waits for another holder after telling ``on_wait``.
+
+    The lock file is removed afterwards, as nothing must be left in a tree that
+    nothing is applied to. So whoever gets the lock checks that it is the file's.
+    """
+    descriptor = None
+    while descriptor is None:
+        descriptor = _try_to_acquire(state, on_wait)
+    since = time.strftime("%Y-%m-%d %H:%M:%S %z")
+    who = f"process {os.getpid()} on {socket.gethostname()} ({command}, since {since})"
+    try:
+        # The disk may be full, and a recovery must go on all the same.
+        with contextlib.suppress(OSError):
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, who.encode(), 0)
+        yield
+    finally:
+        # After a failure in here, what it left is more use than a second error.
+        with contextlib.suppress(OSError):
+            os.unlink(state.lock)
+            remove_directory_if_empty(state.folder)
+        os.close(descriptor)
+
+
+def holder(state: State) -> str | None:
+    """Who holds the tree's lock now, None if nobody does. Writes nothing."""
+    try:
+        descriptor = os.open(state.lock, os.O_RDONLY | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return None
+    except BlockingIOError:
+        return _description(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _try_to_acquire(state: State, on_wait: Callable[[str], None]) -> int | None:
+    """The descriptor of the locked file, None if that is another one by now."""
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(state.folder, 0o755)
+    try:
+        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW
+        descriptor = os.open(state.lock, flags, 0o644)
+    except FileNotFoundError:
+        return None  # the holder has just removed the folder
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.rmdir(state.folder)  # unless it is in use
+        raise
+    try:
+        with naming(state.lock):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                on_wait(_description(descriptor))
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), os.lstat(state.lock)):
+                return descriptor
+    except BaseException:
+        os.close(descriptor)
+        raise
+    os.close(descriptor)
+    return None
+
+
+def _description(descriptor: int) -> str:
+    """Of the holder; it is empty in the moment before it is written."""
+    found = os.pread(descriptor, 4096, 0).decode("utf-8", "replace")
+    return found or "another process"

@@ -46,6 +46,17 @@ class Tree:
 
 def identify(root: Path) -> Tree:
     """Says what the tree at ``root`` is; refuses a folder that is none."""
+    tree = identify_any(root)
+    if not tree.commit:
+        raise Refused(
+            f"{tree.root} is neither a git checkout nor an installed torch (with a "
+            f"git_version in {VERSION_FILE}): its commit cannot be told"
+        )
+    return tree
+
+
+def identify_any(root: Path) -> Tree:
+    """Like ``identify``; a tree of unknown commit, whose files may fit, has none."""
     if not root.is_dir():
         raise Refused(f"{root} is not a folder")
     root = Path(os.path.realpath(root))
@@ -54,41 +65,16 @@ def identify(root: Path) -> Tree:
             f"{root} is not a PyTorch tree (it has no torch/_inductor): what is meant "
             "is a checkout, or the site-packages folder that holds torch"
         )
-    if (root / ".git").exists() and (root / "setup.py").is_file():
-        head = git_in_repository(["rev-parse", "--verify", "HEAD^{commit}"], root)
-        if head.returncode != 0:
-            message = head.stderr.decode("utf-8", "replace").strip()
-            raise Refused(f"{root}: git cannot tell the commit: {message}")
-        commit = head.stdout.decode().strip()
-        return Tree(root, True, commit, _git_version(root / VERSION_FILE))
-    version_file = root / VERSION_FILE
-    if not version_file.exists():
-        raise Refused(
-            f"{root} is neither a git checkout nor an installed torch (no "
-            f"{version_file}): its version cannot be told"
-        )
-    version = _git_version(version_file)
-    if version is None:
-        raise Refused(f"{version_file} has no git_version: its commit cannot be told")
-    return Tree(root, is_checkout=False, commit=version)
-
-
-def identify_any(root: Path) -> Tree:
-    """Like ``identify``; a tree of unknown commit, whose files may fit, has none."""
-    try:
-        return identify(root)
-    except Refused:
-        if not (root / "torch" / "_inductor").is_dir():
-            raise
-    return Tree(Path(os.path.realpath(root)), is_checkout=False, commit="")
-
-
-def _git_version(version_file: Path) -> str | None:
-    try:
-        text = version_file.read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        return None
-    return find_git_version(text)
+    file = root / VERSION_FILE
+    text = file.read_text(errors="replace") if file.exists() else ""
+    version = find_git_version(text)
+    if not (root / ".git").exists() or not (root / "setup.py").is_file():
+        return Tree(root, is_checkout=False, commit=version or "")
+    head = git_in_repository(["rev-parse", "--verify", "HEAD^{commit}"], root)
+    if head.returncode != 0:
+        message = head.stderr.decode("utf-8", "replace").strip()
+        raise Refused(f"{root}: git cannot tell the commit: {message}")
+    return Tree(root, True, head.stdout.decode().strip(), version)
 
 
 def find_git_version(text: str) -> str | None:

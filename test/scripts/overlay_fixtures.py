@@ -143,7 +143,7 @@ def make_patch_set(
 ) -> None:
     """Writes a patch set with one base, anew."""
     from overlay_tool.bases import Base, save_bases
-    from overlay_tool.files import blob_id
+    from overlay_tool.filesystem import blob_id
 
     for name in ("torch_overlay", "patches"):
         shutil.rmtree(root / name, ignore_errors=True)

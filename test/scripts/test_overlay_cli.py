@@ -23,8 +23,8 @@ from overlay_fixtures import (
     run_tool,
     snapshot,
 )
-from overlay_tool.lock import locked
-from overlay_tool.files import State
+from overlay_tool.transaction import locked
+from overlay_tool.filesystem import State
 
 
 class CommandLineTest(OverlayTestCase):

@@ -21,7 +21,7 @@ from overlay_fixtures import (
 )
 from overlay_tool import commands
 from overlay_tool.bases import Base, format_bases, load_bases
-from overlay_tool.files import blob_id
+from overlay_tool.filesystem import blob_id
 from overlay_tool.errors import Refused
 
 
@@ -121,11 +121,11 @@ class BasesTest(unittest.TestCase):
         for text, part in (
             ("[[base]\n", "cannot be read"),
             ("other = 1\n", "only [[base]]"),
-            (f'[[base]]\ncommit = "{commit}"\n', "None is not a tag"),
+            (f'[[base]]\ncommit = "{commit}"\n', "'tag'"),
             (f'[[base]]\ntag = "../x"\ncommit = "{commit}"\n', "is not a tag"),
             ('[[base]]\ntag = "v1"\ncommit = "main"\n', "not a commit id"),
             (good + good, "two bases have the tag"),
-            (good + "blob = 1\n", "what is blob?"),
+            (good + "blob = 1\n", "argument 'blob'"),
             (good + '[base.blobs]\n"torch/x" = "7"\n', "not a list of blob ids"),
             (good + '[base.blobs]\n"torch/../x" = []\n', "not inside torch/"),
         ):

@@ -7,7 +7,7 @@ import unittest
 from overlay_fixtures import make_diff, make_patch_set, OverlayTestCase, PATCHED
 from overlay_tool.checking import check, CONFLICTS
 from overlay_tool.errors import Refused
-from overlay_tool.files import File
+from overlay_tool.filesystem import File
 from overlay_tool.patching import Patch
 from overlay_tool.patching import apply_series
 

@@ -32,7 +32,7 @@ from overlay_fixtures import (
 from overlay_tool import commands
 from overlay_tool.errors import OverlayError
 from overlay_tool.plan import load_receipt
-from overlay_tool.files import State
+from overlay_tool.filesystem import State
 from test_overlay_faults import inject, modules
 
 CRLF = "torch/_inductor/crlf.py"

@@ -31,8 +31,8 @@ from overlay_tool import commands
 from overlay_tool.bases import Base, load_bases, save_bases
 from overlay_tool.checking import check
 from overlay_tool.errors import Refused
-from overlay_tool.line_edits import assign, find_edits, make_edits, rebuild
-from overlay_tool.refreshing import refresh
+from overlay_tool.git import find_edits
+from overlay_tool.refreshing import assign, make_edits, rebuild, refresh
 
 OTHER = "torch/_inductor/crlf.py"
 FIRST = {"line_5": "first", "line_20": "first"}

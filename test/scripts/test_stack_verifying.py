@@ -91,7 +91,7 @@ class StackVerifyingTest(OverlayTestCase):
     def pin_patched(self) -> None:
         """The base's file differs from the one of other tests."""
         from overlay_tool.bases import Base, load_bases, save_bases
-        from overlay_tool.files import blob_id
+        from overlay_tool.filesystem import blob_id
 
         file = self.patch_set / "patches" / "bases.toml"
         (base,) = load_bases(file)
