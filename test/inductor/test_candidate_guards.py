@@ -6,8 +6,8 @@ import logging
 
 import sympy
 from _fresh_test_case import FreshTestCase
-from hypothesis import given, settings, strategies as st
 from _planted_times import planted_times
+from hypothesis import given, settings, strategies as st
 
 import torch
 import torch.nn.functional as F

@@ -16,8 +16,8 @@ from _candidates_attention import ATTENTION
 from _candidates_norms import NORMS
 from _candidates_numbers import NUMBERS
 from _candidates_routing import ROUTING
-from _triton_on_cpu import HAS_TRITON, SKIP_REASON, triton_kernels
 from _planted_times import planted_times
+from _triton_on_cpu import HAS_TRITON, SKIP_REASON, triton_kernels
 
 import torch
 import torch.utils._pytree as pytree

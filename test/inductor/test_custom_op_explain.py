@@ -16,8 +16,8 @@ import threading
 from unittest import mock
 
 import pytest
-from _tuning_clock import each_size_takes
 from _planted_times import planted_times
+from _tuning_clock import each_size_takes
 
 import torch
 from torch._dynamo.utils import counters

@@ -24,8 +24,8 @@ from _fusion_test_case import (
     SIZES,
     SPLIT_POINTS,
 )
-from _triton_on_cpu import DEVICE, HAS_TRITON, SKIP_REASON, triton_kernels
 from _planted_times import planted_times
+from _triton_on_cpu import DEVICE, HAS_TRITON, SKIP_REASON, triton_kernels
 
 import torch
 from torch._inductor import config

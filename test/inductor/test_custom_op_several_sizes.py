@@ -13,10 +13,10 @@ from unittest import mock
 import hypothesis
 import pytest
 from _fresh_test_case import FreshTestCase
+from _planted_times import planted_times
 from _triton_on_cpu import HAS_TRITON, SKIP_REASON, triton_kernels
 from _tuning_clock import each_size_takes
 from hypothesis import strategies as st
-from _planted_times import planted_times
 
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend

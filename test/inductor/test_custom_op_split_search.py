@@ -11,8 +11,8 @@ import statistics
 from unittest import mock
 
 from _fresh_test_case import FreshTestCase
-from _tuning_clock import each_size_takes
 from _planted_times import planted_times
+from _tuning_clock import each_size_takes
 
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
