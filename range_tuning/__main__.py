@@ -22,10 +22,19 @@ if TYPE_CHECKING:
 
 _EPILOG = """\
 exit status:
-  0  done; diff: the tables say the same
+  0  success; diff: the tables agree
   1  a file cannot be used, or nothing was tuned; diff: the tables differ
   2  wrong usage; diff: a file cannot be used
 """
+
+
+# What the argument of a command is.
+_FILES = {
+    "SCRIPT": "a Python program",
+    "TABLE": "a tuning table, a .json file",
+    "A": "a table",
+    "COUNTS": "a file of save_counts, .json",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -61,51 +70,55 @@ def _parser() -> argparse.ArgumentParser:
     def add(
         name: str, run: Callable[[argparse.Namespace], int], file: str, **words: Any
     ) -> argparse.ArgumentParser:
+        words.setdefault("description", f"{words['help'].capitalize()}.")
         command = commands.add_parser(name, **words)
         command.set_defaults(run=run)
-        command.add_argument("file", metavar=file)
+        command.add_argument("file", metavar=file, help=_FILES[file])
         return command
 
     tune = add(
         "tune",
         _tune,
         "SCRIPT",
-        help="run a script, and write what its compiles measure into a table",
-        description="Runs SCRIPT as a program. What is measured while it compiles goes "
-        "into TABLE, merged with what is there, and is written as it goes. Sizes that "
-        "TABLE has, of this environment and the same candidates, are taken from it and "
-        "not measured again; no other cache is used. The script must call its ops in "
-        "functions that torch.compile compiles.",
+        help="run a script and add the times that its compiles measure to a table",
+        description="Run SCRIPT as a program and add the times that its compiles "
+        "measure to TABLE, every few seconds. Sizes that TABLE already has, of the "
+        "same candidates in this environment, are not measured again; no other cache "
+        "is used. The script has to call its ops in functions that it compiles.",
     )
-    tune.add_argument(
-        "--fresh", action="store_true", help="measure all anew, whatever TABLE has"
-    )
+    tune.add_argument("--fresh", action="store_true", help="measure all sizes again")
     tune.add_argument(
         "--out",
         metavar="TABLE",
-        help="a .json file; train.tuning.json beside it for a script train.py",
+        help="the table (default: train.tuning.json beside a script train.py)",
     )
-    tune.add_argument("arguments", nargs=argparse.REMAINDER, help="for the script")
-    add("show", _show, "TABLE", help="print what a table has")
+    tune.add_argument(
+        "arguments", nargs=argparse.REMAINDER, help="arguments of the script"
+    )
+    add("show", _show, "TABLE", help="print winners and times of a table")
     diff = add(
         "diff",
         _diff,
         "A",
         help="print how two tables differ",
-        description="Prints what only one table has, other winners and split points, "
-        "and times that differ by more than their noise. Calls that were measured in "
-        "different environments only are compared all the same.",
+        description="Print what only one table has, differences of winners and split "
+        "points, and times that differ by more than their noise. Calls that were only "
+        "measured in different environments are compared, too.",
     )
-    diff.add_argument("other", metavar="B")
-    words = "print a table's choices as arguments of register_custom_op_autotuning"
+    diff.add_argument("other", metavar="B", help="another table")
+    words = "print winners as arguments of register_custom_op_autotuning"
     export = add("export-winners", _export_winners, "TABLE", help=words)
-    export.add_argument("--op", help="of this op or overload, as namespace::name")
-    report = add("report", _report, "TABLE", help="draw what a table has")
-    report.add_argument("--out", metavar="DIR", required=True, help="made if need be")
+    export.add_argument("--op", help="only of this op or overload, as namespace::name")
+    report = add(
+        "report", _report, "TABLE", help="draw a table as a page with pictures"
+    )
+    report.add_argument(
+        "--out", metavar="DIR", required=True, help="the folder to write"
+    )
     report.add_argument(
         "--counts",
         metavar="COUNTS",
-        help="a .json file of save_counts: how often each branch ran is shown too",
+        help="a file of save_counts, to show how often each branch ran",
     )
     add("suggest", _suggest, "COUNTS", help="suggest split points for counted sizes")
     return parser

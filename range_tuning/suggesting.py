@@ -37,11 +37,12 @@ _MAX_GROUPS = 256
 
 @dataclass(frozen=True)
 class Suggestion:
-    """What to register an op with, for the sizes that it was called with.
+    """Arguments of ``register_custom_op_autotuning`` for the sizes that came.
 
-    ``split_points`` has a list for each of ``axes``, empty where all calls are about
-    the same. ``size_weights`` are keyed by sizes, by tuples of them if several axes are
-    split. ``calls`` are what it is made of, with those that were not recorded.
+    ``split_points`` has a list for each of ``axes``; it is empty where all sizes are
+    about the same. The keys of ``size_weights`` are sizes, or tuples if several axes
+    are split. ``calls`` is the number of calls, ``spans`` the smallest and the largest
+    size on each axis.
     """
 
     op: str
@@ -70,7 +71,7 @@ class Suggestion:
 
 
 class Suggestions(list[Suggestion]):
-    """One for each op and what it is dispatched on; prints as a text."""
+    """A list of ``Suggestion``; ``print`` shows it as text."""
 
     def __str__(self) -> str:
         if not self:
@@ -87,15 +88,18 @@ def suggest(
     max_ranges: int = 4,
     counts: Iterable[LiveCount] | None = None,
 ) -> Suggestions:
-    """Propose split points and ``size_weights`` from the sizes that were counted.
+    """Propose ``split_points`` and ``size_weights`` from the sizes that were counted.
 
     Args:
-        op: a custom op, an overload or its name; None for all.
-        max_ranges: into how many ranges the sizes of an axis are split at most.
-        counts: what was counted; by default what this process has.
+        op: a custom op, an overload or its name; None for all ops.
+        max_ranges: the most ranges to split an axis into.
+        counts: a list of ``LiveCount``; by default that of this process.
+
+    Returns:
+        a ``Suggestion`` for each op and what it is dispatched on.
 
     Raises:
-        ValueError: ``max_ranges`` is no number from 1.
+        ValueError: ``max_ranges`` is not a positive integer.
     """
     if isinstance(max_ranges, bool) or not isinstance(max_ranges, int):
         raise ValueError(f"max_ranges must be an integer, got {max_ranges!r}")

@@ -206,8 +206,8 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="PATH",
-        help="a tree of another base, to say whether patches that it shares still "
-        "fit; may be repeated (found by themselves: the .venv* that scripts/setup made)",
+        help="a tree of another base, to say whether patches that it shares still fit; "
+        "may be repeated (found by themselves: the .venv* that scripts/setup made)",
     )
     for name, what in (("export", "where the mails go"), ("wheel", "made if missing")):
         add[name]("--out", type=_path, required=True, metavar="DIR", help=what)

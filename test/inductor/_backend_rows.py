@@ -11,7 +11,7 @@ from typing import Any
 from unittest import mock
 
 from _dispatched_models import DispatchedModel, FIRST_SIZE
-from _generated_code import Generated
+from _generated_code import CANDIDATE, Generated
 
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
@@ -78,11 +78,17 @@ class Rows:
 
 @contextlib.contextmanager
 def generated_sources() -> Iterator[list[str]]:
-    """The wrapper code of every graph that is compiled in the context."""
+    """The wrapper code of every graph that is compiled in the context.
+
+    That of candidates that are timed is left out.
+    """
     sources: list[str] = []
-    with mock.patch.object(
-        GraphLowering, "save_output_code", staticmethod(sources.append)
-    ):
+
+    def save(code: str) -> None:
+        if CANDIDATE not in code:
+            sources.append(code)
+
+    with mock.patch.object(GraphLowering, "save_output_code", staticmethod(save)):
         yield sources
 
 

@@ -21,6 +21,7 @@ from torch._inductor.scheduler import (
     ForeachKernelSchedulerNode,
     Scheduler,
 )
+from torch._inductor.utils import run_and_get_code
 from torch.fx import GraphModule
 
 if TYPE_CHECKING:
@@ -33,6 +34,22 @@ CONVERT_COND: str = "_generate_switch" if HAS_SWITCH else "_generate_conditional
 assert hasattr(FxConverter, CONVERT_COND)
 DECISION: str = r"(?:if |int\()s\d+"
 """A regular expression: how a decision by a size starts in the Python wrapper."""
+
+
+CANDIDATE: str = "benchmark_candidate"
+"""What names start with in the code of a candidate that is timed."""
+
+
+def run_and_get_graph_code(function: Callable[..., Any], *args: Any) -> tuple[Any, str]:
+    """The result of a compiled function, and the code of the only graph in it.
+
+    The code of candidates that were timed for it comes before it.
+    """
+    result, codes = run_and_get_code(function, *args)
+    *timed, code = codes
+    assert all(CANDIDATE in one for one in timed), "there are several graphs"
+    assert CANDIDATE not in code, "there is no graph"
+    return result, code
 
 
 def count_conds(graph_module: GraphModule) -> int:

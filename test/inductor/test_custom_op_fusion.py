@@ -23,6 +23,7 @@ from _fusion_test_case import (
     SIZES,
     SPLIT_POINTS,
 )
+from _generated_code import run_and_get_graph_code
 from _planted_times import planted_times
 from _triton_on_cpu import DEVICE, HAS_TRITON, SKIP_REASON, triton_kernels
 
@@ -34,7 +35,6 @@ from torch._inductor.range_dispatch import explain
 from torch._inductor.range_dispatch.lowering import region_lowering
 from torch._inductor.range_dispatch.record.records import record_dispatches
 from torch._inductor.test_case import run_tests
-from torch._inductor.utils import run_and_get_code
 from torch.testing._internal.common_utils import (
     instantiate_parametrized_tests,
     parametrize,
@@ -338,7 +338,7 @@ class FusedIntoBranchesTest(FusionCheckingTestCase):
             compiled = torch.compile(lambda *args: producers(DISPATCHED, *args))
             with config.patch("range_dispatch.fuse", fuse), torch.no_grad():
                 given = inputs(9)
-                actual, (code,) = run_and_get_code(compiled, *given)
+                actual, code = run_and_get_graph_code(compiled, *given)
             self.assertEqual(actual, producers(alone(2.0), *given))
             codes.append(code.count("async_compile.cpp_pybinding"))
         self.assertEqual(codes, [1, 1])
@@ -349,7 +349,7 @@ class FusedIntoBranchesTest(FusionCheckingTestCase):
 
         compiled = torch.compile(lambda *args: model(DISPATCHED, *args), dynamic=True)
         with torch.no_grad():
-            _, (code,) = run_and_get_code(compiled, *inputs(70))
+            _, code = run_and_get_graph_code(compiled, *inputs(70))
         kernels = code.split("async_compile.cpp_pybinding")[1:]
         self.assertEqual(len(kernels), 3)
         for kernel in kernels:
@@ -384,7 +384,7 @@ class FusedIntoBranchesTest(FusionCheckingTestCase):
             record_dispatches() as records,
             torch.no_grad(),
         ):
-            _, (code,) = run_and_get_code(compiled, *inputs(70))
+            _, code = run_and_get_graph_code(compiled, *inputs(70))
         kernels = re.findall(r"^(cpp_fused_\w+) = async_compile", code, re.MULTILINE)
         last, *of_branches = kernels
         self.assertEqual(len(of_branches), 3)
@@ -412,7 +412,7 @@ class FusedIntoBranchesTest(FusionCheckingTestCase):
 
         compiled = torch.compile(lambda *args: model(DISPATCHED, *args), dynamic=True)
         with torch.no_grad():
-            actual, (code,) = run_and_get_code(compiled, *inputs(70))
+            actual, code = run_and_get_graph_code(compiled, *inputs(70))
         self.assertEqual(actual, model(alone(3.0), *inputs(70)), atol=1e-2, rtol=1e-3)
         main = code.partition("def call(self, args):")[2]
         operand = re.search(r"mm\(arg\d+_1, arg\d+_1, out=(buf\d+)\)", main)[1]
@@ -448,7 +448,7 @@ class FusedIntoBranchesTest(FusionCheckingTestCase):
                 expected = model.computed_with(alone(factor(size)), a, b)
                 self.assertEqual(compiled(a, b), expected, atol=1e-3, rtol=1e-3)
             compiled = torch.compile(ScaledByScalar().eval(), dynamic=True)
-            _, (code,) = run_and_get_code(compiled, *inputs(70)[:2])
+            _, code = run_and_get_graph_code(compiled, *inputs(70)[:2])
         self.assertGreaterEqual(code.count("static_cast<float>(7.25)"), 3)
         self.assertNotIn("_frozen_param", code)
 
@@ -460,7 +460,7 @@ class FusedIntoBranchesTest(FusionCheckingTestCase):
 
         compiled = torch.compile(lambda *args: model(DISPATCHED, *args), dynamic=True)
         with torch.no_grad(), record_dispatches() as records:
-            actual, (code,) = run_and_get_code(compiled, *inputs(70))
+            actual, code = run_and_get_graph_code(compiled, *inputs(70))
         self.assertEqual(actual, model(alone(3.0), *inputs(70)), atol=1e-2, rtol=1e-3)
         self.assertEqual([len(one.fused) for one in records], [1, 2, 2])
         kernels = code.count("async_compile.cpp_pybinding")
@@ -648,7 +648,7 @@ class TritonKernelsTest(FusionCheckingTestCase):
                 lambda a, b: torch.tanh(scale(a.sin(), b)), dynamic=True
             )
             a, b, _ = inputs(70, DEVICE)
-            _, (code,) = run_and_get_code(compiled, a, b)
+            _, code = run_and_get_graph_code(compiled, a, b)
         sources = code.split("@triton.jit")[1:]
         self.assertEqual(len(sources), 3)
         for source in sources:

@@ -24,6 +24,7 @@ from _fusion_test_case import (
     SIZES,
     SPLIT_POINTS,
 )
+from _generated_code import run_and_get_graph_code
 from _planted_times import planted_times
 from _triton_on_cpu import DEVICE, HAS_TRITON, SKIP_REASON, triton_kernels
 
@@ -33,7 +34,6 @@ from torch._inductor.kernel.custom_op import custom_op_autotuning, CustomOpConfi
 from torch._inductor.range_dispatch import explain, live_counts, reset_counts
 from torch._inductor.range_dispatch.record.records import record_dispatches
 from torch._inductor.test_case import run_tests
-from torch._inductor.utils import run_and_get_code
 from torch.testing._internal.common_utils import (
     instantiate_parametrized_tests,
     parametrize,
@@ -167,7 +167,7 @@ class JoinedTest(FusionCheckingTestCase):
     def test_one_kernel_and_one_decision(self, model):
         compiled = torch.compile(lambda *args: model(DISPATCHED, *args), dynamic=True)
         with torch.no_grad():
-            _, (code,) = run_and_get_code(compiled, *inputs(70))
+            _, code = run_and_get_graph_code(compiled, *inputs(70))
         self.assertEqual(count_kernels(code), 3)
         body = code.partition("def call(")[2].partition("return (")[0]
         # Whether the size is up to the first split point, and if not, to the second.

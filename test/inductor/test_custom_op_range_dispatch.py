@@ -12,7 +12,7 @@ import hypothesis
 
 import pytest
 from _fresh_test_case import FreshTestCase
-from _generated_code import count_conds, DECISION
+from _generated_code import count_conds, DECISION, run_and_get_graph_code
 from hypothesis import strategies as st
 
 import torch
@@ -51,7 +51,6 @@ from torch._inductor.range_dispatch.plan.ranges import (
 from torch._inductor.range_dispatch.record.records import record_dispatches
 from torch._inductor.range_dispatch.registration.candidates import Candidate
 from torch._inductor.test_case import run_tests, TestCase
-from torch._inductor.utils import run_and_get_code
 from torch._inductor.virtualized import V
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -143,7 +142,7 @@ class RangeDispatchTestCase(FreshTestCase):
             function, dynamic=dynamic, backend=counter, fullgraph=True
         )
         with record_dispatches() as records:
-            first, (code,) = run_and_get_code(compiled, *make_inputs(sizes[0]))
+            first, code = run_and_get_graph_code(compiled, *make_inputs(sizes[0]))
         outputs = {sizes[0]: first}
         for size in sizes[1:]:
             outputs[size] = compiled(*make_inputs(size))
@@ -283,7 +282,7 @@ class BranchTest(RangeDispatchTestCase):
         torch._dynamo.mark_dynamic(x, 1, min=9, max=20)
         compiled = torch.compile(apply_shift, fullgraph=True)
         with record_dispatches() as records:
-            output, (code,) = run_and_get_code(compiled, x, weight)
+            output, code = run_and_get_graph_code(compiled, x, weight)
         self.assertEqual(which_branch(output, x, weight), 2.0)
         self.assertEqual(
             [str(r.size_range) for r in records[0].ranges], ["[9, 16]", "[17, 64]"]

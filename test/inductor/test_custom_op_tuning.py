@@ -17,7 +17,13 @@ from unittest import mock
 
 import pytest
 from _fresh_test_case import FreshTestCase
-from _generated_code import asserted_names, DECISION, example_arguments
+from _generated_code import (
+    asserted_names,
+    CANDIDATE,
+    DECISION,
+    example_arguments,
+    run_and_get_graph_code,
+)
 from _planted_times import planted_times
 
 import torch
@@ -31,7 +37,7 @@ from torch._inductor.range_dispatch.registration.candidates import Candidate
 from torch._inductor.range_dispatch.trace.tracing import TracedCandidate
 from torch._inductor.runtime.cache_dir_utils import cache_dir
 from torch._inductor.test_case import run_tests, TestCase
-from torch._inductor.utils import run_and_get_code
+from torch._inductor.utils import run_and_get_code, run_and_get_cpp_code
 from torch.testing._internal.common_utils import (
     instantiate_parametrized_tests,
     parametrize,
@@ -111,7 +117,7 @@ class TuningTestCase(FreshTestCase):
         with custom_op_autotuning(op, **registration):
             compiled = torch.compile(function, dynamic=True)
             inputs = linear_inputs(rows) if inputs is None else inputs
-            _, (code,) = run_and_get_code(compiled, *inputs)
+            _, code = run_and_get_graph_code(compiled, *inputs)
         return compiled, code
 
     def counted(self):
@@ -302,6 +308,44 @@ class CompileTest(TuningTestCase):
         splits = [4 * (i + 1) for i in range(ranges - 1)]
         self.compile(configs=betas(3), split_points=splits)
         self.assertEqual(self.counted(), (4, 4 * ranges, 0, ranges))
+
+    def test_code_of_what_is_timed_is_seen_before_the_graphs(self):
+        configs = [CustomOpConfig(with_beta, beta=beta) for beta in (70, 71)]
+        registration = {
+            "dispatch_on": {"tensor_name": "x", "dim": 0},
+            "split_points": [4],
+        }
+        inputs = linear_inputs(3)
+
+        def compiled():
+            torch._dynamo.reset()
+            return torch.compile(lambda *args: linear(*args) * 2, dynamic=True)
+
+        with (
+            custom_op_autotuning(linear, configs=configs, **registration),
+            config.patch("range_dispatch.tune_fused", False),
+            self.assertLogs("torch._inductor.codecache.__output_code", "DEBUG") as logs,
+        ):
+            _, codes = run_and_get_code(compiled(), *inputs)
+        *timed, code = codes
+        self.assertEqual(len(timed), self.counted()[0])
+        for beta, one in zip((70, 71), timed):
+            self.assertIn(f"beta={beta}", one)
+        self.assertTrue(all(CANDIDATE in one for one in timed))
+        self.assertNotIn(CANDIDATE, code)
+        shown = [r.args[0] for r in logs.records if r.msg.startswith("Output code: ")]
+        self.assertEqual(shown, codes)
+
+    def test_kernels_of_what_is_timed_are_seen(self):
+        def scaled(x, weight, bias, k):
+            return (x @ weight + bias) * k
+
+        configs = [CustomOpConfig(scaled, k=k) for k in (70, 71)]
+        with custom_op_autotuning(linear, configs=configs):
+            compiled = torch.compile(model, dynamic=True)
+            _, code = run_and_get_cpp_code(compiled, *linear_inputs(3))
+        for k in (70, 71):
+            self.assertIn(f"static_cast<float>({k}.0)", code)
 
     @parametrize("threads", (1, 2))
     def test_kernels_are_compiled_side_by_side(self, threads):

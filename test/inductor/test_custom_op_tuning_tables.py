@@ -386,6 +386,10 @@ class CompileWithTablesTest(TableTestCase):
             self.compile(split=10**6)
         self.assertEqual(self.timed(), 0)
 
+    def test_the_folder_of_an_installation(self):
+        package = os.path.dirname(torch._inductor.range_dispatch.__file__)
+        self.assertEqual(table_store.BUNDLED, os.path.join(package, "tables"))
+
     def test_files_that_are_no_tables_are_ignored(self):
         folder = os.path.dirname(self.path)
         self.measured_table()
@@ -578,7 +582,7 @@ class TuneIntoTest(TableTestCase):
         os.mkdir(os.path.dirname(self.path))
         with open(self.path, "w") as file:
             file.write("{")
-        with self.assertRaisesRegex(TableError, "is no tuning table"):
+        with self.assertRaisesRegex(TableError, "is not a tuning table"):
             with tune_into(self.path):
                 self.fail("it began")
 

@@ -287,6 +287,17 @@ class AlignmentAssertionTest(FxWrapperTestCase):
             self.assertEqual(len(nodes_calling(branch, target)), 1)
 
 
+class MatrixProductTest(FxWrapperTestCase):
+    """Fake tensors run each node of the graph, and must ask for no size as a number."""
+
+    def test_batched(self):
+        graph, _ = self.check(
+            torch.bmm, at_sizes(lambda n: (tensor(3, n, 5), tensor(3, 5, n)))
+        )
+        (node,) = nodes_calling(graph, aten.bmm.out)
+        self.assertIsInstance(node.meta["val"].shape[1], torch.SymInt)
+
+
 class NumberOneTest(FxWrapperTestCase):
     """triton.jit takes an integer that is 1 for a constant, without methods."""
 

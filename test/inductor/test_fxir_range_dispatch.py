@@ -442,6 +442,7 @@ def bmm(x, w):
     return torch.bmm(x[None], w[None]).squeeze(0)
 
 
+@instantiate_parametrized_tests
 @pytest.mark.smoke
 class ExternKernelsTest(FxRangeDispatchTestCase):
     def assert_only_extern(self, result):
@@ -465,6 +466,29 @@ class ExternKernelsTest(FxRangeDispatchTestCase):
         self.assert_only_extern(result)
         self.assertEqual(len(find_nodes(result.graph, op)), 1)
         self.assertIn(ExternKernelAllocLine, result.lines_in_branches)
+
+    @parametrize("winners", [[-1, -1, -1], [0, 0, -1]])
+    def test_arguments_of_a_fallback(self, winners):
+        """By keyword what follows the tensors, in a branch as without any."""
+
+        def own(x, scale, bias=0.5, dims=(1,)):
+            return torch.mm(x, x.new_ones(x.shape[1], 3)) * scale + bias
+
+        def fake(x, scale, bias=0.5, dims=(1,)):
+            return x.new_empty(x.shape[0], 3)
+
+        schema = "(Tensor x, float scale, float bias=0.5, int[] dims=[1]) -> Tensor"
+        op = make_op(schema, fake, own)
+        result = self.check(
+            [lambda x, *_, **__: torch.mm(x, x.new_ones(x.shape[1], 3))],
+            op=op,
+            own=own,
+            model=lambda op, x: op(x, 2.0, dims=[3]),
+            winners=winners,
+        )
+        (node,) = find_nodes(result.graph, op)
+        self.assertEqual(len(node.args), 1)
+        self.assertEqual(dict(node.kwargs), {"scale": 2.0, "bias": 0.5, "dims": [3]})
 
     def test_beside_triton_kernels(self):
         def outer(x, w):

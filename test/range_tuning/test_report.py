@@ -242,7 +242,7 @@ class ReportFilesTest(ReportTestCase):
             report.write_report(self.path, self.out)
         with open(self.path, "w") as file:
             file.write('{"format": ')
-        with self.assertRaisesRegex(TableError, "table é.json is no tuning table"):
+        with self.assertRaisesRegex(TableError, "table é.json is not a tuning table"):
             report.write_report(self.path, self.out)
         self.assertFalse(os.path.exists(self.out))
         os.remove(self.path)

@@ -109,7 +109,7 @@ what was taken at the sizes in them
             file.write("{")
         status, _, err = self.run_command("show", path)
         self.assertEqual(status, 1)
-        self.assertIn("is no tuning table", err)
+        self.assertIn("is not a tuning table", err)
 
 
 if __name__ == "__main__":

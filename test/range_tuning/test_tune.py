@@ -99,7 +99,7 @@ class TuneTest(TuneTestCase):
             file.write("{")
         status, out, err = self.tune("fail")
         self.assertEqual((status, out), (1, ""))
-        self.assertRegex(err, rf"^error: {self.default} is no tuning table: .*\n$")
+        self.assertRegex(err, rf"^error: {self.default} is not a tuning table: .*\n$")
 
     def test_a_script_that_is_missing(self):
         missing = os.path.join(self.folder, "missing.py")

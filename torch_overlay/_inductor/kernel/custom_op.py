@@ -61,10 +61,10 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 __all__ = [
-    "autotune_custom_op",
     "register_custom_op_autotuning",
     "unregister_custom_op_autotuning",
     "custom_op_autotuning",
+    "autotune_custom_op",
     "CustomOpConfig",
     "DispatchOnConfig",
 ]
@@ -139,70 +139,67 @@ def register_custom_op_autotuning(
 ) -> None:
     """Let ``torch.compile`` choose among several implementations of a custom op.
 
-    Every implementation is called just as the op was called, and competes with the
-    op's own implementation (the fallback), unless ``include_fallback`` is False.
-    Registering an op again replaces what was registered before.
+    When a call of the op is compiled, the implementations are timed on inputs like the
+    call's, and the fastest is compiled into the graph. They compete with the op's own
+    implementation (the fallback), unless ``include_fallback`` is False. With
+    ``dispatch_on`` and ``split_points`` each range of sizes has its own winner, and the
+    graph picks one at run time. Each implementation is called exactly as the op was.
 
-    Timing takes about ``tuning_seconds`` for a call, however many ranges it has. What
-    was timed is kept in Inductor's cache folder.
+    Timings are kept in Inductor's cache folder. Registering an op again replaces the
+    earlier registration.
 
     Args:
-        custom_op: a ``@torch.library.custom_op`` or an overload such as
+        custom_op: a ``@torch.library.custom_op``, or an overload such as
             ``torch.ops.aten.mm.default``.
-        configs: the implementations. Exactly one of ``configs`` and
-            ``config_generator`` is given.
-        config_generator: called at compile time with a dict from the names of the
-            tensor arguments to fake tensors of the sizes tuned for (once for each
-            range); returns the list of configs.
-        name: the operation's name in logs, by default ``"{op}_autotuned"``.
-        input_gen_fns: by argument name, functions from a real tensor of the shape
-            that is timed to the tensor to time with.
-        dispatch_on: the dimension to dispatch on: ``tensor_name``, an argument of the
-            op; ``dim``, its dimension; and optionally ``range_upper_bound`` (alias
-            ``unbounded_size``), the size at which the open last range is timed,
-            65536 by default. Instead of the two, ``size`` is a function of the shapes
-            of the tensor arguments that its parameters name, without branches:
-            ``lambda x: x[0] * x[1]``. A list of up to three such dicts dispatches on
-            all of them.
+        configs: the implementations. Give either ``configs`` or ``config_generator``.
+        config_generator: returns the list of configs. It is called at compile time,
+            once for each range, with a dict from the names of the tensor arguments to
+            fake tensors of the sizes in that range.
+        name: the operation's name in logs; ``"{op}_autotuned"`` by default.
+        input_gen_fns: a dict from argument names to functions. Each gets the tensor
+            that would be used for timing and returns the one to use: of the same
+            shape, dtype and device, with values that are typical for the argument.
+        dispatch_on: the dimension whose size decides: ``tensor_name``, an argument of
+            the op, and ``dim``. Or ``size``, a function of the shapes of the tensor
+            arguments that its parameters name, without a branch on a size:
+            ``lambda x: x[0] * x[1]``. A list of up to three dicts dispatches on all of
+            them. See ``DispatchOnConfig`` for the other keys.
         split_points: the last size of each range but the open one, ascending:
             ``[512, 2048]`` makes ``[0, 512]``, ``[513, 2048]`` and ``[2049, inf]``.
-            With ``"auto"`` they are found by timing sizes from ``min`` to ``max``
-            (1 to 65536 by default) of ``dispatch_on``: the fewest ranges in which no
-            size that was timed takes more than ``max_loss`` (0.03) over the fastest
-            candidate there, split within ``precision`` (0.05) of where two cross.
-            With a list in ``dispatch_on`` a list of such lists: their ranges span a
-            grid, and every cell of it has a winner.
-        min_speedup_threshold: the fallback stays unless another candidate is at
-            least this many times faster.
-        benchmark_with_cudagraphs: time candidates by CUDA graph replay.
-        include_fallback: whether the op's own implementation competes. If it does
-            not, a call for which every implementation was dropped is an error.
-        winners: for each range (one, without ``dispatch_on``) the index of a config,
-            or -1 for the fallback; for each cell of a grid, those of the last
-            dimension's ranges next to each other. If given, nothing is timed.
-        sizes_per_range: at how many sizes a range that is not open is timed, from its
-            first to its last, equally far on a log scale. What counts is how much
-            slower than the fastest a candidate is on the average. With 1 it is the
-            last size alone.
-        size_weights: by size, how often it occurs, such as a histogram of what was
-            seen in production. Ranges are then timed at the sizes that weigh most in
-            them, and what counts is the time of all the calls. With several dimensions
-            the keys are tuples.
-        tuning_seconds: what timing a call may take, by default
-            ``config.range_dispatch.tuning_seconds``.
-        uuid: stands for the code of the implementations and of all that they call, of
-            the op and of its derivative in the keys of caches, which otherwise look at
-            that code and the values that it reads. Change it when you change them.
-        accuracy_tolerance: how far results of an implementation may be from the op's
-            own on the inputs that it is timed with: a number, relative and absolute at
-            once, or a pair ``(rtol, atol)``; by default what
-            ``torch.testing.assert_close`` allows for the dtype. ``math.inf``: they
-            differ on purpose, and are not compared.
-            ``config.range_dispatch.check_accuracy`` says what to do about one that is
-            farther off.
+            ``"auto"`` finds them by timing. If ``dispatch_on`` is a list, give one
+            list for each of its entries; the ranges then form a grid of cells, each
+            with its own winner.
+        min_speedup_threshold: the fallback wins unless another candidate is at least
+            this many times as fast.
+        benchmark_with_cudagraphs: time candidates by replaying CUDA graphs.
+        include_fallback: whether the fallback competes. If it does not, a call for
+            which every implementation was dropped is an error.
+        winners: ship a choice; nothing is timed. For each range (one range without
+            ``dispatch_on``) the index of a config, or -1 for the fallback. In a grid,
+            one entry for each cell; the last dimension's ranges change fastest.
+        sizes_per_range: how many sizes a closed range is timed at, spaced evenly on a
+            log scale from its first to its last. The winner has the lowest mean
+            slowdown relative to the fastest candidate. With 1, only the last size is
+            timed.
+        size_weights: a histogram of your sizes, ``{size: how often}``; with several
+            dimensions the keys are tuples. Each range is timed at its most frequent
+            sizes, and the winner has the lowest total time over all calls.
+        tuning_seconds: the time limit for timing one call, in seconds, shared by all
+            its ranges; ``config.range_dispatch.tuning_seconds`` by default. Compiling
+            the candidates comes on top.
+        uuid: identifies the code of the op, its derivative, its implementations and
+            all that they call in cache keys. Without it the keys look at that code and
+            the values it reads. Change it whenever you change them.
+        accuracy_tolerance: how far an implementation's results may be from the op's
+            own on the inputs that it is timed with: one number, relative and absolute
+            at once, or a pair ``(rtol, atol)``. By default what
+            ``torch.testing.assert_close`` allows for the dtype. With ``math.inf``
+            results are not compared. ``config.range_dispatch.check_accuracy`` says
+            what happens to a candidate that is farther off.
 
     Raises:
-        TypeError, ValueError: an argument is wrong; the message names it.
+        TypeError: an argument has the wrong type; the message names it.
+        ValueError: an argument has a wrong value; the message names it.
 
     Example::
 
@@ -240,7 +237,9 @@ def register_custom_op_autotuning(
 def unregister_custom_op_autotuning(
     custom_op: torch._library.custom_ops.CustomOpDef | torch._ops.OpOverload,
 ) -> None:
-    """Take back ``register_custom_op_autotuning``.
+    """Undo ``register_custom_op_autotuning`` for this op.
+
+    Functions that are already compiled keep their dispatch.
 
     Raises:
         TypeError: ``custom_op`` is not an op.
@@ -254,9 +253,15 @@ def unregister_custom_op_autotuning(
 
 @contextlib.contextmanager
 def custom_op_autotuning(custom_op: Any, *args: Any, **kwargs: Any) -> Iterator[None]:
-    """``register_custom_op_autotuning`` for the extent of a ``with`` block.
+    """Register an op within a ``with`` block, then restore the earlier registration.
 
-    What was registered for the op before is in force again afterwards.
+    Args:
+        custom_op: as for ``register_custom_op_autotuning``.
+        *args, **kwargs: its other arguments.
+
+    Raises:
+        TypeError: an argument has the wrong type; the message names it.
+        ValueError: an argument has a wrong value; the message names it.
     """
     op = resolve_op(custom_op)
     before = user_lowerings.get(op)
@@ -338,25 +343,31 @@ def autotune_custom_op(
     benchmark_with_cudagraphs: bool = False,
     include_fallback: bool = True,
 ) -> tuple[Any, WinningChoice]:
-    """Time decompositions of an op on the inputs of a lowering, inline the fastest.
+    """Within a lowering: time implementations of an op and inline the fastest.
+
+    This is for authors of lowerings; others use ``register_custom_op_autotuning``.
 
     Args:
         name: the operation's name in logs.
-        decompositions: the implementations; the op itself competes with them.
-        inputs: IR nodes of the op's tensor arguments, in schema order.
-        non_tensor_args: for each decomposition its non-tensor arguments by name; the
-            op itself gets the first entry.
+        decompositions: the implementations. They compete with the fallback.
+        inputs: IR nodes of the op's tensor arguments, in the order of the schema.
+        non_tensor_args: for each implementation a dict of its non-tensor arguments.
+            The fallback is called with the first one.
         op_overload: the op.
-        user_input_gen_fns, min_speedup_threshold, benchmark_with_cudagraphs,
+        user_input_gen_fns: as ``input_gen_fns`` of ``register_custom_op_autotuning``.
+        config_patches_list: for each implementation its Inductor config values.
+        min_speedup_threshold: as for ``register_custom_op_autotuning``.
+        benchmark_with_cudagraphs: as for ``register_custom_op_autotuning``.
         include_fallback: as for ``register_custom_op_autotuning``.
-        config_patches_list: for each decomposition its config patches.
 
     Returns:
-        The op's results as IR nodes, in the structure the op returns, and the winner.
+        a pair: the op's results as IR nodes, in the structure that the op returns, and
+        the winner, with ``name``, ``decomposition`` and ``gm``, its traced graph.
 
     Raises:
-        TypeError, ValueError: the lists are of wrong types or lengths.
-        RuntimeError: there is no tensor input, or nothing could be traced.
+        TypeError: ``decompositions`` is not a list, or has something uncallable.
+        ValueError: the lists differ in length.
+        RuntimeError: there is no tensor input, or no candidate could be traced.
     """
     if not isinstance(decompositions, (list, tuple)):
         raise TypeError(

@@ -12,7 +12,7 @@ from typing import Any, TYPE_CHECKING
 from torch._dynamo.utils import counters
 from torch._inductor import config, metrics
 from torch._inductor.async_compile import get_compile_threads
-from torch._inductor.codecache import PyCodeCache
+from torch._inductor.codecache import output_code_log, PyCodeCache
 from torch._inductor.range_dispatch.call.state import share_choices
 from torch._inductor.virtualized import V
 
@@ -52,6 +52,7 @@ class GeneratedCode:
     def load(self) -> Callable[[list[Any]], Any]:
         """Compile and load; returns the function that runs the candidate."""
         key, path = PyCodeCache.write(self.text)
+        output_code_log.info("Output code written to: %s", path)
         return PyCodeCache.load_by_key_path(key, path, attrs={**self.attributes}).call
 
 
@@ -126,8 +127,18 @@ def generate_code(
         with V.set_graph_handler(graph):
             graph.run(*fake_operands)
             code, _ = graph.codegen()
+        _show(code.value)
         attributes = {**graph.constants, **graph.torchbind_constants}
         return GeneratedCode(code.value, attributes, contextvars.copy_context())
+
+
+def _show(code: str) -> None:
+    """Let the code be seen where that of all modules is that Inductor makes."""
+    from torch._inductor.graph import GraphLowering
+
+    if GraphLowering.save_output_code is not None:
+        GraphLowering.save_output_code(code)
+    output_code_log.debug("Output code: \n%s", code)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 A process's tables are those that it has loaded. Folders come from
 ``config.range_dispatch.table_path`` (environment variable
 ``TORCHINDUCTOR_RANGE_DISPATCH_TABLES``), separated as in PATH; last is the folder
-``tables`` beside this file, which whoever builds torch may fill.
+``torch/_inductor/range_dispatch/tables``, which whoever builds torch may fill.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-BUNDLED = os.path.join(os.path.dirname(__file__), "tables")
+BUNDLED = os.path.join(os.path.dirname(os.path.dirname(__file__)), "tables")
 NEAR_TABLES = ("warn", "use", "ignore")
 
 # Within a call ``TuneTable`` writes no oftener: each time it reads and writes it all.
@@ -140,15 +140,21 @@ _tuned: list[TuneTable] = []
 
 
 def save(path: str, op: Any = None) -> int:
-    """Write what this process has measured into a table's file.
+    """Add the timings and choices of this process to a table.
 
-    ``op`` is a custom op or an overload, None for all. What the file has of other
-    processes, also of ones that write now, stays. Returns how many entries were
-    written.
+    The file is created if needed, and written atomically. What other processes have
+    written stays, even if they write at the same time.
+
+    Args:
+        path: the table, a JSON file.
+        op: a custom op or an overload; None for all ops.
+
+    Returns:
+        how many entries were written; an entry has the timings at one size.
 
     Raises:
-        TableError: there is something else in the file. It is left alone.
-        OSError: it cannot be written.
+        TableError: the file exists and is not a table. It is not changed.
+        OSError: the file cannot be written.
     """
     name = op_name(op)
     entries = [e for e in _measured.values() if name is None or e.op == name]
@@ -158,11 +164,17 @@ def save(path: str, op: Any = None) -> int:
 
 
 def load(path: str) -> int:
-    """Let this process use a table. Returns how many entries it has.
+    """Use a table in this process: sizes that it has are not timed again.
+
+    Args:
+        path: the table, a JSON file.
+
+    Returns:
+        how many entries the table has; an entry has the timings at one size.
 
     Raises:
         TableError: the file is damaged, of another format or newer than this code.
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     table = read_table(path)
     _loaded.update(table.entries)

@@ -35,24 +35,25 @@ if TYPE_CHECKING:
 
 
 class TableError(ValueError):
-    """A file is no tuning table that can be used; the message names it and says why."""
+    """A file cannot be used as a table; the message names the file and the reason."""
 
 
 _KIND = DocumentKind(
     format="range dispatch tuning table",
     version=2,
     positive="is a tuning table",
-    negative="is no tuning table",
+    negative="is not a tuning table",
     error=TableError,
 )
 
 
 @dataclass(frozen=True)
 class CandidateTime:
-    """A candidate by name and digest of its source, and what it took.
+    """How long a candidate takes at one size.
 
-    ``milliseconds`` is None if it could not be run. They are ``disturbed`` if other
-    programs kept the processors busy.
+    ``digest`` identifies its source. ``milliseconds`` is None if it could not be run;
+    ``noise`` is the uncertainty, in milliseconds, too. The time is ``disturbed`` if
+    other programs kept the processors busy.
     """
 
     name: str
@@ -66,12 +67,13 @@ class CandidateTime:
 class Entry:
     """The times of all candidates of an op at one size.
 
-    ``operands`` has size, stride, dtype and device type of each tensor, then the values
-    of symbols, and ``environment`` what the times depend on besides. ``call``, ``axes``
-    and ``sizes`` are for people: the operands with symbols, what is dispatched on, such
-    as ``x.shape[1]``, and its sizes here. Plain autotuning has no axes. ``agreed`` is
-    the tolerance within which the candidates that have times were found to agree with
-    the op itself; None if they do not, or were not compared.
+    ``operands`` has the size, stride, dtype and device type of each tensor, then the
+    values of symbols. ``environment`` has what else the times depend on: torch, device,
+    driver, threads. ``call``, ``axes`` and ``sizes`` are for people: the operands with
+    symbols, what is dispatched on, such as ``x.shape[1]``, and its sizes. Without
+    ``dispatch_on`` there are no axes. ``agreed`` is the tolerance within which all
+    timed candidates agree with the op itself; None if one does not, or if they were not
+    compared.
     """
 
     op: str
@@ -107,13 +109,11 @@ class Entry:
 
 @dataclass(frozen=True)
 class Decided:
-    """What decided in one cell: milliseconds by candidate's name, and by how many each
-    may be off.
+    """The mean times that decided one cell, by candidate's name, in milliseconds.
 
-    It stands for the times at all sizes in the cell, as ``choosing.combined`` says.
-    ``untimed`` says why none of several candidates was timed, empty if any was.
-    ``guess`` has the measured sizes between which the last one of the only axis's
-    range lies, if it is not known any better, or above which none was measured.
+    ``noise`` is the uncertainty of each. ``untimed`` is the reason if no candidate was
+    timed, else empty. If the end of the range is a guess, ``guess`` has the two timed
+    sizes that it lies between, or the one above which nothing was timed.
     """
 
     milliseconds: Mapping[str, float]
@@ -126,11 +126,11 @@ class Decided:
 class Choice:
     """The winners of a call: one for each cell of the grid of split points.
 
-    The last axis changes fastest. ``winners`` are as registered, -1 for the op itself,
-    None for a cell that cannot occur, and ``names`` those of the candidates.
-    ``dropped`` says in words which candidates could not be used, where and why, and
-    ``decided`` has for each cell that can occur what decided there; tables that were
-    written before there was this have nothing.
+    The last axis changes fastest. ``winners`` are numbered as in
+    ``register_custom_op_autotuning``: -1 is the fallback, None a cell that cannot
+    occur. ``names`` are the candidates' names. ``dropped`` says which candidates could
+    not be used, where and why. ``decided`` has the times that decided each cell; it is
+    empty in tables of older versions.
     """
 
     op: str
@@ -171,7 +171,10 @@ class Choice:
 
 @dataclass(frozen=True)
 class TuningTable:
-    """Entries, which compiles use, and choices, which people read, by their keys."""
+    """A table's content: timings, which compiles use, and choices, which people read.
+
+    ``entries`` and ``choices`` are dicts from keys to ``Entry`` and ``Choice``.
+    """
 
     entries: Mapping[str, Entry]
     choices: Mapping[str, Choice]
@@ -197,11 +200,11 @@ class TuningTable:
 
 
 def read_table(path: str) -> TuningTable:
-    """Read a table.
+    """Read a table to look at it; ``load`` makes compiles use one.
 
     Raises:
         TableError: the file is damaged, of another format or newer than this code.
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     return TuningTable.of(**_KIND.read(path, {"entries": _entry, "choices": _choice}))
 

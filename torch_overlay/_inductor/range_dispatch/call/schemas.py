@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 from typing import Any, TYPE_CHECKING
 
 from torch._inductor.range_dispatch.registration.configs import callable_name
@@ -12,6 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     import torch
+
+
+# What Inductor calls its own parameters where it passes on an op's arguments.
+_TAKEN_NAMES = OrderedSet(["cls", "kernel", "fx_node"])
 
 
 def bind_to_schema(
@@ -38,6 +43,30 @@ def bind_to_schema(
     if missing:
         raise TypeError(f"{op} is missing the arguments {missing}")
     return {a.name: given[a.name] for a in arguments}
+
+
+def with_names(
+    op: torch._ops.OpOverload, args: Sequence[Any], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The same arguments, by keyword all that follow the first tensors.
+
+    So the base calls an op's kernel that it chooses among implementations. What
+    Inductor has code of its own for may know its arguments by other names.
+    """
+    from torch._inductor.lowering import lowerings
+
+    given = [*zip(op._schema.arguments, args)]
+    first = [*itertools.takewhile(_is_tensor, given)]
+    named = {argument.name: value for argument, value in given[len(first) :]}
+    has_code = op in lowerings and not hasattr(lowerings[op], "_is_fallback_handler")
+    if has_code or _TAKEN_NAMES & OrderedSet(named):
+        return tuple(args), kwargs
+    return tuple(value for _, value in first), named | kwargs
+
+
+def _is_tensor(given: tuple[torch._C.Argument, Any]) -> bool:
+    argument, value = given
+    return value is not None and str(argument.type) in ("Tensor", "Optional[Tensor]")
 
 
 def arrange_arguments(

@@ -1,19 +1,33 @@
-"""Says so where an op runs itself, or has to be there, and nobody may expect it."""
+"""Lowers a call of an op to the op itself, and says so where nobody may expect it."""
 
 from __future__ import annotations
 
 import functools
 import logging
-from typing import Any
+from typing import Any, TYPE_CHECKING
 
 import torch
-from torch._inductor.lowering import user_lowerings
+from torch._inductor.lowering import lowerings, user_lowerings
+from torch._inductor.range_dispatch.call.schemas import with_names
 from torch._inductor.range_dispatch.call.state import compile_state
 from torch._inductor.range_dispatch.trace.graph_passes import nodes_within
 from torch._inductor.virtualized import V
 
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 
 log = logging.getLogger(__name__)
+
+
+def lower_op_itself(
+    op: torch._ops.OpOverload, args: Sequence[Any], kwargs: dict[str, Any]
+) -> Any:
+    """The results of a call of the op, as the normal lowering gives them."""
+    warn_if_packaged(op)
+    args, kwargs = with_names(op, args, kwargs)
+    results = lowerings[op](*args, **kwargs)
+    return () if results is None else results  # None would ask for them again
 
 
 def warn_of_effect(op: torch._ops.OpOverload) -> None:

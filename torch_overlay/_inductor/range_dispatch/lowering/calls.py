@@ -6,6 +6,7 @@ from typing import Any, TYPE_CHECKING
 
 from torch._inductor.range_dispatch.call.axes import axes_of
 from torch._inductor.range_dispatch.call.binding import bind_call, UnsupportedArgument
+from torch._inductor.range_dispatch.cond.op_itself import lower_op_itself
 from torch._inductor.range_dispatch.lowering.groups import Group, lower_group
 from torch._inductor.range_dispatch.tuning.winners import choose_winners
 
@@ -36,4 +37,6 @@ def lower_call(
     if chosen is None:
         return None
     values = lower_group(Group((chosen,)))
-    return None if values is None else chosen.expected.results_from(values)
+    if values is None:
+        return lower_op_itself(registration.op, args, kwargs)
+    return chosen.expected.results_from(values)

@@ -29,7 +29,7 @@ Box: TypeAlias = tuple[Interval, ...]
 
 @dataclass(frozen=True)
 class Branch:
-    """The cells that one winner serves."""
+    """A winner's number and the cells in which it runs."""
 
     winner: int
     cells: tuple[Cell, ...]
@@ -37,16 +37,17 @@ class Branch:
 
 @dataclass(frozen=True)
 class Leaf:
-    """End of a decision: ``branch`` indexes the planned branches."""
+    """A leaf of a decision tree: the index of the branch that runs."""
 
     branch: int
 
 
 @dataclass(frozen=True)
 class Decision:
-    """Go to ``inside`` if the sizes lie in one of ``boxes``, else ``outside``.
+    """A node of a decision tree: ``inside`` if sizes are in a box, else ``outside``.
 
-    ``boxes`` are few that tell the two sides apart *among the sizes that get here*.
+    Each of ``boxes`` has for each axis a pair of the first and last size, None where
+    it is open. They tell the two sides apart among the sizes that reach this node.
     """
 
     boxes: tuple[Box, ...]
@@ -109,9 +110,12 @@ def plan_dispatch(
 def group_by_winner(
     cells: Sequence[Cell], winners: Sequence[int], merge: bool = True
 ) -> tuple[Branch, ...]:
-    """One branch per distinct winner, in order of first cell.
+    """One branch for each distinct winner, in the order of their first cells.
 
-    With ``merge=False`` every cell stays a branch of its own.
+    Args:
+        cells: the cells.
+        winners: the number of each cell's winner.
+        merge: if False, every cell becomes a branch of its own.
     """
     if not merge:
         return tuple(Branch(w, (c,)) for c, w in zip(cells, winners, strict=True))
@@ -122,9 +126,10 @@ def group_by_winner(
 
 
 def plan_decisions(branches: Sequence[Branch]) -> DecisionTree:
-    """A binary tree with every branch as one leaf, depth ``ceil(log2(branches))``.
+    """A balanced binary tree in which every branch is one leaf.
 
-    Among the cuts that keep the depth the one with the fewest boxes is taken.
+    Its depth is ``ceil(log2(branches))``. Each node splits the branches where that
+    takes the fewest boxes.
     """
     owners = [(cell, i) for i, branch in enumerate(branches) for cell in branch.cells]
     return _plan([*range(len(branches))], owners)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class SizeRange:
-    """Inclusive interval ``[start, end]`` of sizes; ``end`` is None when open."""
+    """The sizes from ``start`` to ``end``, both included; ``end`` is None if open."""
 
     start: int
     end: int | None
@@ -30,7 +30,7 @@ class SizeRange:
 
 @dataclass(frozen=True)
 class Cell:
-    """One range for each dispatched size: a cell of the grid that they span."""
+    """A cell of a grid of ranges: one range for each dispatched size."""
 
     ranges: tuple[SizeRange, ...]
 
@@ -52,10 +52,10 @@ def hull_of(cells: Sequence[Cell]) -> Cell:
 
 
 def ranges_from_split_points(split_points: Sequence[int]) -> tuple[SizeRange, ...]:
-    """Cut all sizes at the split points, each the last size of its range.
+    """The ranges between split points; each split point ends its range.
 
-    ``[512, 2048]`` gives ``[0, 512]``, ``[513, 2048]`` and ``[2049, inf]``; no split
-    point gives the one range of all sizes.
+    ``[512, 2048]`` gives ``[0, 512]``, ``[513, 2048]`` and ``[2049, inf]``. Without
+    split points there is one range, of all sizes.
     """
     starts = [0, *(point + 1 for point in split_points)]
     return tuple(map(SizeRange, starts, [*split_points, None]))
@@ -70,7 +70,10 @@ def overlaps(size_range: SizeRange, bounds: tuple[int, int | None]) -> bool:
 
 
 def cells_of_grid(axes: Sequence[Sequence[SizeRange]]) -> tuple[Cell, ...]:
-    """The cells that the ranges of all axes span, the last axis changing fastest."""
+    """The cells of a grid: all combinations of a range from each axis.
+
+    The last axis changes fastest.
+    """
     return tuple(map(Cell, itertools.product(*axes)))
 
 

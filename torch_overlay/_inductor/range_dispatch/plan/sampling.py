@@ -38,10 +38,16 @@ def log_shares(sizes: Sequence[int]) -> list[float]:
 def sizes_of_histogram(
     histogram: Mapping[int, float], first: int, last: int | None, count: int
 ) -> dict[int, float]:
-    """At most ``count`` sizes with what they weigh, for those seen in a range.
+    """Reduce a histogram to at most ``count`` sizes of a range, with their weights.
 
-    Neighbouring sizes are put together so that groups weigh about the same; the
-    median of a group stands for it. Empty if no size was seen in the range.
+    Neighbouring sizes are grouped so that groups have about the same weight; the median
+    represents a group. The result is empty if the histogram has no size in the range.
+
+    Args:
+        histogram: how often each size occurs.
+        first: the first size of the range.
+        last: the last size of the range; None if it is open.
+        count: how many sizes to return at most.
     """
     seen = sorted(
         (size, weight)

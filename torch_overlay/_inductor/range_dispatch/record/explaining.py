@@ -108,15 +108,19 @@ class Explanation(list[ExplainedCall]):
 
 
 def explain(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Explanation:
-    """Say what each dispatched op does in a compiled function for these arguments.
+    """Show which branch each dispatched op takes for these arguments, and why.
 
-    This runs the function, once, with all its side effects; it compiles if need be.
-    Sizes that depend on data are known only inside the graph: what is done with them
-    is told if calls are counted (``config.range_dispatch.count_calls``).
+    This calls the function once, with all its side effects, and compiles it if needed.
+    Sizes that depend on data are known only inside the graph. To see which branch they
+    take, compile with ``config.range_dispatch.count_calls``.
 
     Args:
-        fn: what ``torch.compile`` has returned, or a module that was compiled in place.
-        args, kwargs: what to call it with.
+        fn: what ``torch.compile`` returned, or a module compiled in place.
+        *args, **kwargs: the arguments to call it with.
+
+    Returns:
+        a list with one ``ExplainedCall`` for each dispatched call that ran, in order.
+        ``print`` shows it as text.
 
     Raises:
         TypeError: ``fn`` is not compiled.
@@ -247,9 +251,9 @@ def _predicates(
 
 
 def predicate_text(boxes: Sequence[Box], axes: Sequence[str]) -> str:
-    """``513 <= x.shape[1] <= 2048``: what a decision asks about the sizes of axes.
+    """The condition of a ``Decision`` as text: ``513 <= x.shape[1] <= 2048``.
 
-    Several boxes are alternatives; axes that a box leaves open are not named.
+    Several boxes are joined by "or". Axes that a box leaves open are left out.
     """
     texts = [
         " and ".join(

@@ -37,7 +37,7 @@ MAX_SIZES = 10_000
 
 
 class CountsError(ValueError):
-    """A file has no counts that can be used; the message names it and says why."""
+    """A file cannot be used as counts; the message names the file and the reason."""
 
 
 _KIND = DocumentKind(
@@ -51,11 +51,11 @@ _KIND = DocumentKind(
 
 @dataclass(frozen=True)
 class LiveCount:
-    """The calls of one dispatch that were recorded, one in ``every``.
+    """How often one dispatch was called, by branch and by size.
 
-    ``branches`` has how many took the branch of each winner, ``sizes`` how many had
-    these sizes, one for each of ``axes``. ``other_sizes`` calls are not in it, for
-    there were too many distinct sizes.
+    One in ``every`` calls is recorded. ``branches`` maps each winner's name to a number
+    of calls; ``sizes`` maps sizes, one for each of ``axes``, to a number of calls. At
+    most 10000 distinct sizes are kept; ``other_sizes`` calls had others.
     """
 
     op: str
@@ -166,11 +166,14 @@ def describe(record: DispatchRecord) -> str:
 
 
 def live_counts(op: Any = None) -> list[LiveCount]:
-    """What was recorded in this process: one item for each dispatch.
+    """The calls that this process has counted, one ``LiveCount`` for each dispatch.
 
-    ``op`` is a custom op or an overload, None for all. Dispatches that were compiled
-    without counting, or have not been called, are not in it. What a CUDA graph replays
-    is not counted, and the C++ wrapper, AOTInductor and the FX wrapper count nothing.
+    Calls are counted if ``config.range_dispatch.count_calls`` was set when the graph
+    was compiled. Replayed CUDA graphs, the C++ wrapper, AOTInductor and the FX wrapper
+    count nothing. Dispatches without a counted call are left out.
+
+    Args:
+        op: a custom op or an overload; None for all ops.
     """
     name = op_name(op)
     return _recorded(lambda one: name in (None, one.op))
@@ -189,7 +192,7 @@ def _recorded(wanted: Callable[[_Counter], bool]) -> list[LiveCount]:
 
 
 def reset_counts() -> None:
-    """Forget what was recorded; counting goes on."""
+    """Set all counts of this process to zero; counting continues."""
     with _counters_lock:
         for one in _counters.values():
             one.reset()
@@ -210,12 +213,16 @@ def watch_calls() -> Iterator[list[tuple[str, tuple[int, ...]]]]:
 
 
 def save_counts(path: str) -> int:
-    """Write what was recorded into a JSON file, in place of what is there.
+    """Write the counts of this process into a JSON file, replacing the file atomically.
 
-    Returns how many dispatches were written. The file is there as a whole or not.
+    Args:
+        path: the file.
+
+    Returns:
+        how many dispatches were written.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: the file cannot be written.
     """
     counts = live_counts()
     rows = [
@@ -226,11 +233,11 @@ def save_counts(path: str) -> int:
 
 
 def read_counts(path: str) -> list[LiveCount]:
-    """The counts in a file that ``save_counts`` has written.
+    """Read the counts that ``save_counts`` has written.
 
     Raises:
         CountsError: the file is damaged, of another format or newer than this code.
-        OSError: it cannot be read.
+        OSError: the file cannot be read.
     """
     return _KIND.read(path, {"counts": _count_from_json})["counts"]
 

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TextTable:
-    """Rows of cells; the first ``labels`` columns are words, the others numbers."""
+    """A table that ``str`` shows as text.
+
+    The first ``labels`` columns are aligned left, the others right.
+    """
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -46,7 +49,7 @@ Part: TypeAlias = "str | TextTable"
 
 
 def plain(parts: Iterable[Part]) -> str:
-    """The parts as text, each ending its line; tables are indented."""
+    """Lines and tables as one text; tables are indented by two spaces."""
     lines = []
     for part in parts:
         indent = "  " if isinstance(part, TextTable) else ""
@@ -57,9 +60,10 @@ def plain(parts: Iterable[Part]) -> str:
 def milliseconds_text(
     milliseconds: float | None, noise: float = 0.0, disturbed: bool = False
 ) -> str:
-    """A time of four digits and by how much it may be off: ``0.01234 ±0.00020``.
+    """A time with four digits and its uncertainty: ``0.01234 ±0.00020``.
 
-    ``(busy)`` follows where other programs have disturbed it.
+    ``(busy)`` follows if other programs disturbed the measurement, and the text is
+    ``failed`` if there is no time.
     """
     if milliseconds is None:
         return "failed"
@@ -72,8 +76,10 @@ def milliseconds_text(
 def against_text(
     milliseconds: Mapping[str, float], noise: Mapping[str, float], winner: str | None
 ) -> str:
-    """``0.0800 ms ±0.0020 against 0.110 ms ±0.003 (other)``: what a winner took, and
-    the others, fastest first."""
+    """The winner's time, then the others', fastest first, in milliseconds.
+
+    ``0.0800 ms ±0.0020 against 0.110 ms ±0.003 (other)``
+    """
 
     def text(name: str) -> str:
         decimals = _decimals(milliseconds[name], 3)
@@ -97,7 +103,10 @@ def _decimals(milliseconds: float, digits: int) -> int:
 
 
 def busy_texts(marks: Sequence[bool]) -> list[str]:
-    """What is said of sizes, of which each is marked if other programs disturbed it."""
+    """A line that says how many sizes were timed on a busy machine, if any were.
+
+    ``marks`` has a bool for each size that was timed.
+    """
     if not any(marks):
         return []
     return [f"timed on a busy machine: {sum(marks)} of {len(marks)} sizes"]
@@ -116,9 +125,11 @@ def describe_record(record: DispatchRecord) -> str:
 
 
 def record_parts(record: DispatchRecord) -> list[Part]:
-    """A heading, the operands, and a table of the cells with their winners and the
-    times that decided; then which splits are guesses, how many ranges were not timed,
-    and how many sizes on a busy machine."""
+    """A record as lines and tables, as ``TORCH_LOGS=range_dispatch`` shows it.
+
+    They are: the op, its operands, the branches, a table of the cells with their
+    winners and times, then remarks on what was not timed or timed on a busy machine.
+    """
     dispatched = ", ".join(
         name if name == size else f"{name} = {size}"
         for name, size in zip(record.axes, record.sizes)

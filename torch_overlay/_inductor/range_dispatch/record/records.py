@@ -100,16 +100,17 @@ class RangeRecord:
 
 @dataclass(frozen=True)
 class DispatchRecord:
-    """One lowered call.
+    """What was decided for one lowered call.
 
-    ``call`` tells the operands' dtypes, sizes and strides. ``axes`` are what is
-    dispatched on, such as ``x.shape[1]``, and ``sizes`` what they are in the graph, as
-    expressions; both are empty in plain autotuning. ``tree`` picks one of
-    ``branch_winners``, which are names; if there is one, it was inlined without a cond.
-    ``fused`` are the nodes of the graph that every branch computes as well, and
-    ``not_fused`` those next to them that it does not, each with the reason.
-    ``together`` are the dispatched calls, this one too, that the branches hold.
-    ``dropped`` are the candidates that could not be used, for which ranges and why.
+    ``call`` describes the operands: dtypes, sizes and strides. ``axes`` are what is
+    dispatched on, such as ``x.shape[1]``, and ``sizes`` the same as expressions of the
+    graph's symbols; without ``dispatch_on`` both are empty. ``ranges`` has a record for
+    each cell: winner, reason and times. ``branch_winners`` names the winner of each
+    branch, and ``tree`` picks among them; a single one is inlined, without a cond.
+    ``fused`` are the graph's nodes that were fused into every branch, ``not_fused``
+    pairs of a neighbouring node and the reason why it was not. ``together`` are the
+    calls that share the branches. ``dropped`` says which candidates could not be used,
+    for which ranges and why.
     """
 
     op: str
@@ -136,7 +137,11 @@ _listeners: list[list[DispatchRecord]] = []
 
 @contextlib.contextmanager
 def record_dispatches() -> Iterator[list[DispatchRecord]]:
-    """Collect a record of every autotuned call that is lowered in the context."""
+    """Collect a ``DispatchRecord`` for every call that is lowered in a ``with`` block.
+
+    The block gets the list, which grows as calls are lowered. What comes from a cache
+    of compiled graphs is not lowered, and leaves no record.
+    """
     records: list[DispatchRecord] = []
     _listeners.append(records)
     try:

@@ -18,7 +18,12 @@ if TYPE_CHECKING:
 
 
 class TuningSession(TuneTable):
-    """What came out of :func:`tune_into` so far: a record for each call lowered."""
+    """What ``tune_into`` has done so far.
+
+    ``records`` has a ``DispatchRecord`` for each lowered call; ``measured`` and
+    ``taken`` count the sizes that were timed, and that were taken from the table;
+    ``never_tuned`` names ops that were registered but never lowered.
+    """
 
     def __init__(
         self, path: str, is_fresh: bool, records: list[DispatchRecord]
@@ -41,16 +46,20 @@ class TuningSession(TuneTable):
 
 @contextlib.contextmanager
 def tune_into(path: str, is_fresh: bool = False) -> Iterator[TuningSession]:
-    """Write into the table in file ``path`` what compiles in the context measure.
+    """Add the timings of what is compiled in a ``with`` block to a table.
 
-    Sizes that the file has, of this environment and the same candidates, are taken from
-    it unless ``is_fresh``; no other cache is used. The file is made if need be, is
-    written as it goes, and has everything when the context ends, however it does. If
-    there is nothing to keep, no new file is left.
+    No other cache is used in the block. The file is created if needed, written every
+    few seconds and when the block ends, even by an exception. If nothing was timed, no
+    new file is left.
+
+    Args:
+        path: the table, a JSON file.
+        is_fresh: time all sizes again. Otherwise sizes that the table has, of the same
+            candidates in this very environment, are not timed.
 
     Raises:
-        TableError: there is something else in the file. It is left alone.
-        OSError: it cannot be written. Like the other, before the context begins.
+        TableError: the file exists and is not a table. It is not changed.
+        OSError: the file cannot be written. Both are raised before the block begins.
     """
     with record_dispatches() as records:
         session = TuningSession(path, is_fresh, records)

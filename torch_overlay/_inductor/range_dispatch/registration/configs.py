@@ -16,14 +16,12 @@ class CustomOpConfig:
     """One way to compute a custom op: an implementation with parameter values.
 
     Args:
-        decomposition: the implementation, called with the op's own arguments.
-            Without one, the op itself is called with ``params`` laid over its
-            arguments.
-        config_patches: Inductor config values for the kernels of this
-            implementation only, e.g. ``{"coordinate_descent_tuning": True}``.
-        **params: values for non-tensor arguments. They override the caller's
-            arguments of the same name; others must be parameters of
-            ``decomposition``.
+        decomposition: the implementation, called with the op's own arguments. If None,
+            the op itself is called, with ``params`` in place of the caller's arguments.
+        config_patches: Inductor config values for the kernels of this implementation
+            only, such as ``{"coordinate_descent_tuning": True}``.
+        **params: values for non-tensor arguments. They override the caller's arguments
+            of the same name; others must be parameters of ``decomposition``.
 
     Raises:
         TypeError: ``decomposition`` is not callable, or ``config_patches`` is not a

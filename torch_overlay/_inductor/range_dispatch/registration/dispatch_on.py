@@ -39,14 +39,25 @@ _EXAMPLE = "e.g., {'tensor_name': 'x', 'dim': 1}"
 
 
 class DispatchOnConfig(TypedDict):
-    """What ``dispatch_on`` takes: a tensor argument of the op and its dimension.
+    """What ``dispatch_on`` takes: a dict with these keys.
 
-    Instead of the two, ``size`` is a function: of the shapes of the tensor arguments
-    that its parameters name, ``lambda x, weight: x[0] * weight[1]``.
-    ``range_upper_bound``, or ``unbounded_size``, is the size at which the open last
-    range is timed. The others are for ``split_points="auto"``: the sizes between which
-    splits are looked for, how far a split may be off, as a part of the size, and what
-    a range may lose to the fastest at any size, as a part of its time.
+    Give ``tensor_name`` and ``dim``, or ``size``. ``min``, ``max``, ``precision`` and
+    ``max_loss`` are for ``split_points="auto"`` only.
+
+    Args:
+        tensor_name: the name of a tensor argument of the op.
+        dim: the dimension of that tensor; a negative one counts from the end.
+        size: a function that computes the size from the shapes of the tensor arguments
+            that its parameters name: ``lambda x, weight: x[0] * weight[1]``.
+        range_upper_bound: the size at which the open last range is timed; 65536 by
+            default.
+        unbounded_size: another name of ``range_upper_bound``.
+        min: the smallest size to time; 1 by default.
+        max: the largest size to time; 65536 by default.
+        precision: how far a split point may be from where two candidates cross,
+            relative to the size; 0.05 by default.
+        max_loss: how much slower than the fastest candidate a range's winner may be at
+            any size that was timed, relative to its time; 0.03 by default.
     """
 
     tensor_name: NotRequired[str]

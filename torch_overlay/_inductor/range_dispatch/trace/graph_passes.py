@@ -8,6 +8,7 @@ from typing import Any, TYPE_CHECKING
 
 import torch
 from torch._inductor import config
+from torch._inductor.range_dispatch.call.schemas import with_names
 from torch._inductor.range_dispatch.registration.base_release import fake_tensor_updater
 from torch._inductor.virtualized import V
 from torch.fx.experimental.symbolic_shapes import (
@@ -27,6 +28,17 @@ def nodes_within(graph_module: torch.fx.GraphModule) -> Iterator[torch.fx.Node]:
     for module in graph_module.modules():
         if isinstance(module, torch.fx.GraphModule):
             yield from module.graph.nodes
+
+
+def name_arguments(graph_module: torch.fx.GraphModule, op: Any) -> None:
+    """Let a graph call the op as it is called where there is no graph but itself."""
+    for node in graph_module.graph.find_nodes(op="call_function", target=op):
+        node.args, node.kwargs = with_names(op, node.args, node.kwargs)
+        if "eager_input_vals" in node.meta:  # Lowering compares them one by one.
+            node.meta["eager_input_vals"] = with_names(
+                op, *node.meta["eager_input_vals"]
+            )
+    graph_module.recompile()
 
 
 def ready_to_lower(graph_module: torch.fx.GraphModule) -> torch.fx.GraphModule:

@@ -20,7 +20,10 @@ from torch._inductor.range_dispatch.call.schemas import arrange_arguments
 from torch._inductor.range_dispatch.call.scratch import add_guard
 from torch._inductor.range_dispatch.trace.capturing import capture, quiet
 from torch._inductor.range_dispatch.trace.drops import CandidateRejected
-from torch._inductor.range_dispatch.trace.graph_passes import ready_to_lower
+from torch._inductor.range_dispatch.trace.graph_passes import (
+    name_arguments,
+    ready_to_lower,
+)
 from torch._inductor.range_dispatch.trace.guards import Needs
 from torch._inductor.range_dispatch.trace.output_checks import (
     check_outputs,
@@ -98,6 +101,8 @@ def trace_candidate(
 
     with quiet():
         graph_module = _trace(flat, fake_operands)
+    if candidate.is_fallback:
+        name_arguments(graph_module, call.op)
     check_outputs(output_values(graph_module), expected)
     return graph_module
 
