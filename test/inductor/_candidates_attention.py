@@ -120,7 +120,7 @@ def grouped_queries_viewed(x, k, v):
     return out.reshape(n, heads, width)
 
 
-@ATTENTION.add(Kind.AGREEMENT, one_sequence, fast=True, tuned=True)
+@ATTENTION.add(Kind.AGREEMENT, one_sequence, tuned=True)
 def linear_attention(x, k, v):
     q, k = F.elu(x) + 1, F.elu(k) + 1
     state = torch.einsum("td,tv->tdv", k, v).cumsum(0)

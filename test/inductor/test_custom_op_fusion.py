@@ -23,7 +23,6 @@ from _fusion_test_case import (
     SIZES,
     SPLIT_POINTS,
 )
-
 from _generated_code import run_and_get_graph_code
 from _planted_times import planted_times
 from _triton_on_cpu import DEVICE, HAS_TRITON, SKIP_REASON, triton_kernels

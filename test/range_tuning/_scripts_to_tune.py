@@ -1,7 +1,6 @@
 # Owner(s): ["module: inductor"]
 """Scripts that ``tune`` runs, and a test case that lets it."""
 
-import contextlib
 import os
 import sys
 from typing import Any
@@ -11,6 +10,7 @@ from _sample_tables import CommandTestCase
 
 import torch
 from torch._inductor.kernel.custom_op import unregister_custom_op_autotuning
+from torch._inductor.lowering import user_lowerings
 
 
 SCRIPT = """
@@ -81,8 +81,9 @@ class TuneTestCase(CommandTestCase):
 
     def unregister(self, name: str) -> None:
         """Forget what a script has registered."""
-        for op in ("called", "idle"):
-            namespace = torch.ops.command_test_script
-            with contextlib.suppress(AttributeError, KeyError):
-                op = getattr(namespace, f"{op}_{name}").default
-                unregister_custom_op_autotuning(op)
+        names = [
+            f"command_test_script.{op}_{name}.default" for op in ("called", "idle")
+        ]
+        # Not by torch.ops: an op that nothing refers to any more is gone from there.
+        for op in [one for one in user_lowerings if str(one) in names]:
+            unregister_custom_op_autotuning(op)
