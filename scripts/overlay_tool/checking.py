@@ -320,7 +320,7 @@ def judge(
             hint = "not checked, as no tree of it is at hand (--other-tree names one)"
         conflicts[base.release] = found
         if found:
-            what = f"{', '.join(found)} does not fit (see check --tree {tree})"
+            what = f"conflicts in {', '.join(found)} (see check --tree {tree})"
         else:
             what = hint if found is None else "every patch fits"
         lines.append(f"{base.release} has {shared} too: {what}")
