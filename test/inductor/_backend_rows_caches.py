@@ -299,7 +299,12 @@ def load_aot_compiled(model: DispatchedModel, report: Report, path: str) -> None
 def aot_compile(case: unittest.TestCase, model: DispatchedModel) -> None:
     _remove_graphs()
     report: Report = {}
-    with caches(autograd=True), model.registered(), counted(report):
+    with (
+        caches(autograd=True),
+        torch._dynamo.config.patch(enable_aot_compile=True),
+        model.registered(),
+        counted(report),
+    ):
         compiled: Any = torch.compile(_entry_of(model), dynamic=True, fullgraph=True)
         function = compiled.aot_compile((tuple(model.inputs(FIRST_SIZE)), {}))
     case.assertGreater(report["lowered"], 0)

@@ -369,7 +369,12 @@ def _logical_not(value: object) -> object:
 
 def _tensor_range(*bounds: Any, **_: object) -> Iterator[object]:
     """``range`` and ``tl.range``, whose variable is a tensor in a kernel."""
-    return (_as_tensor(index) for index in range(*bounds))
+    # Triton 3.6 makes an integer of a tensor in a way that numpy takes no more.
+    integers = (
+        int(bound.handle.data.item()) if isinstance(bound, tl.tensor) else bound
+        for bound in bounds
+    )
+    return (_as_tensor(index) for index in range(*integers))
 
 
 _KERNEL_NAMES: Mapping[str, object] = {
