@@ -84,7 +84,8 @@ def exported(module: ModuleType) -> Iterator[str]:
         thing = things[name]
         if callable(thing):
             yield f"### {name}"
-            if not (isinstance(thing, type) and issubclass(thing, (dict, list, Exception))):
+            bases = thing.__mro__ if isinstance(thing, type) else ()
+            if not {dict, list, Exception} & {*bases}:
                 yield signature(name, thing)
             yield from described(thing)
 
