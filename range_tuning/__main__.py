@@ -83,8 +83,8 @@ def _parser() -> argparse.ArgumentParser:
         help="run a script and add the times that its compiles measure to a table",
         description="Run SCRIPT as a program and add the times that its compiles "
         "measure to TABLE, every few seconds. Sizes that TABLE already has, of the "
-        "same candidates in this environment, are not measured again; no other cache "
-        "is used. The script must call its ops in functions that torch.compile "
+        "same candidates in this environment, are not measured again. No other "
+        "cache is used. The script must call its ops in functions that torch.compile "
         "compiles.",
     )
     tune.add_argument("--fresh", action="store_true", help="measure all sizes again")

@@ -27,8 +27,6 @@ from torch._logging._internal import log_registry
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference.md"
 FRAME = Path(__file__).with_suffix(".md")
-# Kinds of classes that tell nothing by how they are called.
-_NOT_CALLED = (dict, list, Exception)
 
 
 class Bare(str):
@@ -86,7 +84,8 @@ def exported(module: ModuleType) -> Iterator[str]:
         thing = things[name]
         if callable(thing):
             yield f"### {name}"
-            if not (isinstance(thing, type) and issubclass(thing, _NOT_CALLED)):
+            bases = thing.__mro__ if isinstance(thing, type) else ()
+            if not {dict, list, Exception} & {*bases}:
                 yield signature(name, thing)
             yield from described(thing)
 
