@@ -24,6 +24,7 @@ import torch
 import torch.utils._pytree as pytree
 from torch._dynamo.package import DynamoCache
 from torch._dynamo.precompile_context import PrecompileContext
+from torch._higher_order_ops.triton_kernel_wrap import kernel_side_table
 from torch._inductor.runtime.cache_dir_utils import cache_dir
 from torch._inductor.test_case import TestCase
 from torch.compiler._cache import CacheArtifactManager
@@ -298,6 +299,9 @@ def load_aot_compiled(model: DispatchedModel, report: Report, path: str) -> None
 )
 def aot_compile(case: unittest.TestCase, model: DispatchedModel) -> None:
     _remove_graphs()
+    # All Triton kernels of the process are saved, by the modules that have them; those
+    # that another test generated have none in a fresh process.
+    kernel_side_table.reset_table()
     report: Report = {}
     with (
         caches(autograd=True),
