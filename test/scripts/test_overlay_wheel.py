@@ -26,7 +26,7 @@ def installed_tree() -> Path | None:
 
 
 def touched_packages() -> set[str]:
-    """The packages of torch with files that the patch set touches."""
+    """The packages of torch, and files beside them, that the patch set touches."""
     bases = load_patch_set(REPOSITORY).bases
     return {"/".join(path.split("/")[:2]) for base in bases for path in base.blobs}
 
@@ -44,15 +44,15 @@ class WheelTest(unittest.TestCase):
         # The overlay may be applied to the installed one: so the receipt and the
         # originals go with it, and the copy is reverted.
         for path in (*sorted(touched_packages()), ".torch_overlay"):
-            if (installed / path).exists():
+            if (installed / path).is_dir():
                 shutil.copytree(
                     installed / path,
                     self.tree / path,
                     symlinks=True,
                     ignore=shutil.ignore_patterns("__pycache__", "lock"),
                 )
-        for path in COPIED_FILES:
-            if (installed / path).exists():
+        for path in (*COPIED_FILES, *touched_packages()):
+            if (installed / path).is_file():
                 shutil.copy2(installed / path, self.tree / path)
         commands.revert(self.tree, never_waits)
         patch_set = load_patch_set(REPOSITORY)
