@@ -12,13 +12,13 @@ from _generated_code import (
     combining_on_cpu,
     Generated,
     kernel_sources,
+    run_and_get_graph_code,
 )
 from _triton_on_cpu import DEVICE, HAS_TRITON, SKIP_REASON, triton_kernels
 
 import torch
 from torch._inductor import config, ir
 from torch._inductor.test_case import run_tests, TestCase
-from torch._inductor.utils import run_and_get_code
 
 
 def sin(x):
@@ -40,7 +40,7 @@ class CondCodegenTestCase(TestCase):
     def compiled(self, model, *inputs):
         torch._dynamo.reset()
         function = torch.compile(model, dynamic=True, fullgraph=True)
-        _, (code,) = run_and_get_code(function, *inputs)
+        _, code = run_and_get_graph_code(function, *inputs)
         return Generated([code], function)
 
     def check_at_sizes(self, result, model, width=6):
