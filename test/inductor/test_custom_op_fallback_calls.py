@@ -107,6 +107,22 @@ def rows(count=20):
     return torch.randn(count, 4)
 
 
+def make_mutation():
+    """An op that scales its argument in place, and a model that calls it."""
+    op = make_op(
+        "(Tensor(a!) x, float scale) -> ()",
+        lambda x, scale: (x.mul_(scale), None)[1],
+        lambda x, scale: None,
+    )
+
+    def model(x):
+        y = x + 1
+        op(y, 2.0)
+        return y + 1
+
+    return op, model
+
+
 class FallbackCallsTestCase(FreshTestCase):
     def code_of(self, model, *args):
         """The wrapper of a graph that is compiled once, for all sizes."""
@@ -248,17 +264,7 @@ class WinsEverywhereTest(FallbackCallsTestCase):
         self.check_names(op, lambda x: op(x, 2.0), rows())
 
     def test_mutation(self):
-        op = make_op(
-            "(Tensor(a!) x, float scale) -> ()",
-            lambda x, scale: (x.mul_(scale), None)[1],
-            lambda x, scale: None,
-        )
-
-        def model(x):
-            y = x + 1
-            op(y, 2.0)
-            return y + 1
-
+        op, model = make_mutation()
         self.check_names(op, model, rows())
 
     def test_mutation_with_result(self):
@@ -352,17 +358,7 @@ class BranchTest(FallbackCallsTestCase):
         self.assertEqual([one.arg for one in call.keywords], ["scale", "bias"])
 
     def test_mutation(self):
-        op = make_op(
-            "(Tensor(a!) x, float scale) -> ()",
-            lambda x, scale: (x.mul_(scale), None)[1],
-            lambda x, scale: None,
-        )
-
-        def model(x):
-            y = x + 1
-            op(y, 2.0)
-            return y + 1
-
+        op, model = make_mutation()
         with custom_op_autotuning(
             op,
             configs=[CustomOpConfig(lambda x, scale: (x.mul_(7), None)[1])],
