@@ -62,7 +62,7 @@ def import_cell(
 def tests_cell(
     root: Path, environment: Environment, arguments: list[str], everything: bool
 ) -> Cell:
-    """Passes the tests and counts them."""
+    """Runs the tests and counts them."""
     with tempfile.TemporaryDirectory() as folder:
         results = Path(folder) / "results.xml"
         status = run_pytest(

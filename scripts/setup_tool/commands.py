@@ -84,7 +84,7 @@ def test_command(arguments: list[str]) -> int:
     """scripts/test: the set-up, then pytest."""
     parser = argparse.ArgumentParser(
         prog="scripts/test",
-        description="Sets up, then passes the tests.",
+        description="Sets up, then runs the tests.",
         epilog="Everything else goes to pytest: -k NAME, a file, -n 0, ...",
         allow_abbrev=False,
     )
