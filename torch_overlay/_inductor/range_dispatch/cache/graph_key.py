@@ -24,7 +24,9 @@ from torch._inductor.range_dispatch.cache.identity import (
     Indescribable,
     is_released,
 )
+from torch._inductor.range_dispatch.region.forming import frozen_inputs, registration_of
 from torch._inductor.range_dispatch.registration.forcing import names_of_op
+from torch._inductor.range_dispatch.trace.graph_passes import nodes_within
 from torch._library.custom_ops import OPDEFS
 from torch._library.triton import get_triton_kernels_for_op
 from torch._library.utils import is_builtin
@@ -32,7 +34,7 @@ from torch.utils._ordered_set import OrderedSet
 from torch.utils._python_dispatch import is_traceable_wrapper_subclass
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 
 # Kernels that are traced through or make another graph, so that a key has to know them.
@@ -61,8 +63,9 @@ def user_lowerings_key(
     All that are registered count without a graph.
 
     Raises:
-        BypassFxGraphCache: a lowering cannot be described, or what is registered has
-            changed since the compile began, whose key the graph would get.
+        BypassFxGraphCache: a lowering cannot be described, what is registered has
+            changed since the compile began, whose key the graph would get, or branches
+            hold constants that the graph which is looked up does not.
     """
     from torch._inductor.codecache import BypassFxGraphCache
     from torch._inductor.lowering import user_lowerings
@@ -83,9 +86,15 @@ def user_lowerings_key(
     if key and (tables := table_store.state()):
         key.append(("tuning tables", tables))
     key.sort()
+    if graph_module is not None and any(map(frozen_inputs, _dispatched(graph_module))):
+        raise BypassFxGraphCache("branches compute constants of frozen parameters")
     if _have_changed(user_lowerings, key):
         raise BypassFxGraphCache("user lowerings have changed during the compile")
     return key
+
+
+def _dispatched(graph_module: torch.fx.GraphModule) -> Iterator[torch.fx.Node]:
+    return filter(registration_of, nodes_within(graph_module))
 
 
 def _have_changed(

@@ -19,13 +19,15 @@ class CompileState:
     ``chosen`` has the choices for calls that are alike, by what tells them apart.
     ``agreed`` are the winners that ranks agreed on and ``calls`` the dispatched calls,
     both to be kept with the compiled graph. ``packaged`` are the ops that were warned
-    of, as a package needs them.
+    of, as a package needs them. ``folded`` are constants that were computed of frozen
+    parameters.
     """
 
     chosen: dict[Any, Any] = field(default_factory=dict)
     agreed: list[Any] = field(default_factory=list)
     calls: list[Any] = field(default_factory=list)
     packaged: OrderedSet[Any] = field(default_factory=OrderedSet)
+    folded: list[Any] = field(default_factory=list)
 
 
 def compile_state() -> CompileState:

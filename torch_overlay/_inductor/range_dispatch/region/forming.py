@@ -106,10 +106,12 @@ def form_regions(
             continue
         refused = [(one.name, why) for one, why in found.refused.items()]
         refused += also_refused
-        if found.is_empty:
+        frozen = [constant for op in found.ops for constant in frozen_inputs(op)]
+        if found.is_empty and not frozen:
             nodes[name].meta[SURROUNDINGS] = Surroundings((), tuple(refused), (name,))
         else:
-            _replace(graph_module, found, tuple(refused), lower)
+            inside = [*dict.fromkeys(frozen), *found.in_order()]
+            _replace(graph_module, found.ops, inside, tuple(refused), lower)
     graph_module.recompile()
     return graph_module
 
@@ -143,7 +145,19 @@ def _may_fuse(node: Node, alone: Collection[str]) -> bool:
     registration = registration_of(node)
     if registration is None or registration.op._schema.is_mutable:
         return False
-    return node.name not in alone and not _is_static(node, registration)
+    if node.name in alone:
+        return False
+    return bool(frozen_inputs(node)) or not _is_static(node, registration)
+
+
+def frozen_inputs(op: Node) -> list[Node]:
+    """The parameters among an op's arguments that freezing has made constants.
+
+    Implementations may compute constants of them, such as packed weights.
+    """
+    if not config.freezing:
+        return []
+    return [one for one in op.all_input_nodes if kind_of(one) is NodeKind.CONSTANT]
 
 
 def _is_static(node: Node, registration: Registration) -> bool:
@@ -212,15 +226,16 @@ def _layout_tag(op: Node) -> torch._C.Tag | None:
 
 def _replace(
     graph_module: GraphModule,
-    found: Neighbours,
+    ops: Sequence[Node],
+    inside: Sequence[Node],
     refused: tuple[tuple[str, str], ...],
     lower: LowerRegion,
 ) -> None:
-    """Put one node in the place of what was found."""
-    names = [op.name for op in found.ops]
-    op = found.ops[0]
+    """Put one node in the place of ops and of all that goes inside their branches."""
+    names = [op.name for op in ops]
+    op = ops[0]
     meta = {k: v for k, v in op.meta.items() if k != "eager_input_vals"}
-    nodes = _separated(found.in_order())
+    nodes = _separated(inside)
     if not validate_partition(nodes):
         reason = "it reads what is computed around the op, and is read by it"
         refused += tuple((n.name, reason) for n in nodes if n is not op)
@@ -255,8 +270,9 @@ def _replace(
         stable_topological_sort(graph_module)
 
 
-def _separated(nodes: list[Node]) -> list[Node]:
-    """The nodes with copies of views that others read too, which keep their own.
+def _separated(nodes: Sequence[Node]) -> list[Node]:
+    """The nodes with copies of views and constants that others read too, which keep
+    their own.
 
     Sizes of the tensors among them are known without the tensors.
     """

@@ -25,6 +25,7 @@ from torch._inductor.range_dispatch.call.size_nodes import add_size
 from torch._inductor.range_dispatch.call.sizes import concrete, SymbolValues
 from torch._inductor.range_dispatch.region.inputs import argument_leaves, RegionInputs
 from torch._inductor.range_dispatch.region.node_kinds import kind_of, NodeKind
+from torch._inductor.range_dispatch.trace.graph_passes import fold_frozen
 from torch._inductor.virtualized import V
 from torch.fx import Graph, GraphModule, map_arg, Node
 from torch.fx.experimental.symbolic_shapes import free_unbacked_symbols
@@ -140,6 +141,8 @@ class FusedCall(Operands):
         description = [
             *[layouts, self.symbols, own, expected],
             describe_region(self.region, self._names_of_inputs()),
+            # Frozen parameters are named by their places in it.
+            V.graph.name,
         ]
         return hashlib.sha256(str(description).encode()).hexdigest()[:12]
 
@@ -216,11 +219,18 @@ class FusedCall(Operands):
             return add_size(graph, value, placeholders)
 
         def copy(node: Node) -> None:
+            if node.op == "get_attr":
+                # A cached graph looks for it by this name.
+                target: Any = node.target
+                attributes[target] = operator.attrgetter(target)(
+                    node.graph.owning_module
+                )
             for one in node.all_input_nodes:
                 if one not in made:
                     sizes[one] = size(one.meta["val"])
             made[node] = graph.node_copy(node, lambda n: made.get(n) or sizes[n])
-            made[node].name = node.name
+            if node.op == "call_function":
+                made[node].name = node.name
 
         def inline(op: Node, graph_module: GraphModule) -> None:
             own = graph_module.graph.find_nodes(op="placeholder")
@@ -245,13 +255,16 @@ class FusedCall(Operands):
                 inline(node, of_ops[node])
             elif node not in made:
                 copy(node)
-        outputs = [made[node] for node in self.region.outputs]
-        for output, expected in zip(outputs, self.fake_outputs()):
+        graph.output(tuple(made[node] for node in self.region.outputs))
+        graph.eliminate_dead_code()
+        composed = GraphModule(attributes, graph, class_name="FusedCandidate")
+        if any(kind_of(node) is NodeKind.CONSTANT for node in self.region.nodes):
+            fold_frozen(composed, self.fake_operands())
+        outputs: Any = composed.graph.output_node().args[0]
+        for output, expected in zip(outputs, self.fake_outputs(), strict=True):
             if tuple(output.meta["val"].stride()) != tuple(expected.stride()):
                 output.meta["val"] = expected
-        graph.output(tuple(outputs))
-        graph.eliminate_dead_code()
-        return GraphModule(attributes, graph, class_name="FusedCandidate")
+        return composed
 
 
 def describe_region(region: Region, names_of_inputs: dict[Node, str]) -> str:

@@ -34,21 +34,23 @@ prims = torch.ops.prims
 class NodeKind(enum.Enum):
     """What a node does, as far as fusing it goes.
 
-    ``VIEW`` and ``CREATION`` cost nothing in the kernel that reads them, so that a
-    copy for each of their readers does no harm. ``SIZE`` nodes compute with sizes.
+    ``VIEW`` and ``CREATION`` cost nothing in the kernel that reads them, nor does a
+    ``CONSTANT``, so that a copy for each of their readers does no harm. ``SIZE`` nodes
+    compute with sizes.
     """
 
     POINTWISE = enum.auto()
     REDUCTION = enum.auto()
     VIEW = enum.auto()
     CREATION = enum.auto()
+    CONSTANT = enum.auto()
     SIZE = enum.auto()
     OTHER = enum.auto()
 
     @property
     def is_free(self) -> bool:
         """Whether a node may be copied for each of its readers."""
-        return self in (NodeKind.VIEW, NodeKind.CREATION)
+        return self in (NodeKind.VIEW, NodeKind.CREATION, NodeKind.CONSTANT)
 
 
 # Of these kinds, but without the tag.
@@ -99,6 +101,8 @@ def kind_of(node: Node) -> NodeKind:
     value = node.meta.get("val")
     if isinstance(value, (torch.SymInt, int)) and not isinstance(value, bool):
         return NodeKind.SIZE
+    if node.op == "get_attr" and isinstance(value, torch.Tensor):
+        return NodeKind.CONSTANT
     if node.op != "call_function" or refusal_of(node) is not None:
         return NodeKind.OTHER
     target: Any = node.target

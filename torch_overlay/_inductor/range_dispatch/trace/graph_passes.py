@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import copy
 import logging
+import operator
 from typing import Any, TYPE_CHECKING
 
 import torch
 from torch._inductor import config
 from torch._inductor.range_dispatch.call.schemas import with_names
+from torch._inductor.range_dispatch.call.state import compile_state
 from torch._inductor.range_dispatch.registration.base_release import fake_tensor_updater
+from torch._inductor.range_dispatch.trace.capturing import quiet
 from torch._inductor.virtualized import V
 from torch.fx.experimental.symbolic_shapes import (
     _ShapeEnvGuardError,
     statically_known_true,
 )
+from torch.utils._ordered_set import OrderedSet
+from torch.utils._python_dispatch import _disable_current_modes
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 
 log = logging.getLogger(__name__)
@@ -90,6 +95,62 @@ def _start_where_memory_does(graph: torch.fx.Graph) -> None:
                 node.meta["val"] = value.clone()
         owned.append(node)
     output.args = (owned,)
+
+
+def fold_frozen(
+    graph_module: torch.fx.GraphModule, fake_operands: Sequence[Any]
+) -> None:
+    """Do to a branch what freezing does to a graph: constants are computed of what
+    it reads of frozen parameters, such as weights that are packed for a kernel.
+
+    The branches of a compile share those that are equal.
+    """
+    from torch._inductor.constant_folding import constant_fold
+    from torch._inductor.fx_passes import freezing_patterns
+
+    before = OrderedSet(name for name, _ in _constants_of(graph_module))
+    try:
+        with quiet(), V.graph.sizevars.shape_env.error_on_new_guards():
+            freezing_patterns.freezing_passes(graph_module, fake_operands)
+    except _ShapeEnvGuardError as error:
+        log.info("a branch's fake tensors are not propagated anew: %s", error)
+        # What they are needed for, binary folding, is left out.
+        freezing_patterns.lazy_init()
+        constant_fold(graph_module)
+        for pattern_pass in freezing_patterns.pass_patterns:
+            pattern_pass.apply(graph_module.graph)
+    constant_fold(graph_module)
+    for name, constant in _constants_of(graph_module):
+        if name not in before:
+            setattr(graph_module, name, _shared(constant))
+
+
+def _constants_of(
+    graph_module: torch.fx.GraphModule,
+) -> list[tuple[str, torch.Tensor]]:
+    targets = [str(n.target) for n in graph_module.graph.find_nodes(op="get_attr")]
+    found = [(name, operator.attrgetter(name)(graph_module)) for name in targets]
+    return [pair for pair in found if isinstance(pair[1], torch.Tensor)]
+
+
+def _shared(constant: torch.Tensor) -> torch.Tensor:
+    """The tensor that is equal to it and in use already, if there is one."""
+
+    def kind(tensor: torch.Tensor) -> Any:
+        return tensor.layout, tensor.dtype, tensor.device, tensor.shape
+
+    def is_equal(other: torch.Tensor) -> bool:
+        if constant.is_mkldnn:
+            return torch.equal(constant.to_dense(), other.to_dense())
+        return constant.stride() == other.stride() and torch.equal(constant, other)
+
+    folded = compile_state().folded
+    with _disable_current_modes(), torch.no_grad():
+        for other in folded:
+            if kind(other) == kind(constant) and is_equal(other):
+                return other
+    folded.append(constant)
+    return constant
 
 
 def _after_joint_passes(graph_module: torch.fx.GraphModule) -> torch.fx.GraphModule:
