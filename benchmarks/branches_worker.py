@@ -10,7 +10,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -152,7 +152,8 @@ def compile_seconds(kind: str, count: int) -> float:
         functions = [by_tanh, by_sigmoid, by_exp]
     else:
         layers = dispatched_layers() if kind == "layers" else stacked(by_tanh)
-        functions, inputs = [layers], (small_input(columns=WIDTH), torch.randn(WIDTH, WIDTH))
+        functions = [layers]
+        inputs = (small_input(columns=WIDTH), torch.randn(WIDTH, WIDTH))
     before = os.times()
     for function in functions:
         torch.compile(lambda *args, function=function: function(*args))(*inputs)
@@ -160,7 +161,9 @@ def compile_seconds(kind: str, count: int) -> float:
     return sum(after[:4]) - sum(before[:4])
 
 
-def in_turn(functions: dict[str, Callable[[], object]], calls: int) -> dict[str, float]:
+def in_turn(
+    functions: Mapping[str, Callable[[], object]], calls: int
+) -> dict[str, float]:
     """Median microseconds of a call of each."""
 
     def timed(function: Callable[[], object]) -> Callable[[], float]:
