@@ -227,6 +227,7 @@ class WorkerTest(unittest.TestCase):
         self.assertEqual(answer["failure"]["error"], "died")
         self.assertIn("no_such_worker.py", answer["details"])
 
+    @pytest.mark.slow
     def test_a_request_that_fails_is_answered(self) -> None:
         with fresh_folder("worker-test-") as folder:
             worker = self.start(folder, "worker.py")

@@ -4,6 +4,8 @@
 import contextlib
 import logging
 
+import pytest
+
 import sympy
 from _fresh_test_case import FreshTestCase
 from _planted_times import planted_times
@@ -316,6 +318,7 @@ class GivenWinnersTest(CandidateGuardsTestCase):
         self.assertEqual(counter.frame_count, 1)
 
     @config.patch("fx_graph_cache", False)
+    @pytest.mark.slow
     def test_package_raises_where_it_does_not_hold(self):
         """A package has no guards: what a winner needs is checked when it runs."""
         self.register(needs_even_columns, shifted(2.0), winners=[0, 1])

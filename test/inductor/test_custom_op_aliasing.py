@@ -10,6 +10,7 @@ import itertools
 import logging
 import unittest
 
+import pytest
 from _fresh_test_case import FreshTestCase
 from _triton_on_cpu import HAS_TRITON, SKIP_REASON, triton_kernels
 from test_custom_op_mutation import (
@@ -168,6 +169,7 @@ class AliasingTest(AliasingTestCase):
         self.register(WRITE_AND_READ)
         self.check(WRITE_AND_READ, SHARED.values(), dispatched=False)
 
+    @pytest.mark.slow
     def test_apart(self):
         self.register(WRITE_AND_READ)
         self.check(WRITE_AND_READ, APART.values(), dispatched=True)
@@ -182,6 +184,7 @@ class AliasingTest(AliasingTestCase):
         apart = [APART[n] for n in ("halves", "columns", "the_same_view", "computed")]
         self.check(WRITE_AND_READ, apart, dispatched=True, make=lambda x: x + 1)
 
+    @pytest.mark.slow
     def test_both_are_written(self):
         self.register(WRITE_BOTH)
         shared = [SHARED[n] for n in ("shifted", "transposed", "every_other_row")]

@@ -8,6 +8,7 @@ import re
 import unittest
 from unittest import mock
 
+import pytest
 from _fresh_test_case import FreshTestCase
 from _fusion_checking import FusionCheckingTestCase
 from _fusion_test_case import (
@@ -624,7 +625,7 @@ class TritonKernelsTest(FusionCheckingTestCase):
             work_beside,
         ],
     )
-    @parametrize("fx_wrapper", [False, True])
+    @parametrize("fx_wrapper", [False, subtest(True, decorators=[pytest.mark.slow])])
     def test_as_many_launches_as_one_implementation(self, model, fx_wrapper):
         settings = config.patch(fx_wrapper=fx_wrapper)
         with triton_kernels() as launched, settings, torch.no_grad():

@@ -7,6 +7,7 @@ The implementations differ in value, so that a result tells which branch ran.
 import re
 import unittest
 
+import pytest
 from _fresh_test_case import FreshTestCase
 from _fusion_checking import FusionCheckingTestCase
 from _fusion_test_case import (
@@ -141,7 +142,14 @@ class JoinedTest(FusionCheckingTestCase):
         self.assert_joined(records, ops)
         self.assertEqual(len(records[0].fused), fused, records[0])
 
-    @parametrize("model", [through_pointwise_work, out_of_a_tuple, several])
+    @parametrize(
+        "model",
+        [
+            through_pointwise_work,
+            subtest(out_of_a_tuple, decorators=[pytest.mark.slow]),
+            subtest(several, decorators=[pytest.mark.slow]),
+        ],
+    )
     def test_cpp_wrapper(self, model):
         with config.patch(cpp_wrapper=True), torch.no_grad():
             records = self.compile_and_check(model)
@@ -467,6 +475,7 @@ class NotJoinedTest(FusionCheckingTestCase):
         )
         self.assert_refused("config patches of their own")
 
+    @pytest.mark.slow
     def test_implementation_that_calls_a_dispatched_op(self):
         zeros = torch.zeros(1)
         self.register(
@@ -559,7 +568,7 @@ class TritonKernelsTest(FusionCheckingTestCase):
     @parametrize(
         "model", [directly, through_pointwise_work, into_a_tuple, out_of_a_tuple]
     )
-    @parametrize("fx_wrapper", [False, True])
+    @parametrize("fx_wrapper", [False, subtest(True, decorators=[pytest.mark.slow])])
     def test_as_many_launches_as_one_implementation(self, model, fx_wrapper):
         settings = config.patch(fx_wrapper=fx_wrapper)
         with triton_kernels() as launched, settings, torch.no_grad():

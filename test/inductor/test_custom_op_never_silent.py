@@ -5,6 +5,7 @@ import contextlib
 import itertools
 import tempfile
 
+import pytest
 from _fresh_test_case import FreshTestCase
 
 import torch
@@ -156,14 +157,17 @@ class PackageTest(NeverSilentTestCase):
     def test_fallback_in_a_branch(self):
         self.check_warned(make_op(), (0, -1), (2, 2))
 
+    @pytest.mark.slow
     def test_fallback_in_a_branch_with_work_around_it(self):
         op = make_op()
         self.check_warned(op, (-1, 0), (5, 5), lambda x: op(x) * 2 + 1)
 
+    @pytest.mark.slow
     def test_fallback_only_and_twice(self):
         op = make_op()
         self.check_warned(op, (-1, -1), (4, 4), lambda x: op(x) + op(x * 1))
 
+    @pytest.mark.slow
     def test_no_fallback(self):
         op = make_op()
         with self.dispatch(op), self.assertNoLogs(_WARNS, "WARNING"):
@@ -204,11 +208,13 @@ class FloatArgumentTest(NeverSilentTestCase):
         calls = [(torch.ones(size), 0.5) for size in (8, 9, 20)]
         self.check(lambda op, x, scale: op(x, scale), calls, graphs=2)
 
+    @pytest.mark.slow
     def test_a_graph_for_each_value(self):
         given = ((8, 0.5), (9, 1.5), (20, 2.5), (5, 2.5), (9, 0.25), (9, 1.0))
         calls = [(torch.ones(size), scale) for size, scale in given]
         self.check(lambda op, x, scale: op(x, scale), calls, graphs=6)
 
+    @pytest.mark.slow
     def test_computed_of_a_size(self):
         calls = [(torch.ones(4, columns),) for columns in (8, 9, 20)]
         self.check(lambda op, x: op(x, x.shape[1] ** -0.5), calls, graphs=3)

@@ -58,6 +58,7 @@ from torch.fx.experimental.symbolic_shapes import ShapeEnv
 from torch.testing._internal.common_utils import (
     instantiate_parametrized_tests,
     parametrize,
+    subtest,
 )
 
 
@@ -171,7 +172,7 @@ class RangeDispatchTestCase(FreshTestCase):
 @pytest.mark.smoke
 @instantiate_parametrized_tests
 class BranchTest(RangeDispatchTestCase):
-    @parametrize("ranges", (2, 3, 5, 17))
+    @parametrize("ranges", (2, 3, 5, subtest(17, decorators=[pytest.mark.slow])))
     def test_every_split_point(self, ranges):
         split_points = [8 * (i + 1) for i in range(ranges - 1)]
         self.register(
@@ -575,6 +576,7 @@ class TuningTest(RangeDispatchTestCase):
         # x: 40 bytes for each column.
         self.assertEqual(record.ranges[-1].timed_sizes, [1000])
 
+    @pytest.mark.slow
     def test_real_benchmark_picks_what_is_much_cheaper(self):
         def heavy_per_element(x, weight):
             for _ in range(60):

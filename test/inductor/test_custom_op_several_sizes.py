@@ -179,7 +179,7 @@ class DispatchTest(SeveralSizesTestCase):
             subtest((lambda x: x[0] - x[1], lambda r, c, n: r - c), name="difference"),
         ),
     )
-    @parametrize("cpp_wrapper", (False, True))
+    @parametrize("cpp_wrapper", (False, subtest(True, decorators=[pytest.mark.slow])))
     def test_expression(self, size, of, cpp_wrapper):
         calls = [*itertools.product((2, 5, 10, 11, 60), (2, 10, 11), (3, 10))]
         with config.patch(cpp_wrapper=cpp_wrapper):
@@ -196,6 +196,7 @@ class DispatchTest(SeveralSizesTestCase):
         self.assertEqual(record.branches, 3)
 
     @torch.fx.experimental._config.patch(use_duck_shape=False)
+    @pytest.mark.slow
     def test_sizes_that_an_implementation_equates(self):
         """Each has a symbol of its own until the implementation is traced."""
 
@@ -232,6 +233,7 @@ class DispatchTest(SeveralSizesTestCase):
             self.assertEqual(ran, {n: due(n) for n in ran})
             self.assertEqual(len(records), 1)
 
+    @pytest.mark.slow
     def test_a_size_that_an_implementation_settles(self):
         """It closes over a tensor of 20 rows, so that there can only be 20."""
 
@@ -282,6 +284,7 @@ class DispatchTest(SeveralSizesTestCase):
         due = {(r, c): 1.0 + 2 * (r > 8) + (r * c > 48) for r, c in calls}
         self.assertEqual(ran, due)
 
+    @pytest.mark.slow
     def test_static_sizes_leave_a_part_of_the_grid(self):
         """Of a static dimension one row is left, of two one cell, without a cond."""
         marked = torch.zeros(4, 20)
@@ -306,6 +309,7 @@ class DispatchTest(SeveralSizesTestCase):
             if dynamic is None:
                 self.assertEqual(kept, ["[0, 8] x [17, inf]"])
 
+    @pytest.mark.slow
     def test_sizes_that_are_the_same(self):
         """Cells off the diagonal cannot occur: they are neither timed nor branches."""
 
@@ -546,6 +550,7 @@ class TuningTest(SeveralSizesTestCase):
         self.assertEqual(again.ranges, record.ranges)
         self.assertEqual(counters["inductor"]["sizes_timed"], 0)
 
+    @pytest.mark.slow
     def test_size_weights(self):
         """Many calls of a few sizes decide for a cell; the others are as before."""
         weights = {(20, 40): 100.0, (60, 120): 1.0, (60, 100): 0, (9999, 9999): 3.0}
@@ -565,6 +570,7 @@ class TuningTest(SeveralSizesTestCase):
         self.assertEqual([s.sizes for s in record.ranges[-1].sizes], [(9999, 9999)])
         self.assertEqual(len(record.ranges[0].sizes), 5)
 
+    @pytest.mark.slow
     def test_budget(self):
         """A fine grid: a border between winners is found from few of the cells."""
         splits = [[8 * i for i in range(1, 16)]] * 2
@@ -603,6 +609,7 @@ class TuningTest(SeveralSizesTestCase):
         _, record = self.tuned(lambda *_: 0, [(5, 5)])
         self.assertEqual(record.branches, 1)
 
+    @pytest.mark.slow
     def test_memory(self):
         """Inputs of the open cell would take 16 GiB."""
         seen = []
@@ -713,6 +720,7 @@ grids = st.lists(axis_splits.map(sorted), min_size=1, max_size=3)
 class PlanTest(TestCase):
     @hypothesis.settings(deadline=None, max_examples=200)
     @hypothesis.given(data=st.data(), splits=grids, merge=st.booleans())
+    @pytest.mark.slow
     def test_tree_decides_as_the_grid_does(self, data, splits, merge):
         cells = cells_of_grid([ranges_from_split_points(one) for one in splits])
         winners = data.draw(

@@ -10,6 +10,7 @@ import random
 import statistics
 from unittest import mock
 
+import pytest
 from _fresh_test_case import FreshTestCase
 from _planted_times import planted_times
 from _tuning_clock import each_size_takes
@@ -38,6 +39,7 @@ from torch._inductor.utils import fresh_cache
 from torch.testing._internal.common_utils import (
     instantiate_parametrized_tests,
     parametrize,
+    subtest,
 )
 
 
@@ -355,7 +357,7 @@ class FoundSplitPointsTest(RegisteredTestCase):
         self.assertEqual(counters["inductor"]["custom_op_candidates_compiled"], 0)
         return splits, ran, record
 
-    @parametrize("cpp_wrapper", (False, True))
+    @parametrize("cpp_wrapper", (False, subtest(True, decorators=[pytest.mark.slow])))
     def test_planted_crossovers(self, cpp_wrapper):
         with config.patch(cpp_wrapper=cpp_wrapper):
             splits, ran, record = self.found(split_points="auto")
@@ -424,6 +426,7 @@ class FoundSplitPointsTest(RegisteredTestCase):
 
     # What is planted goes by the size of the op's own argument.
     @config.patch("range_dispatch.tune_fused", False)
+    @pytest.mark.slow
     def test_a_derived_size(self):
         def tripled(x):
             return add(torch.cat([x, x, x]))
@@ -440,6 +443,7 @@ class FoundSplitPointsTest(RegisteredTestCase):
         )
         self.assertEqual(ran, {64: 1.0, first: 1.0, first + 1: 2.0})
 
+    @pytest.mark.slow
     def test_a_static_size_is_tuned_for_itself(self):
         with (
             planted(K_CURVES),
@@ -550,6 +554,7 @@ class SearchBudgetTest(RegisteredTestCase):
             torch.compile(model, dynamic=True)(torch.zeros(8))
         return sum(rounds), measured
 
+    @pytest.mark.slow
     def test_search_stays_inside_its_budget(self):
         for per_size in (1e-6, 1e-3, 0.1):
             for budget in (0.2, 1.0, 5.0):

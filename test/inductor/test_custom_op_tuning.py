@@ -41,6 +41,7 @@ from torch._inductor.utils import run_and_get_code, run_and_get_cpp_code
 from torch.testing._internal.common_utils import (
     instantiate_parametrized_tests,
     parametrize,
+    subtest,
 )
 from torch.utils._ordered_set import OrderedSet
 
@@ -134,7 +135,8 @@ class TuningTestCase(FreshTestCase):
 class DispatchCostTest(TuningTestCase):
     @parametrize(
         "count, cpp_wrapper",
-        [(n, False) for n in (2, 3, 16, 17, 64)] + [(2, True), (3, True)],
+        [(n, False) for n in (2, 3, 16, 17)]
+        + [(2, True), (3, True), subtest((64, False), decorators=[pytest.mark.slow])],
     )
     def test_wrapper_lines_per_branch(self, count, cpp_wrapper):
         splits = [4 * (i + 1) for i in range(count - 1)]
@@ -192,6 +194,7 @@ class DispatchCostTest(TuningTestCase):
             branch = sum(rows > point for point in splits)
             self.assertEqual(branch_of(compiled(*inputs), *inputs), branch)
 
+    @pytest.mark.slow
     def test_tensor_memory_and_lifetimes_are_those_of_one_implementation(self):
         """Allocations counted, inputs and buffers watched, in every branch."""
         watched, alive = [], []
@@ -286,6 +289,7 @@ class SharingTest(TuningTestCase):
             self.assertEqual(compiled(x), expected)
 
     @config.patch(cpp_wrapper=True)
+    @pytest.mark.slow
     def test_alike_calls_in_the_cpp_wrapper(self):
         """There branches are written where they are used."""
         compiled, _ = self.compile(
@@ -477,6 +481,7 @@ class TuningCacheTest(TuningTestCase):
             os.path.join(cache_dir(), "range_dispatch", "**", "*.json"), recursive=True
         )
 
+    @pytest.mark.slow
     def test_damaged_files_are_timed_again(self):
         self.assertEqual(self.tune(), (3, 9, 0, 3))
         damage = ("", "{", "[]", '{"timings": [[1.0]]}', '{"timings": [1, 2, 3]}')

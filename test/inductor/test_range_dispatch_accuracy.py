@@ -11,6 +11,7 @@ import tempfile
 import time
 from unittest import mock
 
+import pytest
 from _fresh_test_case import FreshTestCase
 
 import torch
@@ -249,6 +250,7 @@ class AccuracyTest(AccuracyTestCase):
             ):
                 self.compile(double, by_adding)
 
+    @pytest.mark.slow
     def test_environment_variable(self):
         name = "TORCHINDUCTOR_RANGE_DISPATCH_CHECK_ACCURACY"
         script = f"from torch._inductor import config; print(config.{MODE})"
@@ -382,6 +384,7 @@ class ReferenceTest(AccuracyTestCase):
         self.assertEqual(found, ["wrong", "other"])
 
     @parametrize("include_fallback", (True, False))
+    @pytest.mark.slow
     def test_mutated_arguments(self, include_fallback):
         def right(x):
             x.copy_(1 + x)
@@ -449,6 +452,7 @@ class ToleranceTest(AccuracyTestCase):
                 with self.assertRaisesRegex(error, "^accuracy_tolerance must be"):
                     self.compile(double, by_adding, accuracy_tolerance=value)
 
+    @pytest.mark.slow
     def test_low_precision(self):
         def as_float(x):
             return (x.float() * 2.004).to(x.dtype)

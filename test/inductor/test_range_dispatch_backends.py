@@ -13,6 +13,7 @@ import pytest
 from _backend_matrix import ROWS
 from _backend_rows import Vehicle
 from _backend_rows_caches import CACHES
+from _backend_rows_distributed import DISTRIBUTED
 from _backend_rows_wrappers import WRAPPERS
 from _dispatched_models import MODELS
 from _triton_on_cpu import HAS_TRITON, SKIP_REASON, triton_kernels
@@ -37,7 +38,7 @@ OWN_GRAPHS = os.path.join(KERNELS, f"process_{os.getpid()}")
 def _cells() -> Iterator[subtest]:
     """All pairs, of which those are fast that have each row and each model once.
 
-    Rows of wrappers and caches, which all models depend on, take them in turn, so that
+    Rows that start a process for each rank are slow. Rows of wrappers and caches, which all models depend on, take them in turn, so that
     the one with most kernels comes once. The others have the first model, the kernels of
     which are compiled then.
     """
@@ -45,7 +46,7 @@ def _cells() -> Iterator[subtest]:
         takes_turns = row.section in (WRAPPERS, CACHES)
         fast_number = (row_number + 7) % len(MODELS) if takes_turns else 0
         for model_number, model in enumerate(MODELS):
-            is_fast = model_number == fast_number
+            is_fast = model_number == fast_number and row.section != DISTRIBUTED
             decorators = [] if is_fast else [pytest.mark.slow]
             if is_fast and takes_turns:
                 decorators.append(pytest.mark.smoke)
@@ -88,7 +89,8 @@ class CellsTest(TestCase):
     def test_fast_ones_have_each_row_and_each_model(self):
         fast = [one for one in _cells() if pytest.mark.slow not in one.decorators]
         rows, models = zip(*(one.arg_values for one in fast))
-        self.assertEqual([row.name for row in rows], [row.name for row in ROWS])
+        one_process = [row.name for row in ROWS if row.section != DISTRIBUTED]
+        self.assertEqual([row.name for row in rows], one_process)
         self.assertEqual({one.name for one in models}, {one.name for one in MODELS})
 
 

@@ -6,6 +6,7 @@ from unittest import mock
 
 import hypothesis
 import hypothesis.strategies as st
+import pytest
 import sympy
 from _fusion_test_case import FusionTestCase, own, scale
 
@@ -164,6 +165,7 @@ def random_functions(draw):
 class RandomGraphsTest(FusionTestCase):
     @hypothesis.settings(max_examples=60, deadline=None, derandomize=True)
     @hypothesis.given(function=random_functions())
+    @pytest.mark.slow
     def test_graph_computes_what_it_did(self, function):
         """With regions run as they are, by the op's own implementation."""
         given = [torch.randn(6, 4), torch.randn(6, 4)]

@@ -110,6 +110,7 @@ class OtherCommandsTest(CommandTestCase):
                 found = self.run_command("suggest", "counts.json")
             self.assertEqual(found, (1, "", f"error: {message}\n"))
 
+    @pytest.mark.slow
     def test_the_old_command_says_where_it_went(self):
         done = subprocess.run(
             [sys.executable, "-m", "torch._inductor.range_dispatch", "show", "a.json"],

@@ -129,6 +129,7 @@ class ResumeTest(TuneTestCase):
         self.assertEqual({one[0] for one in self.timed}, {128})
         self.assertEqual(len(read_table(self.default).entries), 10)
 
+    @pytest.mark.slow
     def test_found_split_points(self):
         """A search times what it had no time for; with other tables it does not."""
         self.assertEqual(self.counts("auto", then=self.interrupted(5)), (5, None))
@@ -144,6 +145,7 @@ class ResumeTest(TuneTestCase):
             ((split,),) = choice.split_points
             self.assertTrue(18 <= split <= 22, split)
 
+    @pytest.mark.slow
     def test_a_grid(self):
         self.assertEqual(self.counts("grid", then=self.interrupted(5)), (5, None))
         measured, taken = self.counts("grid")

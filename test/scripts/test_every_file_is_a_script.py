@@ -10,6 +10,8 @@ import sys
 import unittest
 from pathlib import Path
 
+import pytest
+
 TESTS = Path(__file__).resolve().parents[1]
 REPRESENTATIVES = {
     "benchmarks/test_real_ops.py": "TestArguments",
@@ -87,6 +89,7 @@ class TestEveryFileIsAScript(unittest.TestCase):
         chosen = {(TESTS / name).parent for name in REPRESENTATIVES}
         self.assertEqual(chosen, folders)
 
+    @pytest.mark.slow
     def test_representatives_run(self) -> None:
         for name, tests in REPRESENTATIVES.items():
             with self.subTest(file=name):

@@ -199,6 +199,7 @@ class TestRun(GpuCheckTestCase):
         self.assertIn("device_context, cudagraph_trees: need a GPU", self.page())
         self.assertIn("**This run was on a CPU.**", self.page())
 
+    @pytest.mark.slow
     def test_interrupted(self) -> None:
         """What waits for an answer, one process or several, waits no longer."""
         for cores in (2, 16):
@@ -367,6 +368,7 @@ for module, classes in TESTS.items():
 
 
 class TestOnThisMachine(unittest.TestCase):
+    @pytest.mark.slow
     def test_workers_need_only_torch(self) -> None:
         """Neither do the tests that they run; names of rows, models, tests are real."""
         paths = [str(REPOSITORY / name) for name in IMPORTED]
