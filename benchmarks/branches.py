@@ -11,7 +11,7 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,20 +50,29 @@ COMPILES = (
     Compiled("16 branches", ("branches", 16), ("plain", 16), 1.3),
     Compiled("64 branches", ("branches", 64), ("plain", 64), 1.3),
     Compiled("3 candidates, 16 ranges, tuned", ("tuned", 0), ("candidates", 0), 1.5),
-    Compiled("32 layers, 3 winners", ("layers", 0), ("one_implementation", 0), 1.3),
 )
-CALLS = {
-    "frozen": ("frozen Linear, {}", 1.02),
-    "branches": ("{}", 1.02),
-    "layers": ("32 layers, {}", 1.02),
-}
+CALLS = {"frozen": ("frozen Linear, {}", 1.02), "branches": ("{}", 1.02)}
 """What the worker calls, as what, and the ratio that it may take."""
 
 
-def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+@dataclass(frozen=True)
+class Benchmark:
+    """What one script measures, with what it says of itself."""
+
+    name: str
+    description: str
+    compiles: Sequence[Compiled]
+    calls: Mapping[str, tuple[str, float]]
+
+
+def parse_arguments(
+    benchmark: Benchmark, arguments: list[str] | None = None
+) -> argparse.Namespace:
     """The command line; ends the process when an argument is wrong."""
     parser = argparse.ArgumentParser(
-        prog="benchmarks/branches.py", description=__doc__, allow_abbrev=False
+        prog=f"benchmarks/{benchmark.name}.py",
+        description=benchmark.description,
+        allow_abbrev=False,
     )
     parser.add_argument(
         "--repeats",
@@ -90,22 +99,22 @@ def ask_worker(python: Path, *arguments: str) -> Any:
     return json.loads(ran.stdout)
 
 
-def run(options: argparse.Namespace) -> dict[str, Any]:
+def run(benchmark: Benchmark, options: argparse.Namespace) -> dict[str, Any]:
     """Measure everything, ours and its peer in turn."""
     python = patched_python()
     compiles: dict[str, dict[str, list[float]]] = {}
     calls: dict[str, dict[str, list[float]]] = {}
-    steps = options.repeats * (2 * len(COMPILES) + len(CALLS))
+    steps = options.repeats * (2 * len(benchmark.compiles) + len(benchmark.calls))
     with progress(steps) as reporter:
         for _ in range(options.repeats):
-            for one in COMPILES:
+            for one in benchmark.compiles:
                 for name, (kind, count) in (("ours", one.ours), ("peer", one.peer)):
                     reporter.describe(f"compile: {one.title}, {name}")
                     seconds = ask_worker(python, "compile", kind, str(count))
                     found = compiles.setdefault(one.title, {"ours": [], "peer": []})
                     found[name].append(seconds)
                     reporter.advance()
-            for kind, (title, _) in CALLS.items():
+            for kind, (title, _) in benchmark.calls.items():
                 reporter.describe(f"calls: {kind}")
                 for case, values in ask_worker(python, "calls", kind).items():
                     found = calls.setdefault(
@@ -115,7 +124,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
                         found[name].append(microseconds)
                 reporter.advance()
     return {
-        "benchmark": "branches",
+        "benchmark": benchmark.name,
         "machine": machine_description(),
         "arguments": arguments_for_json(options),
         "compile_seconds": compiles,
@@ -123,15 +132,15 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def allowed_ratios() -> Iterator[tuple[str, float]]:
+def allowed_ratios(benchmark: Benchmark) -> Iterator[tuple[str, float]]:
     """For what each row begins with, or is, the ratio that it may take."""
-    for one in COMPILES:
+    for one in benchmark.compiles:
         yield one.title, one.allowed
-    for title, allowed in CALLS.values():
+    for title, allowed in benchmark.calls.values():
         yield title.partition("{")[0], allowed
 
 
-def print_report(data: dict[str, Any]) -> list[Goal]:
+def print_report(benchmark: Benchmark, data: dict[str, Any]) -> list[Goal]:
     """The tables and the goals; returns the goals."""
     console = report_console()
     goals = []
@@ -148,7 +157,9 @@ def print_report(data: dict[str, Any]) -> list[Goal]:
             shown = (f"{median(values[name]):.1f}" for name in ("ours", "peer"))
             table.add_row(title, *shown, f"{ratio:.3f}")
             allowed = next(
-                most for start, most in allowed_ratios() if title.startswith(start)
+                most
+                for start, most in allowed_ratios(benchmark)
+                if title.startswith(start)
             )
             goals.append(
                 Goal(f"{title}: at most {allowed:g}x", f"{ratio:.3f}", ratio <= allowed)
@@ -158,22 +169,24 @@ def print_report(data: dict[str, Any]) -> list[Goal]:
     return goals
 
 
-def main() -> int:
+def main(benchmark: Benchmark) -> int:
     """Run the benchmark; 1 when it could not be run or a goal is missed."""
-    options = parse_arguments()
+    options = parse_arguments(benchmark)
     try:
-        data = run(options)
+        data = run(benchmark, options)
     except (SetupError, RuntimeError) as error:
-        print(f"benchmarks/branches.py: {error}", file=sys.stderr)
+        print(f"benchmarks/{benchmark.name}.py: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
-    goals = print_report(data)
+    goals = print_report(benchmark, data)
     data["goals"] = [goal.as_json() for goal in goals]
     if options.json:
         write_json(options.json, data)
     return 0 if all(goal.met for goal in goals) else 1
 
 
+BRANCHES = Benchmark("branches", __doc__ or "", COMPILES, CALLS)
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(BRANCHES))
