@@ -36,7 +36,7 @@ def explain_and_check(
         AssertionError: a value is wrong, or a size made a graph of its own.
     """
     counter = CompileCounterWithBackend("inductor")
-    compiled = torch.compile(model, backend=counter)
+    compiled = torch.compile(model, backend=counter, fullgraph=True)
     winners: dict[int, str] = {}
     for size in sizes:
         eager_inputs, inputs = make_inputs(size), make_inputs(size)

@@ -31,19 +31,26 @@ def online_softmax(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
 ) -> torch.Tensor:
     """The keys in parts; what is summed so far is scaled to each new maximum."""
-    place = torch.arange(query.shape[-2], device=query.device)[:, None]
+    length = query.shape[-2]
+    width = -(-length // PARTS)
+    missing = PARTS * width - length  # After the last place: no query sees them.
+    key, value = (
+        torch.nn.functional.pad(one, (0, 0, 0, missing)).unflatten(2, (PARTS, width))
+        for one in (key, value)
+    )
+    place = torch.arange(PARTS * width, device=query.device)
     highest = torch.full_like(query[..., :1], -math.inf, dtype=torch.float32)
     total, output = torch.zeros_like(highest), torch.zeros_like(query).float()
-    first = 0
-    for keys, values in zip(key.tensor_split(PARTS, 2), value.tensor_split(PARTS, 2)):
+    for part in range(PARTS):
+        keys, values = key[:, :, part], value[:, :, part]
         scores = (query @ keys.transpose(-2, -1)).float() / math.sqrt(HEAD_SIZE)
-        other = torch.arange(keys.shape[-2], device=query.device) + first
-        scores = scores.masked_fill(other > place, -math.inf)
+        other = place[part * width : (part + 1) * width]
+        scores = scores.masked_fill(other > place[:length, None], -math.inf)
         new_highest = torch.maximum(highest, scores.amax(-1, keepdim=True))
         weights, scale = (scores - new_highest).exp(), (highest - new_highest).exp()
         total = total * scale + weights.sum(-1, keepdim=True)
         output = output * scale + weights.to(query.dtype) @ values
-        highest, first = new_highest, first + keys.shape[-2]
+        highest = new_highest
     return (output / total).to(query.dtype)
 
 
@@ -75,6 +82,7 @@ OPTIONS: dict[str, Any] = {
     ],
     "dispatch_on": {"tensor_name": "query", "dim": 2, "range_upper_bound": 1024},
     "split_points": [16, 32, 64, 128, 256, 512],
+    "tuning_seconds": 20,
 }
 SIZES = [8, 24, 100, 300, 1000]
 

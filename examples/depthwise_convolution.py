@@ -58,6 +58,7 @@ OPTIONS: dict[str, Any] = {
     "dispatch_on": {"tensor_name": "x", "dim": 2, "range_upper_bound": 4096},
     "split_points": [16, 32, 64, 128, 512, 2048],
     "accuracy_tolerance": 1e-4,
+    "tuning_seconds": 20,
 }
 SIZES = [8, 24, 100, 500, 4000]
 

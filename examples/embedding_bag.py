@@ -65,6 +65,7 @@ OPTIONS: dict[str, Any] = {
         "items": lambda like: torch.randint_like(like, ROWS),
         "bags": lambda like: torch.randint_like(like, BAGS).sort().values,
     },
+    "tuning_seconds": 20,
 }
 SIZES = [10, 50, 500, 5000, 50000]
 

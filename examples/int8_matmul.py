@@ -55,6 +55,7 @@ OPTIONS: dict[str, Any] = {
     ],
     "dispatch_on": {"tensor_name": "x", "dim": 0, "range_upper_bound": 1024},
     "split_points": [2, 4, 8, 16, 64, 256],
+    "tuning_seconds": 20,
 }
 SIZES = [2, 6, 30, 200, 1000]
 

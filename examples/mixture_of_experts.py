@@ -87,6 +87,7 @@ OPTIONS: dict[str, Any] = {
     "input_gen_fns": {
         "experts": lambda like: torch.rand(len(like), EXPERTS).argsort(-1)[:, :CHOSEN]
     },
+    "tuning_seconds": 20,
 }
 SIZES = [2, 6, 30, 200, 1500]
 

@@ -69,6 +69,7 @@ OPTIONS: dict[str, Any] = {
     ],
     "dispatch_on": {"tensor_name": "x", "dim": 1, "range_upper_bound": 16384},
     "split_points": [16, 64, 256, 1024, 4096],
+    "tuning_seconds": 20,
 }
 SIZES = [10, 50, 500, 2000, 10000]
 

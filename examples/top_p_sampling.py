@@ -86,6 +86,7 @@ OPTIONS: dict[str, Any] = {
         "probabilities": lambda like: torch.softmax(torch.randn_like(like), -1),
         "noise": lambda like: torch.empty_like(like).exponential_(),
     },
+    "tuning_seconds": 20,
 }
 SIZES = [8, 50, 300, 5000, 30000]
 
