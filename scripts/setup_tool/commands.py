@@ -116,13 +116,26 @@ def verify_command(arguments: list[str]) -> int:
 
 
 def run_command(arguments: list[str]) -> int:
-    """scripts/run: the set-up, then the main job in place of this process."""
+    """scripts/run: the set-up, then the main job or an example in place of this process."""
     job = str(ROOT / "scripts" / "main_job.py")
     variables = child_variables()
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser = argparse.ArgumentParser(
+        prog="scripts/run", usage="%(prog)s", add_help=False, allow_abbrev=False
+    )
     add_base_argument(parser)
+    parser.add_argument("--example", nargs="?", const=LIST)
     options, arguments = parser.parse_known_args(arguments)
-    if {"-h", "--help"} & set(arguments):
+    if options.example is not None:
+        found = {file.stem: file for file in sorted(ROOT.glob("examples/[!_]*.py"))}
+        if options.example == LIST:
+            print(*found, sep="\n")
+            return 0
+        if options.example not in found:
+            raise UsageError(
+                f"there is no example {options.example}: {', '.join(found)}"
+            )
+        job = str(found[options.example])
+    if options.example is None and {"-h", "--help"} & set(arguments):
         # Help needs no torch: main_job.py reads its arguments before it imports any.
         python = sys.executable
     else:
