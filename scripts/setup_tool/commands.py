@@ -1,6 +1,7 @@
 """What scripts/setup, scripts/test, scripts/run and scripts/verify do."""
 
 import argparse
+import importlib
 import os
 import sys
 from pathlib import Path
@@ -116,18 +117,18 @@ def verify_command(arguments: list[str]) -> int:
 
 
 def run_command(arguments: list[str]) -> int:
-    """scripts/run: the set-up, then the main job or an example in place of this process."""
+    """scripts/run: the set-up, then the main job or an example, in this process."""
     job = str(ROOT / "scripts" / "main_job.py")
     variables = child_variables()
     parser = argparse.ArgumentParser(
         prog="scripts/run", usage="%(prog)s", add_help=False, allow_abbrev=False
     )
     add_base_argument(parser)
-    parser.add_argument("--example", nargs="?", const=LIST)
+    parser.add_argument("--example", nargs="?", const="", metavar="NAME")
     options, arguments = parser.parse_known_args(arguments)
     if options.example is not None:
         found = {file.stem: file for file in sorted(ROOT.glob("examples/[!_]*.py"))}
-        if options.example == LIST:
+        if not options.example:
             print(*found, sep="\n")
             return 0
         if options.example not in found:
@@ -135,12 +136,11 @@ def run_command(arguments: list[str]) -> int:
                 f"there is no example {options.example}: {', '.join(found)}"
             )
         job = str(found[options.example])
-    if options.example is None and {"-h", "--help"} & set(arguments):
-        # Help needs no torch: main_job.py reads its arguments before it imports any.
-        python = sys.executable
     else:
-        ready = set_up(options.base)
-        python = str(ready.python)
-        variables["CXX"] = ready.compiler
+        # It tells of wrong arguments, and imports no torch before it has read them.
+        importlib.import_module("main_job").parse_arguments(arguments)
+    ready = set_up(options.base)
+    python = str(ready.python)
+    variables["CXX"] = ready.compiler
     sys.stdout.flush()
     os.execve(python, [python, job, *arguments], variables)

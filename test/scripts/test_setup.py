@@ -436,17 +436,37 @@ class TestCommands(FakeRepository):
                 self.assertEqual(variables["PYTORCH_HYPOTHESIS_PROFILE"], "pytorch_ci")
 
     def test_main_job_gets_all_arguments_and_the_environment_s_python(self) -> None:
-        self.call("run", "--json", "a b")
         job = self.root / "scripts" / "main_job.py"
+        job.parent.mkdir(exist_ok=True)
+        job.write_text("parse_arguments = print\n")
+        self.call("run", "--json", "a b")
         self.assertEqual(self.calls("main_job"), [f"begin {job} --json a b"])
         self.log.unlink()
         self.call("run", "--base", "v1.5", "--json")
         self.assertEqual(self.calls("main_job"), [f"begin {job} --json"])
 
-    def test_help_of_the_main_job_needs_no_set_up(self) -> None:
-        (self.root / "scripts" / "main_job.py").write_text("print('the help')\n")
-        self.assertIn("the help", self.call("run", "--help"))
+    def test_examples(self) -> None:
+        examples = self.root / "examples"
+        examples.mkdir()
+        for name in ("_shared.py", "norm.py", "softmax.py"):
+            (examples / name).touch()
+        self.assertEqual(self.call("run", "--example"), "norm\nsoftmax\n")
+        error = self.call("run", "--example", "sofmax", expect=2)
+        self.assertIn("there is no example sofmax: norm, softmax", error)
         self.assertFalse(self.environment.exists())
+        self.call("run", "--example", "norm")
+        self.assertEqual(self.calls("norm.py"), [f"begin {examples / 'norm.py'}"])
+
+    def test_the_main_job_reads_its_arguments_before_set_up(self) -> None:
+        shutil.copy(ROOT / "scripts" / "main_job.py", self.root / "scripts")
+        for argument, status, words in (
+            ("--help", 0, "--size N"),
+            ("--size=1", 2, "argument --size: must be at least 2"),
+            ("--sizes=300", 2, "unrecognized arguments: --sizes=300"),
+        ):
+            with self.subTest(argument):
+                self.assertIn(words, self.call("run", argument, expect=status))
+                self.assertFalse(self.environment.exists())
 
 
 class TestGroups(FakeRepository):
