@@ -98,7 +98,7 @@ class ExamplesTest(TestCase):
             config.patch(fallback_by_default=True),
             custom_op_autotuning(op_of(module), **options),
         ):
-            compiled = torch.compile(module.model, backend=counter)
+            compiled = torch.compile(module.model, backend=counter, fullgraph=True)
             for size, number in SIZES.items():
                 with self.subTest(size=size):
                     got = values(compiled, module.make_inputs(size))
