@@ -30,8 +30,9 @@ def explain_and_check(
 ) -> dict[int, str]:
     """Compile the model once, call it at every size, say what ran at each of them.
 
-    What is compiled has to compute what the model computes eagerly, with the op's own
-    implementation: results (with ``tolerance``, if given), what it writes into its inputs, and gradients.
+    What is compiled has to compute what the model does eagerly, with the op's own
+    implementation: results (within ``tolerance``), what it writes into its inputs, and
+    gradients.
 
     Raises:
         AssertionError: a value is wrong, or a size made a graph of its own.

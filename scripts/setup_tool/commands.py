@@ -116,18 +116,18 @@ def verify_command(arguments: list[str]) -> int:
 
 
 def run_command(arguments: list[str]) -> int:
-    """scripts/run: the set-up, then the main job or an example in place of this process."""
+    """scripts/run: the set-up, then the main job or an example in its place."""
     job = str(ROOT / "scripts" / "main_job.py")
     variables = child_variables()
     parser = argparse.ArgumentParser(
         prog="scripts/run", usage="%(prog)s", add_help=False, allow_abbrev=False
     )
     add_base_argument(parser)
-    parser.add_argument("--example", nargs="?", const=LIST)
+    parser.add_argument("--example", nargs="?", const="")
     options, arguments = parser.parse_known_args(arguments)
     if options.example is not None:
         found = {file.stem: file for file in sorted(ROOT.glob("examples/[!_]*.py"))}
-        if options.example == LIST:
+        if options.example == "":
             print(*found, sep="\n")
             return 0
         if options.example not in found:
