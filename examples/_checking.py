@@ -26,11 +26,13 @@ def explain_and_check(
     model: Callable[..., torch.Tensor],
     make_inputs: Callable[[int], tuple[torch.Tensor, ...]],
     sizes: Sequence[int],
+    **tolerance: float,
 ) -> dict[int, str]:
     """Compile the model once, call it at every size, say what ran at each of them.
 
-    What is compiled has to compute what the model computes eagerly, with the op's own
-    implementation: results, what it writes into its inputs, and gradients.
+    What is compiled has to compute what the model does eagerly, with the op's own
+    implementation: results (within ``tolerance``), what it writes into its inputs, and
+    gradients.
 
     Raises:
         AssertionError: a value is wrong, or a size made a graph of its own.
@@ -44,7 +46,7 @@ def explain_and_check(
         if expected.requires_grad:
             expected.sum().backward()
             output.sum().backward()
-        torch.testing.assert_close(output, expected)
+        torch.testing.assert_close(output, expected, **tolerance)
         torch.testing.assert_close(inputs, eager_inputs)
         torch.testing.assert_close(gradients(inputs), gradients(eager_inputs))
         explanation = range_dispatch.explain(compiled, *make_inputs(size))

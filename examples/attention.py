@@ -103,7 +103,7 @@ def model(packed: torch.Tensor) -> torch.Tensor:
 def main() -> None:
     """Tune, explain, check."""
     register_custom_op_autotuning(attention, **OPTIONS)
-    explain_and_check(model, make_inputs, SIZES)
+    explain_and_check(model, make_inputs, SIZES, rtol=0.02, atol=0.05)
 
 
 if __name__ == "__main__":

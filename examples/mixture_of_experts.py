@@ -88,6 +88,7 @@ OPTIONS: dict[str, Any] = {
         "experts": lambda like: torch.rand(len(like), EXPERTS).argsort(-1)[:, :CHOSEN]
     },
     "tuning_seconds": 20,
+    "accuracy_tolerance": 1e-3,
 }
 SIZES = [2, 6, 30, 200, 1500]
 

@@ -28,8 +28,8 @@ def parse_arguments(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="scripts/run",
         description=__doc__,
-        epilog="--base TAG runs it on another release, such as v2.15.0, --example NAME "
-        "runs one of examples/ instead; --example alone lists them.",
+        epilog="--base TAG runs it on another release, such as v2.15.0. "
+        "--example NAME runs a file of examples/ instead, --example lists them.",
     )
     parser.add_argument(
         "--size",

@@ -109,6 +109,31 @@ class GraphKeysTest(FreshTestCase):
         self.assertEqual(ran, [[2.0, 4.0], [4.0, 2.0], [2.0, 4.0]])
         self.assertEqual(said, [[MISS], [MISS], [HIT]])
 
+    def test_writes_in_place(self):
+        """In the graph it is an argument of auto_functionalized_v2."""
+
+        def add(number):
+            def implementation(x):
+                x.add_(number)
+                return x.clone()
+
+            return implementation
+
+        op = define("in_place", written, mutates=("x",))
+
+        def function(x):
+            x = x + 0
+            return op(x) + x
+
+        ran, said = self.run_twice(
+            function,
+            lambda: registered(op, add(1.0), add(2.0)),
+            lambda: registered(op, add(1.0), add(2.0), winners=[1, 0]),
+            lambda: registered(op, add(1.0), add(2.0)),
+        )
+        self.assertEqual(ran, [[2.0, 4.0], [4.0, 2.0], [2.0, 4.0]])
+        self.assertEqual(said, [[MISS], [MISS], [HIT]])
+
     def test_called_by_an_implementation(self):
         inner, outer = define("inner", own), define("outer", own)
 

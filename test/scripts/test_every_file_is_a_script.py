@@ -15,6 +15,7 @@ import pytest
 TESTS = Path(__file__).resolve().parents[1]
 REPRESENTATIVES = {
     "benchmarks/test_real_ops.py": "TestArguments",
+    "examples/test_examples.py": "ExamplesTest.test_there_are_examples",
     "inductor/test_custom_op_range_dispatch.py": "ChooseTest",
     "range_tuning/test_diff.py": "DiffTest",
     "scripts/test_overlay_pin.py": "BasesTest",

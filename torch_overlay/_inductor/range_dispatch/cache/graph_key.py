@@ -15,6 +15,7 @@ import weakref
 from typing import Any, TYPE_CHECKING
 
 import torch
+import torch.utils._pytree as pytree
 from torch._functorch import config as functorch_config
 from torch._guards import TracingContext
 from torch._inductor import config
@@ -48,6 +49,12 @@ _PASSES = (
     "post_grad_custom_pre_pass",
     "post_grad_custom_post_pass",
     "custom_partitioner_fn",
+)
+
+_OPS = (
+    torch._ops.OpOverload,
+    torch._ops.OpOverloadPacket,
+    torch._ops.HigherOrderOperator,
 )
 
 # What each compile found registered when it first asked, and the parts of keys since.
@@ -222,16 +229,22 @@ class _Calls:
             if is_traceable_wrapper_subclass(value):
                 raise Indescribable(f"{node} is of a tensor subclass")
         elif node.op == "call_function":
+            # A higher order operator is given the op that it calls, as
+            # auto_functionalized_v2 is one that writes in place.
+            for one in pytree.tree_leaves((node.target, node.args, node.kwargs)):
+                if isinstance(one, torch._ops.OpOverload):
+                    self._add(one)
+                elif isinstance(one, torch._ops.OpOverloadPacket):
+                    for name in one.overloads():
+                        self._add(getattr(one, name))
             target = node.target
-            if isinstance(target, torch._ops.OpOverload):
-                self._add(target)
-            elif isinstance(target, torch._ops.OpOverloadPacket):
-                for name in target.overloads():
-                    self._add(getattr(target, name))
-            elif not isinstance(target, torch._ops.HigherOrderOperator):
-                is_compiled = isinstance(target, types.BuiltinFunctionType)
-                if not is_compiled and not is_released(_module_of(target)):
-                    raise Indescribable(f"{target} may call anything")
+            is_compiled = isinstance(target, types.BuiltinFunctionType)
+            if not (
+                is_compiled
+                or isinstance(target, _OPS)
+                or is_released(_module_of(target))
+            ):
+                raise Indescribable(f"{target} may call anything")
 
     def _add(self, op: torch._ops.OpOverload) -> None:
         """Take in an op and what it calls while a graph is traced."""
