@@ -17,6 +17,7 @@ SLOTS = 8
 TYPICAL_CONTEXT = 256
 SPLIT_POINTS = [1, 2, 4, 8, 32, 256]
 LARGEST_STEP = 2048
+WEIGHT_BOUND = 0.05
 
 
 @torch.library.custom_op("serving::write_cache", mutates_args=("keys", "values"))
@@ -80,28 +81,6 @@ def by_token(
     return (weights[..., None] * values[:, :, :length][slots]).sum(-2)
 
 
-def by_slot(
-    q: torch.Tensor,
-    keys: torch.Tensor,
-    values: torch.Tensor,
-    step: torch.Tensor,
-    context: torch.Tensor,
-) -> torch.Tensor:
-    """Matrix products of all tokens with all slots; the others' are masked out."""
-    count, heads, dim = q.shape
-    slots, positions, length = step[1], step[2], context.shape[0]
-    every = torch.arange(keys.shape[0])[:, None, None]
-    visible = (slots[:, None] == every) & (context <= positions[:, None])
-    scores = q.transpose(0, 1)[None] @ keys[:, :, :length].transpose(-1, -2)
-    scores = (scores * dim**-0.5).masked_fill(~visible[:, None], -torch.inf)
-    # The softmax of a token is over all slots: [heads, tokens, slots, length].
-    weights = scores.permute(1, 2, 0, 3)
-    weights = (weights - weights.amax((2, 3), keepdim=True)).exp()
-    weights = weights / weights.sum((2, 3), keepdim=True)
-    out = weights.permute(2, 0, 1, 3) @ values[:, :, :length]
-    return out.sum(0).transpose(0, 1).contiguous()
-
-
 @torch.library.custom_op("serving::attention", mutates_args=())
 def attention(
     q: torch.Tensor,
@@ -118,6 +97,23 @@ def attention(
 
 
 @attention.register_fake
+def _(q: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
+    return q.new_empty(q.shape)
+
+
+@torch.library.custom_op("serving::attention_by_request", mutates_args=())
+def attention_by_request(
+    q: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    step: torch.Tensor,
+    context: torch.Tensor,
+) -> torch.Tensor:
+    """The same, never dispatched: its loop over requests cannot be traced."""
+    return by_request(q, keys, values, step, context)
+
+
+@attention_by_request.register_fake
 def _(q: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
     return q.new_empty(q.shape)
 
@@ -223,6 +219,15 @@ def typical_step(like: torch.Tensor) -> torch.Tensor:
     return torch.stack([like[0], slots % SLOTS, positions])
 
 
+def typical_weight(like: torch.Tensor) -> torch.Tensor:
+    """A weight that is the same for all forms of a shape."""
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.rand(like.shape, generator=generator) * 2 - 1
+    if like.is_floating_point():
+        return (weight * WEIGHT_BOUND).to(like.dtype)
+    return (weight * 127).round().to(like.dtype)
+
+
 Implementation = Callable[..., Any]
 
 OPS: Mapping[str, Any] = {
@@ -232,7 +237,7 @@ OPS: Mapping[str, Any] = {
 }
 
 CANDIDATES: Mapping[str, Sequence[Implementation]] = {
-    "attention": [by_token, by_slot],
+    "attention": [by_token],
     "linear": [float32_product, bfloat16_loops, int8_loops],
     "add_norm": [norm_by_mean, norm_by_product],
 }
@@ -241,18 +246,31 @@ CANDIDATES: Mapping[str, Sequence[Implementation]] = {
 TOLERANCES = {"attention": 1e-3, "linear": 0.05, "add_norm": 1e-4}
 """Half and integer weights are rounded, which is accepted."""
 
-Winners = Mapping[str, Sequence[int]]
-
+TYPICAL: Mapping[str, Mapping[str, Implementation]] = {
+    "attention": {
+        "step": typical_step,
+        "context": lambda like: torch.arange(like.shape[0]),
+    },
+    "linear": {
+        "weight": typical_weight,
+        "half": typical_weight,
+        "integers": typical_weight,
+        "scale": lambda like: like.new_full(like.shape, WEIGHT_BOUND / 127),
+    },
+}
+"""What to time with, where random numbers will not do."""
 
 @contextmanager
-def dispatched(winners: Winners | None = None, seconds: float = 20) -> Iterator[None]:
+def dispatched(
+    winners: Mapping[str, Sequence[int]] | None = None, seconds: float = 20
+) -> Iterator[None]:
     """Registers every op's candidates; with winners, nothing is timed."""
     with ExitStack() as stack:
         for name, op in OPS.items():
             on = "q" if name == "attention" else "x"
             options: dict[str, Any] = {"winners": winners[name]} if winners else {}
-            if name == "attention":
-                options["input_gen_fns"] = {"step": typical_step}
+            if name in TYPICAL:
+                options["input_gen_fns"] = TYPICAL[name]
             registration = custom_op_autotuning(
                 op,
                 configs=[CustomOpConfig(one) for one in CANDIDATES[name]],
