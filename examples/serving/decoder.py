@@ -63,7 +63,9 @@ class Decoder:
         attention, mlp = layer.self_attn, layer.mlp
         return {
             "qkv": Weight(
-                attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight
+                attention.q_proj.weight,
+                attention.k_proj.weight,
+                attention.v_proj.weight,
             ).forms,
             "out": Weight(attention.o_proj.weight).forms,
             "gate_up": Weight(mlp.gate_proj.weight, mlp.up_proj.weight).forms,
@@ -75,9 +77,10 @@ class Decoder:
     def rotated(self, x: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         """Rotary position embedding of x [tokens, heads, dim]."""
         angles = positions[:, None].float() * self.frequencies
-        cos, sin = (torch.cat([f(angles)] * 2, -1)[:, None] for f in (torch.cos, torch.sin))
+        angles = torch.cat([angles, angles], -1)[:, None]
         first, second = x.chunk(2, -1)
-        return x * cos + torch.cat([-second, first], -1) * sin
+        turned = torch.cat([-second, first], -1)
+        return x * angles.cos() + turned * angles.sin()
 
     def step(
         self,

@@ -260,6 +260,7 @@ TYPICAL: Mapping[str, Mapping[str, Implementation]] = {
 }
 """What to time with, where random numbers will not do."""
 
+
 @contextmanager
 def dispatched(
     winners: Mapping[str, Sequence[int]] | None = None, seconds: float = 20
