@@ -14,7 +14,7 @@ CAPACITY = 1280
 
 def make_reference(**changes: int) -> LlamaForCausalLM:
     """The model of the package transformers, with seeded random weights."""
-    sizes = {
+    sizes: dict[str, Any] = {
         "hidden_size": 512,
         "intermediate_size": 1024,
         "num_hidden_layers": 4,
