@@ -49,6 +49,17 @@ class RegionsTest(FusionTestCase):
         graph_module = traced(lambda a, b: (torch.relu(a + b),))
         self.assertIs(with_regions(graph_module), graph_module)
 
+    def test_placeholders_of_a_region_come_first(self):
+        # Each op reads the other input after work of its own: as they are traced, the
+        # first op stands before the placeholder that only the second one reads.
+        def function(a, b):
+            return (scale(scale(a, a), b),)
+
+        (region,) = regions_of(with_regions(traced(function)))
+        kinds = [node.op for node in region.graph.nodes]
+        self.assertEqual(kinds.count("placeholder"), 2)
+        self.assertEqual(kinds[:2], ["placeholder"] * 2)
+
     def test_one_node_for_all_that_is_fused(self):
         graph_module = traced(lambda a, b: (torch.relu(scale(a.sin(), b)),))
         before = [*graph_module.graph.nodes]

@@ -224,6 +224,18 @@ def _layout_tag(op: Node) -> torch._C.Tag | None:
     return get_layout_constraint_tag(target, with_default=False)
 
 
+def _put_placeholders_first(module: GraphModule) -> None:
+    """Order a graph as Inductor inlines it: it counts nodes to find an argument."""
+    graph = module.graph
+    first = next(iter(graph.nodes))
+    for placeholder in graph.find_nodes(op="placeholder"):
+        if placeholder is not first:
+            first.prepend(placeholder)
+        else:
+            first = first.next
+    module.recompile()
+
+
 def _replace(
     graph_module: GraphModule,
     ops: Sequence[Node],
@@ -244,6 +256,7 @@ def _replace(
     module, inputs, outputs = fuse_as_graphmodule(
         graph_module, nodes, f"{op.name}_region", always_return_tuple=True
     )
+    _put_placeholders_first(module)
     target = RegionCall(module, Region.of(module, names, refused), lower)
     graph = graph_module.graph
     order = {node: n for n, node in enumerate(graph.nodes)}
