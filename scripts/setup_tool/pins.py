@@ -9,8 +9,8 @@ from pathlib import Path
 
 from setup_tool.steps import SetupError, UsageError
 
-EXTRAS = ("run", "test", "serving", "lint")
-"""The extras of the environment: for the job, tests, an example and linters."""
+EXTRAS = ("run", "test", "lint")
+"""The extras that belong to the environment: one serves the job, tests and linters."""
 
 SECTION = "base "
 """What the sections for other bases are called, before the base's name."""
