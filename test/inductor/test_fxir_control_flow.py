@@ -797,6 +797,11 @@ def scattered(x):
     return torch.zeros_like(x).scatter(1, index, x) + x
 
 
+def reduced_without_self(x):
+    index = torch.arange(60, device=DEVICE).expand(x.shape) // 2
+    return x.cos().scatter_reduce(1, index, x, "mean", include_self=False) + x
+
+
 def sorted_along_the_first(x):
     values, indices = x.sort(0)
     return values * 2, indices + 1
@@ -816,6 +821,7 @@ PROGRAMS = (
     normalized,
     pieces,
     scattered,
+    reduced_without_self,
     sorted_along_the_first,
     spectrum,
 )
