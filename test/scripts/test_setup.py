@@ -102,6 +102,7 @@ class FakeRepository(unittest.TestCase):
             self.root / "scripts" / "setup_tool",
             ignore=shutil.ignore_patterns("__pycache__"),
         )
+        (self.root / "scripts" / "main_job.py").write_text("parse_arguments = print\n")
         (self.root / "driver.py").write_text(DRIVER)
         (self.root / "fake_python").write_text(FAKE_PYTHON)
         (self.root / "fake_python").chmod(0o755)
@@ -437,8 +438,6 @@ class TestCommands(FakeRepository):
 
     def test_main_job_gets_all_arguments_and_the_environment_s_python(self) -> None:
         job = self.root / "scripts" / "main_job.py"
-        job.parent.mkdir(exist_ok=True)
-        job.write_text("parse_arguments = print\n")
         self.call("run", "--json", "a b")
         self.assertEqual(self.calls("main_job"), [f"begin {job} --json a b"])
         self.log.unlink()
