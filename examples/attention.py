@@ -1,8 +1,8 @@
 """Causal attention in bfloat16, dispatched on the length of the sequences.
 
-For a short prompt the scores of all pairs fit into cache, and Inductor makes a few
-loops of the textbook formula. For a long one it pays to go through the keys in parts,
-with a softmax that is corrected as they come, or to call PyTorch's own kernel.
+The scores of all pairs at once, the keys in parts with a softmax that is corrected as
+they come, or PyTorch's own kernel. No crossover was found on CPU: that kernel won every
+range. Only at length 2, within the first range, was the formula faster.
 """
 
 import math

@@ -1,8 +1,8 @@
 """Sums of embeddings by bag, a segment sum, dispatched on the number of items.
 
-The bags of all items are known, as in graph networks and recommenders. A product with
-a matrix of zeros and ones is a good way for a few items; adding row by row is for more,
-and PyTorch has a kernel that makes no copy of the rows.
+The bags of all items are known, as in graph networks and recommenders. On CPU adding
+row by row won up to 4096 items, and above PyTorch's kernel, which makes no copy of the
+rows. A product with a matrix of zeros and ones never won.
 """
 
 from typing import Any

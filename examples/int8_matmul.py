@@ -3,6 +3,7 @@
 Quantized layers see one row a step while they write a text, and hundreds while they
 read one. Integers can be multiplied as such, in loops that Inductor makes or by
 PyTorch's own kernel, or as float32, which holds sums of a thousand products exactly.
+No crossover was found on CPU: the fallback, float32 run eagerly, won every range.
 """
 
 from typing import Any

@@ -1,8 +1,9 @@
 """Top-p sampling, dispatched on the number of tokens to choose from.
 
 A token is kept if those that are more probable have less than `p` together. Everybody
-sorts. Without sorting: compare all pairs, good for a few tokens, or look for the lowest
-probability that is kept by halving an interval, which reads the row again and again.
+sorts. Without sorting: compare all pairs, or look for the lowest probability that is
+kept by halving an interval, which reads the row again and again. On CPU comparing won
+up to 16 tokens, sorting up to 128, and halving above.
 """
 
 from typing import Any
