@@ -38,9 +38,9 @@ cell is one test. It compiles the model once with the row's feature on, and call
 every boundary size. It compares each result with the expected implementation (no two
 implementations agree), and asserts that the feature really took effect.
 
-✓ passed, ✗ refused with a clear error (the reason is below the table), ○ not run, because
-it needs a GPU. A row's kernels run on the CPU (C++), on the CPU through Triton's
-interpreter (`test/inductor/_triton_on_cpu.py`), or on a GPU.
+✓ passed, ✗ refused with a clear error (the reason is below the table), ○ not run,
+because it needs a GPU. A row's kernels run on the CPU (C++), on the CPU through
+Triton's interpreter (`test/inductor/_triton_on_cpu.py`), or on a GPU.
 
 The models: {models}.
 """
