@@ -93,7 +93,11 @@ def user_lowerings_key(
     if key and (tables := table_store.state()):
         key.append(("tuning tables", tables))
     key.sort()
-    if graph_module is not None and any(map(frozen_inputs, _dispatched(graph_module))):
+    if (
+        config.freezing
+        and graph_module
+        and any(map(frozen_inputs, _dispatched(graph_module)))
+    ):
         raise BypassFxGraphCache("branches compute constants of frozen parameters")
     if _have_changed(user_lowerings, key):
         raise BypassFxGraphCache("user lowerings have changed during the compile")

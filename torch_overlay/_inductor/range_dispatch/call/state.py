@@ -20,14 +20,14 @@ class CompileState:
     ``agreed`` are the winners that ranks agreed on and ``calls`` the dispatched calls,
     both to be kept with the compiled graph. ``packaged`` are the ops that were warned
     of, as a package needs them. ``folded`` are constants that were computed of frozen
-    parameters.
+    parameters, by what equal ones have in common.
     """
 
     chosen: dict[Any, Any] = field(default_factory=dict)
     agreed: list[Any] = field(default_factory=list)
     calls: list[Any] = field(default_factory=list)
     packaged: OrderedSet[Any] = field(default_factory=OrderedSet)
-    folded: list[Any] = field(default_factory=list)
+    folded: dict[Any, list[Any]] = field(default_factory=dict)
 
 
 def compile_state() -> CompileState:

@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+# Elements of a constant that tell it apart from most others.
+_COMPARED_FIRST = 64
+
 
 def nodes_within(graph_module: torch.fx.GraphModule) -> Iterator[torch.fx.Node]:
     """The nodes of a graph, and of those nested in it."""
@@ -134,22 +137,25 @@ def _constants_of(
 
 
 def _shared(constant: torch.Tensor) -> torch.Tensor:
-    """The tensor that is equal to it and in use already, if there is one."""
+    """The tensor that is equal to it and in use already, if there is one.
 
-    def kind(tensor: torch.Tensor) -> Any:
-        return tensor.layout, tensor.dtype, tensor.device, tensor.shape
+    Only those are compared as a whole that have some elements in common: a model may
+    have hundreds of weights of one shape.
+    """
 
-    def is_equal(other: torch.Tensor) -> bool:
-        if constant.is_mkldnn:
-            return torch.equal(constant.to_dense(), other.to_dense())
-        return constant.stride() == other.stride() and torch.equal(constant, other)
+    def dense(tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.to_dense() if tensor.is_mkldnn else tensor
 
-    folded = compile_state().folded
     with _disable_current_modes(), torch.no_grad():
-        for other in folded:
-            if kind(other) == kind(constant) and is_equal(other):
+        values = dense(constant)
+        some = values.flatten()[:: values.numel() // _COMPARED_FIRST + 1].tolist()
+        layout = values.shape, values.stride(), constant.dtype, constant.device
+        key = (constant.layout, *layout, *some)
+        alike = compile_state().folded.setdefault(key, [])
+        for other in alike:
+            if torch.equal(values, dense(other)):
                 return other
-    folded.append(constant)
+    alike.append(constant)
     return constant
 
 
